@@ -1,0 +1,373 @@
+"""Units of work: what a file is called, how it is saved, when it is done; the flags all four acts share.
+
+A unit is one fit of the grid search, one autoencoder, one fine-tuning or one CNN regressor. It seeds itself
+by its own name, writes `x.partial` files and renames them, and leaves a JSON sidecar last of all: a unit with
+a matching sidecar is done, one without is not, and one whose sidecar differs is stale and stops the run.
+"""
+import argparse
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+import paper
+
+__all__ = [
+    "BadInput", "Unit", "architectures", "as_array", "autoencoders", "chosen", "command", "finish", "git_blob_id", "is_done", "load_array", "parse",
+    "read_sidecar", "require", "run", "seed_of", "sha256", "writing", "write_json",
+]  # fmt: skip
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = ("tensorflow", "keras", "scikit-learn", "scikeras", "numpy", "pandas")
+
+
+class BadInput(Exception):
+    """Something the user can mend. The message is one line: which file, rows or flag, and the remedy."""
+
+
+# ---------------------------------------------------------------- command line
+def parse(doc, argv, add_arguments=None):
+    """Parse the flags that all acts share, plus those of one act, and print the resolved options.
+
+    Parameters
+    ----------
+    doc : str
+        Docstring of the act; shown by --help.
+    argv : list of str or None
+    add_arguments : callable(parser), optional
+        Adds the act's own flags.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=type("Help", (argparse.RawDescriptionHelpFormatter,
+                                                       argparse.ArgumentDefaultsHelpFormatter), {})
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--data", type=Path, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra")
+    add("--artifacts", type=Path, default=ROOT / "artifacts", metavar="DIR", help="folder of the results")
+    add("--budget", choices=paper.BUDGETS, default="paper", help="how much to compute")
+    add("--jobs", type=_positive, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(), metavar="N", help="units side by side, one thread each")  # fmt: skip
+    add("--seed", type=int, default=paper.SPLIT_SEED, metavar="N", help="of weights and batch order")
+    add("--only", type=int, nargs="+", metavar="I", help="only these autoencoders (or grid combinations)")
+    add("--overwrite", action="store_true", help="redo what is done or stale")
+    add("--dry-run", action="store_true", help="say what there is to do, and stop")
+    if add_arguments:
+        add_arguments(parser)
+    args = parser.parse_args(argv)
+    args.budget_name, args.budget = args.budget, paper.BUDGETS[args.budget]
+    for name, value in vars(args).items():
+        if name != "budget_name":
+            print(f"{name:>14}  {args.budget_name if name == 'budget' else value}")
+    return args
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def command(main):
+    """Turn BadInput, raised anywhere below `main`, into one line on stderr and exit status 2."""
+
+    @functools.wraps(main)
+    def wrapped(argv=None):
+        try:
+            main(argv)
+            return 0
+        except BadInput as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return wrapped
+
+
+# ---------------------------------------------------------------- files
+def sha256(path):
+    """Hex sha256 of a file; read once as long as its size and time stay the same."""
+    stat = os.stat(path)
+    return _digest("sha256", str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def git_blob_id(path):
+    """Id that git gives to the content of a file."""
+    stat = os.stat(path)
+    return _digest("sha1", str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.cache
+def _digest(algorithm, path, size, mtime):
+    digest = hashlib.new(algorithm)
+    if algorithm == "sha1":  # a git blob starts with its type and size
+        digest.update(f"blob {size}\0".encode())
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 22), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Give a partial name to write to; rename it to `path` if all went well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def write_json(path, content):
+    """Write JSON atomically."""
+    with writing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, default=float) + "\n")
+
+
+def load_array(path, ndim, remedy):
+    """Open a .npy file, memory-mapped, never unpickled.
+
+    Raises
+    ------
+    BadInput
+        The file is absent, truncated, pickled, not numeric, or has another number of dimensions.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise BadInput(f"{path} not found: {remedy}") from None
+    except (ValueError, EOFError, OSError) as error:
+        reason = "holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else "is truncated or no .npy file"
+        raise BadInput(f"{path} {reason}: {remedy}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise BadInput(f"{path} holds no plain array of numbers: {remedy}")
+    if array.ndim != ndim:
+        raise BadInput(f"{path} has {array.ndim} dimensions instead of {ndim}, shape {array.shape}: {remedy}")
+    return array
+
+
+def as_array(variable):
+    """Value of a Keras variable, in either version."""
+    return np.asarray(variable.numpy())
+
+
+# ---------------------------------------------------------------- units
+@dataclass(frozen=True)
+class Unit:
+    """One unit of work.
+
+    Parameters
+    ----------
+    path : Path
+        Its main file; the sidecar is the same name with .json (and may be all there is).
+    settings : dict
+        Everything but the inputs that decides its result.
+    inputs : dict of str to Path
+        The files it reads.
+    seed : int
+        Of the run. The unit's own seed also depends on its name.
+    """
+
+    path: Path
+    settings: dict
+    inputs: dict = field(default_factory=dict)
+    seed: int = paper.SPLIT_SEED
+
+    @property
+    def name(self):
+        return self.path.stem
+
+    @property
+    def own_seed(self):
+        return seed_of(self.seed, self.name)
+
+    def identity(self):
+        """What must be equal for a result to count as this unit's."""
+        inputs = {name: sha256(path) for name, path in self.inputs.items()}
+        return json.loads(json.dumps({"settings": self.settings, "seed": self.seed, "inputs": inputs}, default=float))
+
+
+def chosen(only, n):
+    """Indices to work on: those of --only, or all `n`.
+
+    Raises
+    ------
+    BadInput
+        One of them does not exist.
+    """
+    absent = [i for i in only or [] if not 0 <= i < n]
+    if absent:
+        raise BadInput(f"--only {' '.join(map(str, absent))}: there are {n}, numbered from 0")
+    return only or list(range(n))
+
+
+def seed_of(seed, name):
+    """Seed of a unit: depends on the run's seed and its own name, not on what ran before it."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big") >> 2
+
+
+def sidecar_of(path):
+    """Where the sidecar of an artifact lies."""
+    return Path(path).with_suffix(".json")
+
+
+def read_sidecar(path):
+    """Read the sidecar of an artifact, a dict."""
+    return json.loads(sidecar_of(path).read_text())
+
+
+def is_done(unit, overwrite=False):
+    """Whether a unit's files are there and made as it would make them.
+
+    Raises
+    ------
+    BadInput
+        They were made with other settings or from other inputs, and `overwrite` is not set.
+    """
+    if not (unit.path.exists() and sidecar_of(unit.path).exists()):
+        return False
+    found, wanted = read_sidecar(unit.path), unit.identity()
+    differing = [
+        f"{key} {_short(found[part].get(key))} there, {_short(wanted[part].get(key))} now"
+        for part in ("settings", "inputs")
+        for key in sorted({*found[part], *wanted[part]})
+        if found[part].get(key) != wanted[part].get(key)
+    ]
+    if found["seed"] != wanted["seed"]:
+        differing.append(f"seed {found['seed']} there, {wanted['seed']} now")
+    if differing and not overwrite:
+        raise BadInput(
+            f"{unit.path} is stale, made otherwise ({'; '.join(differing)}): "
+            "use --overwrite to redo it, or another --artifacts"
+        )
+    return not differing
+
+
+def _short(value):
+    return value[:8] if isinstance(value, str) and len(value) == 64 else value
+
+
+def require(path, script, data=()):
+    """Check that an artifact of an earlier act is there and made from the same data.
+
+    Raises
+    ------
+    BadInput
+        It is absent, or its sidecar names other data than the files in `data`.
+    """
+    if not (path.exists() and sidecar_of(path).exists()):
+        raise BadInput(f"{path} not found: run Methodology/{script}.py first, with the same --artifacts")
+    inputs = read_sidecar(path)["inputs"]
+    for file in data:
+        if inputs.get(file.name, sha256(file)) != sha256(file):
+            raise BadInput(
+                f"{path} was made from another {file.name} than {file}: "
+                f"use the same --data, another --artifacts, or Methodology/{script}.py --overwrite"
+            )
+    return path
+
+
+def architectures(folder):
+    """The architectures that act 1 kept, a list of dict."""
+    path = folder / "params_final.json"
+    if not path.exists():
+        raise BadInput(f"{path} not found: run Methodology/autoencoder_grid_search.py first, with the same --artifacts")
+    return json.loads(path.read_text())["architectures"]
+
+
+def autoencoders(args, data):
+    """Paths of the pre-trained autoencoders, all of them or those of --only, each checked by `require`."""
+    numbers = chosen(args.only, len(architectures(args.artifacts)))
+    return [require(args.artifacts / f"ac_{i}.h5", "autoencoder_training", data) for i in numbers]
+
+
+def finish(unit, provenance, started, metrics, history=None, network=None):
+    """Write the sidecar of a unit, which marks it as done."""
+    write_json(sidecar_of(unit.path), {
+        "name": unit.name,
+        "spectra": provenance,
+        **unit.identity(),
+        "own_seed": unit.own_seed,
+        "network": network,
+        "metrics": metrics,
+        "seconds": round(time.time() - started, 2),
+        "versions": {"python": platform.python_version(), **{x: importlib.metadata.version(x) for x in LIBRARIES}},
+        "history": history,
+    })  # fmt: skip
+
+
+def run(units, work, args, ticks=1, description=""):
+    """Do the units that are not done yet, `args.jobs` side by side, with one progress bar.
+
+    Parameters
+    ----------
+    units : list of Unit
+    work : callable(unit, tick)
+        Does one unit and leaves its files; calls tick() `ticks` times.
+    args : namespace
+        With `artifacts`, `jobs`, `overwrite` and `dry_run`.
+    ticks : int
+        Steps of the progress bar a unit: its epochs.
+    description : str
+
+    Returns
+    -------
+    bool
+        False for a dry run: nothing was computed.
+    """
+    todo = [unit for unit in units if not is_done(unit, args.overwrite) or args.overwrite]
+    print(f"{description}: {len(units)} in all, {len(units) - len(todo)} done, {len(todo)} to do", flush=True)
+    if args.dry_run:
+        for unit in todo:
+            print(f"  {unit.path}")
+        return False
+    args.artifacts.mkdir(parents=True, exist_ok=True)
+    for leftover in args.artifacts.rglob("*.partial-*"):
+        leftover.unlink()
+    # Workers append a byte an epoch to this file; its size is how far the run is.
+    progress = args.artifacts / f".progress.partial-{os.getpid()}"
+    progress.touch()
+    finished = threading.Event()
+    with tqdm(total=len(todo) * ticks, desc=description, unit="epoch" if ticks > 1 else "fit", disable=not todo) as bar:
+
+        def follow():
+            while not finished.wait(0.3):
+                bar.update(progress.stat().st_size - bar.n)
+            bar.update(progress.stat().st_size - bar.n)
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            Parallel(n_jobs=min(args.jobs, len(todo) or 1))(delayed(_do)(work, unit, progress) for unit in todo)
+        finally:
+            finished.set()
+            follower.join()
+            progress.unlink()
+    return True
+
+
+def _do(work, unit, progress):
+    # A unit that is redone is not done until its new sidecar is there.
+    with contextlib.suppress(FileNotFoundError):
+        sidecar_of(unit.path).unlink()
+
+    def tick(*_):
+        with open(progress, "ab") as file:
+            file.write(b".")
+
+    work(unit, tick)

@@ -1,0 +1,138 @@
+"""Act 3: fine-tune the autoencoders on the observed spectra (Sect. 3.2).
+
+Reads   {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv; {artifacts}/ac_{i}.h5, encoded_ph_ac_{i}.npy
+Writes  {artifacts}/dtl_ac_{i}.h5, dtl_ac_{i}.json     the fine-tuned autoencoder and its sidecar
+        {artifacts}/encoded_carm_ac_{i}.npy            encoding of every observed spectrum, (n_stars, 32)
+        {artifacts}/encoded_carm_before_ac_{i}.npy     the same before fine-tuning, for comparison
+        {artifacts}/fine_tuning.csv                    a row an autoencoder: errors and distances
+
+The first four layers of each encoder are frozen; the last one, the bottleneck and the decoder are trained for
+60 epochs to reconstruct 80 % of the observed spectra, with the loss of act 2 and without any label. What is
+measured: the reconstruction error in both domains before and after, and how far, on average, an observed
+spectrum is from its nearest synthetic one, among the fluxes and among the 32 latent values. There the
+synthetic spectra are those of the encoder before, the observed ones those of the encoder after.
+
+    python Methodology/autoencoder_fine_tuning.py                                   # the paper
+    python Methodology/autoencoder_fine_tuning.py --data src_files/demo --budget demo    # half a minute
+"""
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+from sklearn.metrics import pairwise_distances_argmin_min
+
+import artifacts
+import networks
+import paper
+import spectra
+from artifacts import BadInput, Unit
+
+
+def fine_tune(autoencoder, settings, x, tick=None):
+    """Freeze the first four layers of the encoder and train the rest, in place.
+
+    Parameters
+    ----------
+    autoencoder : keras.Model
+        Trained by act 2.
+    settings : dict
+        `lr`, `penalty`, `epochs`.
+    x : ndarray of shape (n_stars, n_pixels)
+        Observed spectra of the training set.
+    tick : callable, optional
+        Called at the end of every epoch.
+
+    Returns
+    -------
+    history : dict of str to list
+        A value an epoch: `loss`, `mse`, `penalty`, as in act 2.
+    """
+    networks.freeze(autoencoder, paper.FROZEN_LAYERS)
+    model = networks.with_penalty(autoencoder, settings["penalty"])
+    model.compile(optimizer=networks.adam(settings["lr"]), loss="mse", metrics=["mse"], jit_compile=False)
+    fitted = model.fit(
+        x, x, batch_size=paper.BATCH_AUTOENCODER, epochs=settings["epochs"], verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=tick)] if tick else [],
+    )  # fmt: skip
+    return fitted.history
+
+
+def mean_nearest_distance(observed, synthetic):
+    """Mean over the observed of the smallest Euclidean distance to any synthetic one (Sect. 3.2).
+
+    Parameters
+    ----------
+    observed : ndarray of shape (n_stars, n_features)
+    synthetic : ndarray of shape (n_spectra, n_features)
+    """
+    return float(pairwise_distances_argmin_min(observed, synthetic)[1].mean())
+
+
+@artifacts.command
+def main(argv=None):
+    args = artifacts.parse(__doc__, argv)
+    flux_ph, _ = spectra.load_synthetic(args.data)
+    flux_carm, stars = spectra.load_observed(args.data)
+    good = np.flatnonzero(stars.good)
+    if len(good) < 2:
+        raise BadInput(f"{args.data / 'carmf_norm.npy'}: {len(good)} usable spectrum, at least 2 are needed to split")
+    train_rows, test_rows = (good[part] for part in spectra.split(len(good), "carm"))
+    inputs = {name: args.data / name for name in ("ph_flux_norm.npy", "carmf_norm.npy")}
+    pre_trained = artifacts.autoencoders(args, [inputs["ph_flux_norm.npy"]])
+    provenance = spectra.provenance(args.data)
+
+    def encode(autoencoder):
+        encoded = np.full((len(flux_carm), paper.N_LATENT), np.nan, np.float32)
+        encoded[good] = networks.predict(networks.encoder_of(autoencoder), flux_carm, good)
+        return encoded
+
+    def errors(autoencoder, when):
+        return {f"mse_ph_{when}": networks.mse(autoencoder, flux_ph),
+                f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
+                f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows)}  # fmt: skip
+
+    def work(unit, tick):
+        started = time.time()
+        keras.backend.clear_session()
+        ac = unit.inputs["ac"]
+        autoencoder = networks.load(ac, seed=unit.own_seed)
+        encoded_ph = np.load(args.artifacts / f"encoded_ph_{ac.stem}.npy")
+        before, metrics = encode(autoencoder), errors(autoencoder, "before")
+        history = fine_tune(autoencoder, unit.settings, np.asarray(flux_carm[train_rows], np.float32), tick)
+        after = encode(autoencoder)
+        metrics.update(
+            errors(autoencoder, "after"),
+            distance_flux=mean_nearest_distance(flux_carm[good], flux_ph),
+            distance_latent_before=mean_nearest_distance(before[good], encoded_ph),
+            distance_latent_after=mean_nearest_distance(after[good], encoded_ph),
+        )
+        for name, encoded in (("encoded_carm_before", before), ("encoded_carm", after)):
+            with artifacts.writing(args.artifacts / f"{name}_{ac.stem}.npy") as partial:
+                np.save(partial, encoded)
+        with artifacts.writing(unit.path) as partial:
+            networks.save(autoencoder, partial)
+        artifacts.finish(unit, provenance, started, metrics, history, artifacts.read_sidecar(ac)["network"])
+
+    units = []
+    for ac in pre_trained:
+        settings = artifacts.read_sidecar(ac)["settings"]
+        units.append(Unit(
+            args.artifacts / f"dtl_{ac.name}",
+            {"lr": settings["lr"], "penalty": settings["penalty"], "epochs": args.budget.fine_tune_epochs},
+            {"ac": ac, **inputs}, args.seed,
+        ))  # fmt: skip
+    if not artifacts.run(units, work, args, args.budget.fine_tune_epochs, "fine-tuning"):
+        return
+    table = pd.DataFrame([
+        {"autoencoder": unit.inputs["ac"].stem, **sidecar["metrics"], "seconds": sidecar["seconds"]}
+        for unit in units for sidecar in [artifacts.read_sidecar(unit.path)]
+    ])  # fmt: skip
+    with artifacts.writing(args.artifacts / "fine_tuning.csv") as partial:
+        table.to_csv(partial, index=False)
+    print(table.set_index("autoencoder").T.to_string(float_format="{:.3g}".format))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

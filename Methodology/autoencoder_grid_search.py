@@ -1,0 +1,111 @@
+"""Act 1: search the architecture of the autoencoder by cross-validation (Sect. 3.1).
+
+Reads   {data}/ph_flux_norm.npy, ph_pars.npy
+Writes  {artifacts}/grid_search.csv      a row a combination: settings, four scores, mean, std, rank, seconds
+        {artifacts}/params_final.json    the architectures that act 2 trains
+
+The training 70 % of the synthetic spectra is split into four folds; every combination of the grid is trained
+for 15 epochs on three of them and scored by the mean squared error of its reconstruction of the fourth. Kept
+is, as in the paper, what has the learning rate 1e-4 and scores better than the median of the whole grid.
+
+    python Methodology/autoencoder_grid_search.py                                   # the paper: 100 fits
+    python Methodology/autoencoder_grid_search.py --data src_files/demo --budget demo    # a minute
+"""
+import sys
+import time
+
+import numpy as np
+from scikeras.wrappers import KerasRegressor
+from sklearn.model_selection import ParameterGrid
+
+import artifacts
+import networks
+import paper
+import search
+import spectra
+from artifacts import BadInput
+
+
+def compiled_autoencoder(neurons_in, reg_par, lr, n_pixels, seed):
+    """Build the autoencoder, ready to be trained on the mean squared error alone."""
+    autoencoder = networks.build_autoencoder(neurons_in, reg_par, n_pixels, seed)
+    autoencoder.compile(optimizer=networks.adam(lr), loss="mse", jit_compile=False)
+    return autoencoder
+
+
+def estimator(n_pixels, epochs, seed):
+    """Wrap the autoencoder for scikit-learn; `neurons_in`, `reg_par` and `lr` are left to the search."""
+    return KerasRegressor(
+        compiled_autoencoder, neurons_in=None, reg_par=None, lr=None, n_pixels=n_pixels, seed=seed,
+        epochs=epochs, batch_size=paper.BATCH_AUTOENCODER, verbose=0,
+    )  # fmt: skip
+
+
+def select(table, keep=None):
+    """Choose the architectures to train, best first.
+
+    The paper's rule: learning rate 1e-4 and a mean error below the median of the whole grid. A grid of one
+    combination keeps it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `search.table` returns it.
+    keep : int, optional
+        Take the best `keep` of the grid instead, whatever their learning rate.
+    """
+    ranked = table.sort_values("mse_mean", kind="stable")
+    if keep:
+        return ranked.head(keep)
+    better = ranked["mse_mean"] < ranked["mse_mean"].median()
+    return ranked[better & np.isclose(ranked["lr"], paper.KEPT_LR)] if len(ranked) > 1 else ranked
+
+
+def add_arguments(parser):
+    parser.add_argument("--keep", type=int, metavar="N", help="keep the best N instead of the paper's rule")
+    for name, kind in (("neurons_in", int), ("reg_par", float), ("lr", float)):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X",
+                            help=f"values of {name} to search, instead of the budget's")  # fmt: skip
+
+
+@artifacts.command
+def main(argv=None):
+    args = artifacts.parse(__doc__, argv, add_arguments)
+    flux_ph, _ = spectra.load_synthetic(args.data)
+    train, _ = spectra.split(len(flux_ph), "ph")
+    if len(train) < paper.CV_FOLDS:
+        raise BadInput(f"{args.data}: {len(train)} training spectra are fewer than {paper.CV_FOLDS} folds")
+    grid = {name: getattr(args, name) or values for name, values in args.budget.grid.items()}
+    provenance = spectra.provenance(args.data)
+    regressor = estimator(flux_ph.shape[1], args.budget.search_epochs, args.seed)
+
+    def work(unit, tick):
+        started = time.time()
+        settings = {name: unit.settings[name] for name in (*grid, "fold")}
+        x = np.asarray(flux_ph[train], np.float32)
+        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(regressor, settings, x, x)})
+        tick()
+
+    # Every fit has the seed of the run, as it would inside GridSearchCV.
+    units = search.fit_units(args.artifacts / "grid_search", "combination", grid,
+                             {"epochs": args.budget.search_epochs},
+                             {"ph_flux_norm.npy": args.data / "ph_flux_norm.npy"}, args.seed)  # fmt: skip
+    combinations = artifacts.chosen(args.only, len(ParameterGrid(grid)))
+    units = [unit for c in combinations for unit in units[c * paper.CV_FOLDS : (c + 1) * paper.CV_FOLDS]]
+    if not artifacts.run(units, work, args, description="grid search"):
+        return
+    table = search.table(units)
+    chosen = select(table, args.keep)
+    with artifacts.writing(args.artifacts / "grid_search.csv") as partial:
+        table.to_csv(partial, index=False)
+    artifacts.write_json(args.artifacts / "params_final.json", {
+        "spectra": provenance,
+        "rule": f"best {args.keep}" if args.keep else f"mse_mean < median of {len(table)}, lr {paper.KEPT_LR:g}",
+        "architectures": chosen[list(grid)].to_dict("records"),
+    })  # fmt: skip
+    print(table.sort_values("rank").to_string(index=False))
+    print(f"kept {len(chosen)} of {len(table)} -> {args.artifacts / 'params_final.json'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Act 2: train the contractive autoencoders on the synthetic spectra (Sect. 3.1).
+
+Reads   {data}/ph_flux_norm.npy, ph_pars.npy; {artifacts}/params_final.json
+Writes  {artifacts}/ac_{i}.h5, ac_{i}.json       the trained autoencoder and its sidecar
+        {artifacts}/encoded_ph_ac_{i}.npy        encoding of every synthetic spectrum, (n_spectra, 32)
+        {artifacts}/mse.csv                      a row an autoencoder
+
+Every architecture that act 1 kept is trained for 120 epochs on 70 % of the synthetic spectra. The loss is the
+mean squared error of the reconstruction, plus the L1 activity regularisers, plus 1e-4 times the contractive
+penalty on the 32 numbers of the bottleneck; --penalty chooses among its three readings (see the README).
+
+    python Methodology/autoencoder_training.py                                      # the paper: 26 times 15 to 60 minutes
+    python Methodology/autoencoder_training.py --data src_files/demo --budget demo       # a minute
+"""
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+
+import artifacts
+import networks
+import paper
+import spectra
+from artifacts import Unit
+
+
+def train(settings, x, seed, tick=None):
+    """Train one contractive autoencoder.
+
+    Parameters
+    ----------
+    settings : dict
+        `neurons_in`, `reg_par`, `lr`, `penalty`, `epochs`.
+    x : ndarray of shape (n_spectra, n_pixels)
+        Training spectra.
+    seed : int
+    tick : callable, optional
+        Called at the end of every epoch.
+
+    Returns
+    -------
+    autoencoder : keras.Model
+    history : dict of str to list
+        A value an epoch: `loss` (all terms), `mse` (reconstruction), `penalty` (before its weight).
+    """
+    autoencoder = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)
+    model = networks.with_penalty(autoencoder, settings["penalty"])
+    model.compile(optimizer=networks.adam(settings["lr"]), loss="mse", metrics=["mse"], jit_compile=False)
+    fitted = model.fit(
+        x, x, batch_size=paper.BATCH_AUTOENCODER, epochs=settings["epochs"], verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=tick)] if tick else [],
+    )  # fmt: skip
+    return autoencoder, fitted.history
+
+
+def add_arguments(parser):
+    parser.add_argument("--penalty", choices=("live", "frozen", "exact"), default="live",
+                        help="formula of the published code with W followed during training, the same with the "
+                        "initial W as that code has when it runs, or the true Jacobian of the ReLU layer")  # fmt: skip
+
+
+@artifacts.command
+def main(argv=None):
+    args = artifacts.parse(__doc__, argv, add_arguments)
+    flux_ph, _ = spectra.load_synthetic(args.data)
+    train_rows, test_rows = spectra.split(len(flux_ph), "ph")
+    architectures = artifacts.architectures(args.artifacts)
+    provenance = spectra.provenance(args.data)
+
+    def work(unit, tick):
+        started = time.time()
+        keras.backend.clear_session()
+        x = np.asarray(flux_ph[train_rows], np.float32)
+        autoencoder, history = train(unit.settings, x, unit.own_seed, tick)
+        with artifacts.writing(unit.path) as partial:
+            networks.save(autoencoder, partial)
+        with artifacts.writing(args.artifacts / f"encoded_ph_{unit.name}.npy") as partial:
+            np.save(partial, networks.predict(networks.encoder_of(autoencoder), flux_ph))
+        artifacts.finish(
+            unit, provenance, started,
+            metrics={"mse_train": networks.mse(autoencoder, flux_ph, train_rows),
+                     "mse_test": networks.mse(autoencoder, flux_ph, test_rows),
+                     "penalty": history["penalty"][-1]},
+            history=history,
+            network={"kind": "autoencoder", "neurons_in": unit.settings["neurons_in"],
+                     "reg_par": unit.settings["reg_par"], "n_pixels": flux_ph.shape[1]},
+        )  # fmt: skip
+
+    units = [
+        Unit(args.artifacts / f"ac_{i}.h5",
+             {**architectures[i], "penalty": args.penalty, "epochs": args.budget.train_epochs},
+             {"ph_flux_norm.npy": args.data / "ph_flux_norm.npy"}, args.seed)
+        for i in artifacts.chosen(args.only, len(architectures))
+    ]  # fmt: skip
+    if not artifacts.run(units, work, args, args.budget.train_epochs, "training"):
+        return
+    table = pd.DataFrame([
+        {"autoencoder": unit.name, **unit.settings, **sidecar["metrics"], "seconds": sidecar["seconds"]}
+        for unit in units for sidecar in [artifacts.read_sidecar(unit.path)]
+    ])  # fmt: skip
+    with artifacts.writing(args.artifacts / "mse.csv") as partial:
+        table.to_csv(partial, index=False)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

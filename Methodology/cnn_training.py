@@ -1,0 +1,219 @@
+"""Act 4: train CNN regressors on the encodings and estimate the parameters of the stars (Sect. 3.3).
+
+Reads   {data}/ph_pars.npy, carmf_norm.npy, stars.csv; {artifacts}/encoded_ph_ac_{i}.npy, encoded_carm_ac_{i}.npy
+Writes  {artifacts}/cnn_regressor_{par}_{k}_ac_{i}.h5 (+ .json)       one regressor and its sidecar
+        {artifacts}/{par}_estimation_{k}_ac_{i}.npy (+ .json)         its estimates for every star, (n_stars,)
+        {artifacts}/final_estimations.csv (+ .json)                   the columns of the published table
+        {artifacts}/final_estimations_before.csv                      the same without fine-tuning, for comparison
+
+For each of Teff, log g, [M/H] and v sin i, and for each autoencoder, five CNNs learn the parameter from the 32
+latent values of 70 % of the synthetic spectra. Of all a parameter's regressors the best 80 of 130 on the
+remaining spectra (or the same fraction) are applied to the stars; the estimate is the mode of their predictions.
+
+    python Methodology/cnn_training.py                                              # the paper: 520 CNNs
+    python Methodology/cnn_training.py --data src_files/demo --budget demo              # a minute
+    python Methodology/cnn_training.py --parameter logg --tune                      # search its hyper-parameters
+"""
+import json
+import sys
+import time
+from dataclasses import asdict
+
+import keras
+import numpy as np
+import pandas as pd
+from scikeras.wrappers import KerasRegressor
+
+import artifacts
+import estimates
+import networks
+import paper
+import search
+import spectra
+from artifacts import Unit
+
+STEPS = 32  # batches a call into TensorFlow: the same training, fewer round trips through Python
+
+
+def compiled_cnn(nf1, nf2, nu, lr, n_latent, seed):
+    """Build the CNN of one parameter, ready to be trained on the mean squared error."""
+    cnn = networks.build_cnn(nf1, nf2, nu, n_latent, seed)
+    cnn.compile(optimizer=networks.adam(lr), loss="mse", steps_per_execution=STEPS, jit_compile=False)
+    return cnn
+
+
+def train(settings, encoded, label, seed, tick=None):
+    """Train one regressor.
+
+    Parameters
+    ----------
+    settings : dict
+        `nf1`, `nf2`, `nu`, `lr`, `epochs`.
+    encoded : ndarray of shape (n_spectra, n_latent)
+        Encodings of the training set.
+    label : ndarray of shape (n_spectra,)
+        The parameter, in its own unit.
+    seed : int
+    tick : callable, optional
+        Called at the end of every epoch.
+
+    Returns
+    -------
+    cnn : keras.Model
+    history : dict of str to list
+        `loss`, the mean squared error, a value an epoch.
+    """
+    hyper = {name: settings[name] for name in ("nf1", "nf2", "nu", "lr")}
+    cnn = compiled_cnn(**hyper, n_latent=encoded.shape[1], seed=seed)
+    fitted = cnn.fit(
+        encoded[..., None], label, batch_size=paper.BATCH_CNN, epochs=settings["epochs"], verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=tick)] if tick else [],
+    )  # fmt: skip
+    return cnn, fitted.history
+
+
+def hyper_parameters(par, folder):
+    """Hyper-parameters of a parameter's CNN: those that --tune left in `folder`, else those of paper.py."""
+    tuned = folder / f"tune_{par}.json"
+    return json.loads(tuned.read_text())["best"] if tuned.exists() else asdict(paper.PARAMETERS[par].cnn)
+
+
+def tune(par, encoded_ph, labels_ph, args, provenance):
+    """Search the hyper-parameters of one parameter's CNN as act 1 searches those of the autoencoder."""
+    encoded, label = np.load(encoded_ph), labels_ph[:, paper.PARAMETERS[par].column]
+    rows, _ = spectra.split_stratified(label)
+    x, y = encoded[rows][..., None], label[rows].astype(np.float32)
+    regressor = KerasRegressor(
+        compiled_cnn, nf1=None, nf2=None, nu=None, lr=None, n_latent=encoded.shape[1], seed=args.seed,
+        epochs=args.budget.search_epochs, batch_size=paper.BATCH_CNN, verbose=0,
+    )  # fmt: skip
+
+    def work(unit, tick):
+        started = time.time()
+        settings = {name: unit.settings[name] for name in (*paper.CNN_GRID, "fold")}
+        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(regressor, settings, x, y)})
+        tick()
+
+    units = search.fit_units(args.artifacts / f"tune_{par}", "combination", paper.CNN_GRID,
+                             {"epochs": args.budget.search_epochs},
+                             {encoded_ph.name: encoded_ph, "ph_pars.npy": args.data / "ph_pars.npy"}, args.seed)  # fmt: skip
+    if not artifacts.run(units, work, args, description=f"tuning {par}"):
+        return
+    table = search.table(units).sort_values("rank")
+    with artifacts.writing(args.artifacts / f"tune_{par}.csv") as partial:
+        table.to_csv(partial, index=False)
+    artifacts.write_json(args.artifacts / f"tune_{par}.json", {
+        "spectra": provenance, "best": table[list(paper.CNN_GRID)].to_dict("records")[0],
+    })  # fmt: skip
+    print(table.to_string(index=False))
+
+
+def combine(units, stars, suffix, args, provenance):
+    """Write the table of estimates from the predictions of each parameter's best regressors.
+
+    Parameters
+    ----------
+    units : list of Unit
+        Regressors of this run, all done.
+    stars : DataFrame
+    suffix : {"", "_before"}
+        Encodings after or before fine-tuning.
+
+    Returns
+    -------
+    DataFrame
+    """
+    members = {}
+    for unit in units:
+        members.setdefault(unit.settings["parameter"], []).append(unit)
+    estimated, kept = {}, {}
+    for par, ensemble in members.items():
+        test_mse = np.array([artifacts.read_sidecar(unit.path)["metrics"]["mse_test"] for unit in ensemble])
+        chosen = [ensemble[j] for j in estimates.best(test_mse)]
+        kept[par] = {"members": [unit.name for unit in chosen], "largest_mse_test": float(np.sort(test_mse)[len(chosen) - 1])}
+        estimated[par] = estimates.estimate(np.array([np.load(estimation_path(unit, suffix)) for unit in chosen]))
+    table = estimates.table(stars, estimated)
+    path = args.artifacts / f"final_estimations{suffix}.csv"
+    with artifacts.writing(path) as partial:
+        table.to_csv(partial, index=False)
+    artifacts.write_json(path.with_suffix(".json"), {"spectra": provenance, "seed": args.seed, "kept": kept})
+    return table
+
+
+def estimation_path(unit, suffix=""):
+    """Where the predictions of a regressor for the stars lie."""
+    s = unit.settings
+    return unit.path.parent / f"{s['parameter']}_estimation_{s['repeat']}_ac_{s['autoencoder']}{suffix}.npy"
+
+
+def add_arguments(parser):
+    parser.add_argument("--parameter", nargs="+", choices=paper.PARAMETERS, default=list(paper.PARAMETERS),
+                        metavar="PAR", help="which of teff, logg, mh, vsini")  # fmt: skip
+    parser.add_argument("--tune", action="store_true",
+                        help="search the hyper-parameters on the first autoencoder; later runs use them")  # fmt: skip
+
+
+@artifacts.command
+def main(argv=None):
+    args = artifacts.parse(__doc__, argv, add_arguments)
+    flux_ph, labels_ph = spectra.load_synthetic(args.data)
+    flux_carm, stars = spectra.load_observed(args.data)
+    provenance = spectra.provenance(args.data)
+    ph, carm, pars = (args.data / name for name in ("ph_flux_norm.npy", "carmf_norm.npy", "ph_pars.npy"))
+    autoencoders = artifacts.autoencoders(args, [ph])
+    if args.tune:
+        for par in args.parameter:
+            tune(par, args.artifacts / f"encoded_ph_{autoencoders[0].stem}.npy", labels_ph, args, provenance)
+        return
+    for ac in autoencoders:
+        artifacts.require(args.artifacts / f"dtl_{ac.name}", "autoencoder_fine_tuning", [ph, carm])
+
+    def work(unit, tick):
+        settings, started = unit.settings, time.time()
+        keras.backend.clear_session()
+        label = labels_ph[:, paper.PARAMETERS[settings["parameter"]].column].astype(np.float32)
+        train_rows, test_rows = spectra.split_stratified(label)
+        encoded = np.load(unit.inputs["encoded_ph"])
+        cnn, history = train(settings, encoded[train_rows], label[train_rows], unit.own_seed, tick)
+        with artifacts.writing(unit.path) as partial:
+            networks.save(cnn, partial)
+        predicted = networks.predict(cnn, encoded[..., None], test_rows)[:, 0]
+        artifacts.finish(
+            unit, provenance, started, {"mse_test": float(np.mean((predicted - label[test_rows]) ** 2, dtype=float))},
+            history, {"kind": "cnn", **{name: settings[name] for name in ("nf1", "nf2", "nu")}, "n_latent": encoded.shape[1]},
+        )  # fmt: skip
+
+    def apply(unit, tick):
+        started = time.time()
+        encoded = np.load(unit.inputs["encoded_carm"])
+        with artifacts.writing(unit.path) as partial:
+            np.save(partial, networks.predict(networks.load(unit.inputs["cnn"]), encoded[..., None])[:, 0])
+        artifacts.finish(unit, provenance, started, {})
+        tick()
+
+    regressors = [
+        Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
+             {"parameter": par, "autoencoder": int(ac.stem.split("_")[1]), "repeat": k,
+              **hyper_parameters(par, args.artifacts), "epochs": args.budget.cnn_epochs},
+             {"encoded_ph": args.artifacts / f"encoded_ph_{ac.stem}.npy", "ph_pars.npy": pars}, args.seed)
+        for ac in autoencoders for par in args.parameter for k in range(args.budget.repeats)
+    ]  # fmt: skip
+    if not artifacts.run(regressors, work, args, args.budget.cnn_epochs, "regressors"):
+        return
+    predictions = [
+        Unit(estimation_path(unit, suffix), {},
+             {"cnn": unit.path, "encoded_carm": args.artifacts / f"encoded_carm{suffix}_ac_{unit.settings['autoencoder']}.npy"},
+             args.seed)
+        for unit in regressors for suffix in ("", "_before")
+    ]  # fmt: skip
+    artifacts.run(predictions, apply, args, description="predictions")
+    for suffix, title in (("_before", "without fine-tuning"), ("", "with fine-tuning")):
+        table = combine(regressors, stars, suffix, args, provenance)
+        if set(paper.PARAMETERS) <= set(stars):
+            print(f"\nEstimates {title} against the truth of the simulation")
+            print(estimates.against_truth(table, stars).to_string(float_format="{:.3f}".format))
+    print(f"\n{len(table)} stars, spectra: {provenance['spectra']} -> {args.artifacts / 'final_estimations.csv'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""From the predictions of an ensemble to one estimate and its uncertainties a star."""
+import numpy as np
+import pandas as pd
+from scipy.stats import gaussian_kde
+
+import paper
+
+__all__ = ["against_truth", "best", "estimate", "mode", "table"]
+
+
+def best(test_mse):
+    """Choose the members of an ensemble: 80 of 130 as in Sect. 3.3, or the same fraction of fewer.
+
+    Parameters
+    ----------
+    test_mse : array of shape (n_members,)
+
+    Returns
+    -------
+    ndarray of int
+        Indices of the kept members, best first.
+    """
+    return np.argsort(test_mse, kind="stable")[: max(1, round(paper.KEPT_REGRESSORS * len(test_mse)))]
+
+
+def mode(predictions):
+    """Maximum of a Gaussian kernel density estimate on a grid of 200 points over the predictions' range.
+
+    Parameters
+    ----------
+    predictions : ndarray of shape (n_members,)
+
+    Returns
+    -------
+    float
+        Members that all agree have no density to estimate; then it is their common value.
+    """
+    low, high = predictions.min(), predictions.max()
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        return float(np.mean(predictions))
+    grid = np.linspace(low, high, paper.KDE_POINTS)
+    return float(grid[np.argmax(gaussian_kde(predictions)(grid))])
+
+
+def estimate(predictions):
+    """Estimate of one parameter for every star.
+
+    The estimate is the mode; its uncertainties are the distances to the 16 % and 84 % quantiles. Few members
+    can put the mode outside of them; the uncertainty on that side is then zero.
+
+    Parameters
+    ----------
+    predictions : ndarray of shape (n_members, n_stars)
+        NaN for a star without a usable spectrum.
+
+    Returns
+    -------
+    value, e_, E_ : ndarray of shape (n_stars,)
+        Mode, uncertainty below and above.
+    """
+    value = np.full(predictions.shape[1], np.nan)
+    good = np.isfinite(predictions).all(axis=0)
+    value[good] = [mode(star) for star in np.asarray(predictions[:, good].T, float)]
+    low, high = np.quantile(predictions.astype(float), paper.QUANTILES, axis=0)
+    return value, np.maximum(value - low, 0), np.maximum(high - value, 0)
+
+
+def table(stars, estimated):
+    """Put the estimates in the form of the published table.
+
+    Parameters
+    ----------
+    stars : DataFrame
+        With `karmn` and, where known, `ra` and `dec` [deg].
+    estimated : dict of str to tuple
+        For a parameter what `estimate` returns; absent parameters become empty columns.
+
+    Returns
+    -------
+    DataFrame
+        karmn, ra_gaiadr3, dec_gaiadr3, then X, e_X, E_X for the four parameters.
+    """
+    frame = stars.reindex(columns=["karmn", "ra", "dec"])
+    frame.columns = ["karmn", "ra_gaiadr3", "dec_gaiadr3"]
+    for par, parameter in paper.PARAMETERS.items():
+        columns = estimated.get(par, (np.nan, np.nan, np.nan))
+        for prefix, column in zip(("", "e_", "E_"), columns):
+            frame[prefix + parameter.published] = column
+    return frame
+
+
+def against_truth(estimates, truth):
+    """Compare estimates with the truth of a simulation.
+
+    Parameters
+    ----------
+    estimates : DataFrame
+        As `table` makes it.
+    truth : DataFrame
+        `karmn`, `teff`, `logg`, `mh`, `vsini`.
+
+    Returns
+    -------
+    DataFrame
+        A row a parameter: number of stars, bias (mean of estimate minus truth), scatter (its standard
+        deviation), rmse, and the median of the estimates' own uncertainty, (e_ + E_) / 2.
+    """
+    both = estimates.merge(truth, on="karmn", validate="one_to_one", suffixes=("", "_true"))
+    rows = {}
+    for par, parameter in paper.PARAMETERS.items():
+        x = parameter.published
+        difference = (both[x] - both[par if par != x else f"{par}_true"]).dropna()
+        rows[f"{x} [{parameter.unit}]"] = {
+            "n": len(difference),
+            "bias": difference.mean(),
+            "scatter": difference.std(ddof=0),
+            "rmse": np.sqrt(np.mean(difference**2)),
+            "uncertainty": ((both[f"e_{x}"] + both[f"E_{x}"]) / 2).median(),
+        }
+    return pd.DataFrame(rows).T

@@ -1,0 +1,262 @@
+"""The two networks of the paper, the contractive penalty, freezing, saving and loading.
+
+This is the one module that knows that two versions of Keras exist (2.13 and 3).
+"""
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+import artifacts  # noqa: E402
+import paper  # noqa: E402
+
+__all__ = [
+    "adam", "batches", "build_autoencoder", "build_cnn", "contractive_penalty", "encoder_of", "freeze",
+    "load", "mse", "predict", "save", "with_penalty",
+]  # fmt: skip
+
+CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
+KERAS_3 = keras.__version__.startswith("3")
+
+# One unit of work, one thread: results then do not depend on how many cores a machine has, and
+# several units side by side (--jobs) are faster than several threads inside one small network.
+try:
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+except RuntimeError:  # TensorFlow is already running, in a notebook say
+    pass
+
+
+def adam(lr):
+    """Adam with the given learning rate: the fused legacy one in Keras 2, which is the faster there."""
+    if KERAS_3:
+        return keras.optimizers.Adam(learning_rate=lr)
+    return keras.optimizers.legacy.Adam(learning_rate=lr)
+
+
+def batches(x, y, batch_size, seed):
+    """Shuffled batches in an order that depends on the seed alone, not on the version of Keras.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n_spectra, ...)
+    batch_size : int
+    seed : int
+
+    Returns
+    -------
+    tf.data.Dataset
+        Pairs of float32 tensors; a new order at every pass.
+    """
+    same = y is x
+    x = tf.constant(x, tf.float32)
+    y = x if same else tf.constant(y, tf.float32)
+    rows = tf.data.Dataset.range(len(x)).shuffle(len(x), seed=seed).batch(batch_size)
+    return rows.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).prefetch(2)
+
+
+class SeededModel(keras.Model):
+    """A functional model that trains on `batches` in the order of its own `seed`."""
+
+    seed = 0
+
+    def fit(self, x, y, batch_size=32, **kwargs):
+        """Train as `keras.Model.fit` does, on arrays."""
+        kwargs["shuffle"] = False  # `batches` has done it
+        return super().fit(batches(x, y, batch_size, self.seed), **kwargs)
+
+
+def _dense(units, activation, name, seed, reg_par=0.0):
+    # Explicit seeds give the same initial weights in both versions of Keras.
+    return keras.layers.Dense(
+        units,
+        activation=activation,
+        name=name,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        activity_regularizer=keras.regularizers.L1(reg_par) if reg_par else None,
+    )
+
+
+def build_autoencoder(neurons_in, reg_par, n_pixels=paper.N_PIXELS, seed=0):
+    """Build the autoencoder of Sect. 3.1, not compiled.
+
+    Dense encoder n, 3n/4, n/2, n/4, n/8 -> bottleneck of 32 -> mirrored decoder -> n_pixels; ReLU, sigmoid
+    at the output. Every hidden layer but the first of the encoder and the bottleneck carries an L1
+    activity regulariser (which Keras divides by the batch size).
+
+    Parameters
+    ----------
+    neurons_in : int
+        Width n of the first encoder layer.
+    reg_par : float
+        Strength of the L1 activity regulariser.
+    n_pixels : int
+    seed : int
+        Of the initial weights and of the order of the batches.
+
+    Returns
+    -------
+    keras.Model
+        Layers `encoded_1` .. `encoded_5`, `bottleneck`, `decoded_1` .. `decoded_5`, `output_l`.
+    """
+    widths = [int(fraction * neurons_in) for fraction in paper.ENCODER_FRACTIONS]
+    h = spectrum = keras.Input((n_pixels,), name="input_l")
+    for k, width in enumerate(widths, start=1):
+        h = _dense(width, "relu", f"encoded_{k}", seed + k, reg_par if k > 1 else 0.0)(h)
+    h = _dense(paper.N_LATENT, "relu", "bottleneck", seed + 100)(h)
+    for k, width in enumerate(reversed(widths), start=1):
+        h = _dense(width, "relu", f"decoded_{k}", seed + 200 + k, reg_par)(h)
+    output = _dense(n_pixels, "sigmoid", "output_l", seed + 300)(h)
+    model = SeededModel(spectrum, output)
+    model.seed = seed
+    return model
+
+
+def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
+    """Build the CNN regressor of Sect. 3.3, not compiled: one parameter from one encoding.
+
+    Parameters
+    ----------
+    nf1, nf2 : int
+        Filters of the two convolutions (kernel 2, same padding, ReLU).
+    nu : int
+        Units of the last hidden dense layer.
+    n_latent : int
+    seed : int
+        Of the initial weights and of the order of the batches.
+
+    Returns
+    -------
+    keras.Model
+        Input (n_spectra, n_latent, 1), output (n_spectra, 1), linear.
+    """
+    h = encoding = keras.Input((n_latent, 1), name="encoding")
+    for k, filters in enumerate((nf1, nf2), start=1):
+        h = keras.layers.Conv1D(
+            filters,
+            paper.CNN_KERNEL,
+            padding="same",
+            activation="relu",
+            name=f"conv_{k}",
+            kernel_initializer=keras.initializers.GlorotUniform(seed=seed + k),
+        )(h)
+    h = keras.layers.Flatten(name="flatten")(h)
+    for k, units in enumerate((*paper.CNN_DENSE, nu), start=1):
+        h = _dense(units, "relu", f"dense_{k}", seed + 100 + k)(h)
+    model = SeededModel(encoding, _dense(1, "linear", "estimate", seed + 200)(h))
+    model.seed = seed
+    return model
+
+
+def contractive_penalty(h, kernel, variant="live"):
+    """Penalty of the encoding h, one value a spectrum (Sect. 3.1).
+
+    `live` and `frozen` are the formula of the published code, sum_j (h_j (1 - h_j))^2 sum_i W_ij^2: the
+    derivative of a sigmoid, on a layer whose activation is ReLU. `exact` is the squared Frobenius norm
+    of the Jacobian of the ReLU layer itself, sum_j [h_j > 0] sum_i W_ij^2.
+
+    Parameters
+    ----------
+    h : tensor of shape (n_spectra, n_latent)
+        Output of the bottleneck layer.
+    kernel : tensor of shape (n_inputs, n_latent)
+        W of the bottleneck layer.
+    variant : {"live", "frozen", "exact"}
+        `frozen` differs from `live` only in the W that it is given.
+
+    Returns
+    -------
+    tensor of shape (n_spectra,)
+    """
+    slope = tf.cast(h > 0, h.dtype) if variant == "exact" else h * (1 - h)
+    return tf.reduce_sum(tf.square(slope) * tf.reduce_sum(tf.square(kernel), axis=0), axis=1)
+
+
+class ContractivePenalty(keras.layers.Layer):
+    """Adds the weighted batch mean of the penalty to the loss and hands the reconstruction on."""
+
+    def __init__(self, bottleneck, variant, weight):
+        super().__init__(name="contractive_penalty")
+        self.bottleneck, self.variant, self.weight = bottleneck, variant, weight
+        self.initial_kernel = tf.constant(artifacts.as_array(bottleneck.kernel))
+        self.penalty = keras.metrics.Mean(name="penalty")
+
+    def call(self, inputs):
+        reconstruction, h = inputs
+        kernel = self.initial_kernel if self.variant == "frozen" else tf.convert_to_tensor(self.bottleneck.kernel)
+        value = tf.reduce_mean(contractive_penalty(h, kernel, self.variant))
+        self.add_loss(self.weight * value)
+        self.penalty.update_state(value)
+        return reconstruction
+
+
+def with_penalty(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGHT):
+    """Return the model to train: same layers, and the contractive penalty in the loss.
+
+    The penalty is logged as `penalty`, before it is multiplied by the weight. The autoencoder itself stays
+    a plain model, which can be saved and loaded without custom objects.
+    """
+    bottleneck = autoencoder.get_layer("bottleneck")
+    penalised = ContractivePenalty(bottleneck, variant, weight)([autoencoder.output, bottleneck.output])
+    model = SeededModel(autoencoder.input, penalised)
+    model.seed = autoencoder.seed
+    return model
+
+
+def freeze(model, names=paper.FROZEN_LAYERS):
+    """Freeze the layers of these names; compile afterwards."""
+    for name in names:
+        model.get_layer(name).trainable = False
+
+
+def encoder_of(autoencoder):
+    """Return the part of the autoencoder that ends in the bottleneck."""
+    return keras.Model(autoencoder.input, autoencoder.get_layer("bottleneck").output)
+
+
+def predict(model, x, rows=None):
+    """Apply a network to spectra, a chunk at a time.
+
+    Parameters
+    ----------
+    model : keras.Model
+    x : ndarray of shape (n_spectra, ...)
+        May be memory-mapped.
+    rows : ndarray of int, optional
+        Which spectra; default all.
+
+    Returns
+    -------
+    ndarray of shape (n_spectra, n_outputs), float32
+    """
+    rows = np.arange(len(x)) if rows is None else rows
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    return np.concatenate([model(tf.constant(x[chunk], tf.float32), training=False).numpy() for chunk in chunks])
+
+
+def mse(autoencoder, x, rows=None):
+    """Mean squared error of the reconstruction of spectra, a float."""
+    rows = np.arange(len(x)) if rows is None else rows
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    total = sum(float(np.square(predict(autoencoder, x, c) - x[c], dtype=float).sum()) for c in chunks)
+    return total / (len(rows) * x.shape[1])
+
+
+def save(model, path):
+    """Write a plain Keras model, which `keras.models.load_model(path, compile=False)` opens."""
+    keras.Model(model.input, model.output).save(str(path))
+
+
+def load(path, seed=0):
+    """Rebuild the network that the sidecar of `path` describes and load its weights.
+
+    Works for files of either version of Keras in either version of Keras.
+    """
+    network = dict(artifacts.read_sidecar(path)["network"])
+    builder = {"autoencoder": build_autoencoder, "cnn": build_cnn}[network.pop("kind")]
+    model = builder(**network, seed=seed)
+    model.load_weights(str(path))
+    return model

@@ -1,0 +1,115 @@
+"""Every number that Mas-Buitrago et al. 2024 (A&A 687, A205) or its published code fixes.
+
+Each value says where it comes from: "Sect. n" or "Table n" is the paper, "code" is only visible in
+the code its authors published, "ours" is a choice of this repository where neither says anything.
+Nothing else in the repository repeats these numbers.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+# ---------------------------------------------------------------- spectra (Sect. 2)
+WINDOW = (8800.0, 8835.0)  # [Angstrom], vacuum, both ends included
+N_PIXELS = 3501  # 0.01 Angstrom a pixel (code)
+WAVELENGTH = np.linspace(*WINDOW, N_PIXELS)
+MARGIN = 5.0  # [Angstrom] on each side of the window for the continuum normalisation
+RESOLVING_POWER = 94_600  # CARMENES VIS
+MIN_SNR = 150  # of every observed template
+N_SYNTHETIC = 22_933
+N_OBSERVED = 286
+
+# The label grid (code); its nodes are constrained by isochrones, see src_files/label_grid.csv.
+GRID_TEFF = np.arange(2325, 4476, 25)  # [K]
+GRID_LOGG = np.round(np.arange(47, 54) / 10, 1)  # [dex]
+GRID_MH = np.round(np.arange(-10, 7) / 10, 1)  # [dex]
+GRID_VSINI = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0)  # [km/s]
+
+# git blob ids of the published arrays; the spectra themselves have no published checksum
+BLOB_ID = {
+    "ph_pars.npy": "24d2b5b80a1f694ffcb4d773f61677288fc04bfd",
+    "carmf_norm.npy": "8e9554b299d7938d0b5db48102840d634b60897e",
+}
+
+# ---------------------------------------------------------------- splits (code)
+SPLIT_SEED = 42
+TEST_FRACTION = {"ph": 0.3, "carm": 0.2}
+
+# ---------------------------------------------------------------- autoencoder (Sect. 3.1)
+ENCODER_FRACTIONS = (1, 3 / 4, 1 / 2, 1 / 4, 1 / 8)  # widths of the encoder, times neurons_in (code)
+N_LATENT = 32
+CONTRACTIVE_WEIGHT = 1e-4  # lambda (code)
+BATCH_AUTOENCODER = 128
+FROZEN_LAYERS = ("encoded_1", "encoded_2", "encoded_3", "encoded_4")  # in fine-tuning (code)
+
+# Act 1. The paper searched further learning rates whose values it does not give.
+CV_FOLDS = 4
+GRID = {
+    "neurons_in": [1024, 1280, 1536, 1792, 2048],
+    "reg_par": [8e-8, 9e-8, 1e-7, 1.1e-7, 1.2e-7],
+    "lr": [1e-4],
+}
+KEPT_LR = 1e-4  # kept: this learning rate and a mean score better than the median of the whole grid
+N_AUTOENCODERS = 26  # what the paper's own search left
+
+# ---------------------------------------------------------------- CNN regressors (Sect. 3.3)
+CNN_KERNEL = 2
+CNN_DENSE = (256, 128)
+BATCH_CNN = 32  # Keras' default (code)
+REPEATS = 5  # regressors a parameter and autoencoder
+KEPT_REGRESSORS = 80 / (N_AUTOENCODERS * REPEATS)  # the best 80 of 130, by test MSE
+
+# ---------------------------------------------------------------- estimates (read off the published table)
+KDE_POINTS = 200
+QUANTILES = (0.16, 0.84)
+
+
+@dataclass(frozen=True)
+class Cnn:
+    """Hyper-parameters of one CNN regressor (Table 1): filters, last dense layer, learning rate."""
+
+    nf1: int
+    nf2: int
+    nu: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One stellar parameter: its column in ph_pars.npy, its published column name, unit and CNN."""
+
+    column: int
+    published: str
+    unit: str
+    label: str
+    cnn: Cnn
+
+
+PARAMETERS = {
+    "teff": Parameter(0, "Teff", "K", r"$T_{\rm eff}$ [K]", Cnn(64, 32, 64, 0.01)),  # Table 1
+    "logg": Parameter(1, "logg", "dex", r"$\log g$ [dex]", Cnn(64, 32, 64, 0.001)),
+    "mh": Parameter(2, "[M/H]", "dex", "[M/H] [dex]", Cnn(64, 32, 64, 0.001)),
+    "vsini": Parameter(3, "vsini", "km/s", r"$v\,\sin i$ [km/s]", Cnn(64, 32, 64, 0.001)),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to compute: the grid and its epochs, epochs of acts 2 to 4, repeats of act 4."""
+
+    grid: dict
+    search_epochs: int
+    train_epochs: int
+    fine_tune_epochs: int
+    cnn_epochs: int
+    repeats: int
+
+
+BUDGETS = {
+    "paper": Budget(GRID, 15, 120, 60, 200, REPEATS),  # Sect. 3 and code
+    # ours: minutes and seconds instead of days
+    "demo": Budget({"neurons_in": [512, 1024], "reg_par": [1e-7], "lr": [1e-4]}, 3, 40, 60, 40, 2),
+    "smoke": Budget({"neurons_in": [64, 96], "reg_par": [1e-7], "lr": [1e-4]}, 2, 2, 2, 2, 2),
+}
+
+# Grid of the search for the CNNs' hyper-parameters (ours; the paper does not give its own)
+CNN_GRID = {"nf1": [32, 64], "nf2": [32], "nu": [32, 64], "lr": [1e-3, 3e-3, 1e-2]}

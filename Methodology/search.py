@@ -1,0 +1,89 @@
+"""GridSearchCV that survives being killed: one unit of work a fit, the table collected from the sidecars.
+
+Used for the autoencoders (act 1) and for the hyper-parameters of the CNNs (act 4, --tune). Scores are those
+of scikit-learn's `GridSearchCV` with the same estimator, grid and folds.
+"""
+import keras
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import KFold, ParameterGrid
+
+import artifacts
+import paper
+from artifacts import Unit
+
+__all__ = ["fit_units", "fold_score", "table"]
+
+
+def fit_units(folder, stem, grid, fixed, inputs, seed):
+    """List the fits of a search: every combination of the grid on every fold.
+
+    Parameters
+    ----------
+    folder : Path
+    stem : str
+        Of the units' names: `{stem}_{combination}_fold_{fold}`.
+    grid : dict of str to list
+    fixed : dict
+        Settings that all fits share, such as the epochs.
+    inputs : dict of str to Path
+    seed : int
+
+    Returns
+    -------
+    list of Unit
+    """
+    return [
+        Unit(folder / f"{stem}_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed)
+        for c, combination in enumerate(ParameterGrid(grid))
+        for fold in range(paper.CV_FOLDS)
+    ]
+
+
+def fold_score(estimator, settings, x, y):
+    """Fit on all folds but one and score on that one.
+
+    Parameters
+    ----------
+    estimator : sklearn estimator
+    settings : dict
+        Parameters of the estimator; `fold` is the one to score on.
+    x, y : ndarray of shape (n_spectra, ...)
+
+    Returns
+    -------
+    float
+        Mean squared error.
+    """
+    settings = dict(settings)
+    train, test = list(KFold(paper.CV_FOLDS).split(x))[settings.pop("fold")]
+    keras.backend.clear_session()
+    x_train = x[train]
+    fitted = clone(estimator).set_params(**settings).fit(x_train, x_train if y is x else y[train])
+    return -get_scorer("neg_mean_squared_error")(fitted, x[test], y[test])
+
+
+def table(units):
+    """Collect the finished fits into a table.
+
+    Returns
+    -------
+    DataFrame
+        A row a combination, in the order of the grid: its settings, `mse_fold_0` .., `mse_mean`, `mse_std`,
+        `rank` (1 is best) and `seconds` of all its fits.
+    """
+    rows = {}
+    for unit in units:
+        fit = artifacts.read_sidecar(unit.path)
+        settings = {key: value for key, value in unit.settings.items() if key != "fold"}
+        row = rows.setdefault(tuple(settings.values()), {**settings, "seconds": 0.0})
+        row[f"mse_fold_{unit.settings['fold']}"] = fit["metrics"]["mse"]
+        row["seconds"] += fit["seconds"]
+    frame = pd.DataFrame(rows.values())
+    scores = frame.filter(like="mse_fold_")
+    frame["mse_mean"] = np.mean(scores, axis=1)
+    frame["mse_std"] = np.std(scores, axis=1)
+    frame["rank"] = frame["mse_mean"].rank(method="min").astype(int)
+    return frame[[column for column in frame if column != "seconds"] + ["seconds"]]
