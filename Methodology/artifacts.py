@@ -15,19 +15,23 @@ import platform
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
 import paper
 
 __all__ = [
-    "BadInput", "Unit", "architectures", "as_array", "autoencoders", "chosen", "command", "finish", "git_blob_id", "is_done", "load_array", "parse",
-    "read_sidecar", "require", "run", "seed_of", "sha256", "writing", "write_json",
+    "BadInput", "Unit", "architectures", "autoencoders", "chosen", "collect", "command", "finish", "git_blob_id",
+    "is_done", "load_array", "parse", "read_sidecar", "require", "run", "seed_of", "sha256", "write_array",
+    "write_csv", "write_json", "writing",
 ]  # fmt: skip
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("tensorflow", "keras", "scikit-learn", "scikeras", "numpy", "pandas")
@@ -124,7 +128,7 @@ def writing(path):
     """Give a partial name to write to; rename it to `path` if all went well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
+    partial = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")  # np.save and Keras read the suffix
     try:
         yield partial
         os.replace(partial, path)
@@ -137,6 +141,18 @@ def write_json(path, content):
     """Write JSON atomically."""
     with writing(path) as partial:
         partial.write_text(json.dumps(content, indent=1, default=float) + "\n")
+
+
+def write_array(path, array):
+    """Write a .npy file atomically."""
+    with writing(path) as partial:
+        np.save(partial, array)
+
+
+def write_csv(path, table):
+    """Write a DataFrame atomically."""
+    with writing(path) as partial:
+        table.to_csv(partial, index=False)
 
 
 def load_array(path, ndim, remedy):
@@ -152,18 +168,14 @@ def load_array(path, ndim, remedy):
     except FileNotFoundError:
         raise BadInput(f"{path} not found: {remedy}") from None
     except (ValueError, EOFError, OSError) as error:
-        reason = "holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else "is truncated or no .npy file"
+        pickled = "pickle" in str(error).lower()
+        reason = "holds pickled objects, which are never loaded" if pickled else "is truncated or no .npy file"
         raise BadInput(f"{path} {reason}: {remedy}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise BadInput(f"{path} holds no plain array of numbers: {remedy}")
     if array.ndim != ndim:
         raise BadInput(f"{path} has {array.ndim} dimensions instead of {ndim}, shape {array.shape}: {remedy}")
     return array
-
-
-def as_array(variable):
-    """Value of a Keras variable, in either version."""
-    return np.asarray(variable.numpy())
 
 
 # ---------------------------------------------------------------- units
@@ -177,7 +189,7 @@ class Unit:
         Its main file; the sidecar is the same name with .json (and may be all there is).
     settings : dict
         Everything but the inputs that decides its result.
-    inputs : dict of str to Path
+    inputs : tuple of Path
         The files it reads.
     seed : int
         Of the run. The unit's own seed also depends on its name.
@@ -185,7 +197,7 @@ class Unit:
 
     path: Path
     settings: dict
-    inputs: dict = field(default_factory=dict)
+    inputs: tuple = ()
     seed: int = paper.SPLIT_SEED
 
     @property
@@ -198,7 +210,7 @@ class Unit:
 
     def identity(self):
         """What must be equal for a result to count as this unit's."""
-        inputs = {name: sha256(path) for name, path in self.inputs.items()}
+        inputs = {path.name: sha256(path) for path in self.inputs}
         return json.loads(json.dumps({"settings": self.settings, "seed": self.seed, "inputs": inputs}, default=float))
 
 
@@ -311,6 +323,30 @@ def finish(unit, provenance, started, metrics, history=None, network=None):
     })  # fmt: skip
 
 
+def collect(units, path, columns):
+    """Write a table from the sidecars of finished units; running twice doubles nothing.
+
+    Parameters
+    ----------
+    units : list of Unit
+    path : Path
+        Of the CSV.
+    columns : callable(unit)
+        Gives the first columns of a row, a dict; the unit's metrics and seconds are appended.
+
+    Returns
+    -------
+    DataFrame
+    """
+    sidecars = [read_sidecar(unit.path) for unit in units]
+    table = pd.DataFrame([
+        {**columns(unit), **sidecar["metrics"], "seconds": sidecar["seconds"]}
+        for unit, sidecar in zip(units, sidecars)
+    ])  # fmt: skip
+    write_csv(path, table)
+    return table
+
+
 def run(units, work, args, ticks=1, description=""):
     """Do the units that are not done yet, `args.jobs` side by side, with one progress bar.
 
@@ -343,7 +379,8 @@ def run(units, work, args, ticks=1, description=""):
     progress = args.artifacts / f".progress.partial-{os.getpid()}"
     progress.touch()
     finished = threading.Event()
-    with tqdm(total=len(todo) * ticks, desc=description, unit="epoch" if ticks > 1 else "fit", disable=not todo) as bar:
+    unit_name = "epoch" if ticks > 1 else "unit"
+    with tqdm(total=len(todo) * ticks, desc=description, unit=unit_name, disable=not todo) as bar:
 
         def follow():
             while not finished.wait(0.3):

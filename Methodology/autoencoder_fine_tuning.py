@@ -18,9 +18,7 @@ synthetic spectra are those of the encoder before, the observed ones those of th
 import sys
 import time
 
-import keras
 import numpy as np
-import pandas as pd
 from sklearn.metrics import pairwise_distances_argmin_min
 
 import artifacts
@@ -52,11 +50,7 @@ def fine_tune(autoencoder, settings, x, tick=None):
     networks.freeze(autoencoder, paper.FROZEN_LAYERS)
     model = networks.with_penalty(autoencoder, settings["penalty"])
     model.compile(optimizer=networks.adam(settings["lr"]), loss="mse", metrics=["mse"], jit_compile=False)
-    fitted = model.fit(
-        x, x, batch_size=paper.BATCH_AUTOENCODER, epochs=settings["epochs"], verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=tick)] if tick else [],
-    )  # fmt: skip
-    return fitted.history
+    return networks.fit(model, x, x, paper.BATCH_AUTOENCODER, settings["epochs"], tick)
 
 
 def mean_nearest_distance(observed, synthetic):
@@ -79,8 +73,8 @@ def main(argv=None):
     if len(good) < 2:
         raise BadInput(f"{args.data / 'carmf_norm.npy'}: {len(good)} usable spectrum, at least 2 are needed to split")
     train_rows, test_rows = (good[part] for part in spectra.split(len(good), "carm"))
-    inputs = {name: args.data / name for name in ("ph_flux_norm.npy", "carmf_norm.npy")}
-    pre_trained = artifacts.autoencoders(args, [inputs["ph_flux_norm.npy"]])
+    ph, carm = args.data / "ph_flux_norm.npy", args.data / "carmf_norm.npy"
+    pre_trained = artifacts.autoencoders(args, [ph])
     provenance = spectra.provenance(args.data)
 
     def encode(autoencoder):
@@ -95,8 +89,7 @@ def main(argv=None):
 
     def work(unit, tick):
         started = time.time()
-        keras.backend.clear_session()
-        ac = unit.inputs["ac"]
+        ac = unit.inputs[0]
         autoencoder = networks.load(ac, seed=unit.own_seed)
         encoded_ph = np.load(args.artifacts / f"encoded_ph_{ac.stem}.npy")
         before, metrics = encode(autoencoder), errors(autoencoder, "before")
@@ -109,8 +102,7 @@ def main(argv=None):
             distance_latent_after=mean_nearest_distance(after[good], encoded_ph),
         )
         for name, encoded in (("encoded_carm_before", before), ("encoded_carm", after)):
-            with artifacts.writing(args.artifacts / f"{name}_{ac.stem}.npy") as partial:
-                np.save(partial, encoded)
+            artifacts.write_array(args.artifacts / f"{name}_{ac.stem}.npy", encoded)
         with artifacts.writing(unit.path) as partial:
             networks.save(autoencoder, partial)
         artifacts.finish(unit, provenance, started, metrics, history, artifacts.read_sidecar(ac)["network"])
@@ -121,16 +113,13 @@ def main(argv=None):
         units.append(Unit(
             args.artifacts / f"dtl_{ac.name}",
             {"lr": settings["lr"], "penalty": settings["penalty"], "epochs": args.budget.fine_tune_epochs},
-            {"ac": ac, **inputs}, args.seed,
+            (ac, ph, carm), args.seed,
         ))  # fmt: skip
     if not artifacts.run(units, work, args, args.budget.fine_tune_epochs, "fine-tuning"):
         return
-    table = pd.DataFrame([
-        {"autoencoder": unit.inputs["ac"].stem, **sidecar["metrics"], "seconds": sidecar["seconds"]}
-        for unit in units for sidecar in [artifacts.read_sidecar(unit.path)]
-    ])  # fmt: skip
-    with artifacts.writing(args.artifacts / "fine_tuning.csv") as partial:
-        table.to_csv(partial, index=False)
+    table = artifacts.collect(
+        units, args.artifacts / "fine_tuning.csv", lambda unit: {"autoencoder": unit.inputs[0].stem}
+    )
     print(table.set_index("autoencoder").T.to_string(float_format="{:.3g}".format))
 
 

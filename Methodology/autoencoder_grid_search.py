@@ -15,7 +15,6 @@ import sys
 import time
 
 import numpy as np
-from scikeras.wrappers import KerasRegressor
 from sklearn.model_selection import ParameterGrid
 
 import artifacts
@@ -31,14 +30,6 @@ def compiled_autoencoder(neurons_in, reg_par, lr, n_pixels, seed):
     autoencoder = networks.build_autoencoder(neurons_in, reg_par, n_pixels, seed)
     autoencoder.compile(optimizer=networks.adam(lr), loss="mse", jit_compile=False)
     return autoencoder
-
-
-def estimator(n_pixels, epochs, seed):
-    """Wrap the autoencoder for scikit-learn; `neurons_in`, `reg_par` and `lr` are left to the search."""
-    return KerasRegressor(
-        compiled_autoencoder, neurons_in=None, reg_par=None, lr=None, n_pixels=n_pixels, seed=seed,
-        epochs=epochs, batch_size=paper.BATCH_AUTOENCODER, verbose=0,
-    )  # fmt: skip
 
 
 def select(table, keep=None):
@@ -77,27 +68,28 @@ def main(argv=None):
         raise BadInput(f"{args.data}: {len(train)} training spectra are fewer than {paper.CV_FOLDS} folds")
     grid = {name: getattr(args, name) or values for name, values in args.budget.grid.items()}
     provenance = spectra.provenance(args.data)
-    regressor = estimator(flux_ph.shape[1], args.budget.search_epochs, args.seed)
+    # Every fit has the seed of the run, as it would inside GridSearchCV.
+    estimator = search.regressor(
+        compiled_autoencoder, grid, n_pixels=flux_ph.shape[1], seed=args.seed,
+        epochs=args.budget.search_epochs, batch_size=paper.BATCH_AUTOENCODER,
+    )  # fmt: skip
 
     def work(unit, tick):
         started = time.time()
         settings = {name: unit.settings[name] for name in (*grid, "fold")}
         x = np.asarray(flux_ph[train], np.float32)
-        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(regressor, settings, x, x)})
+        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(estimator, settings, x, x)})
         tick()
 
-    # Every fit has the seed of the run, as it would inside GridSearchCV.
-    units = search.fit_units(args.artifacts / "grid_search", "combination", grid,
-                             {"epochs": args.budget.search_epochs},
-                             {"ph_flux_norm.npy": args.data / "ph_flux_norm.npy"}, args.seed)  # fmt: skip
+    units = search.fit_units(args.artifacts / "grid_search", grid, {"epochs": args.budget.search_epochs},
+                             (args.data / "ph_flux_norm.npy",), args.seed)  # fmt: skip
     combinations = artifacts.chosen(args.only, len(ParameterGrid(grid)))
     units = [unit for c in combinations for unit in units[c * paper.CV_FOLDS : (c + 1) * paper.CV_FOLDS]]
     if not artifacts.run(units, work, args, description="grid search"):
         return
     table = search.table(units)
     chosen = select(table, args.keep)
-    with artifacts.writing(args.artifacts / "grid_search.csv") as partial:
-        table.to_csv(partial, index=False)
+    artifacts.write_csv(args.artifacts / "grid_search.csv", table)
     artifacts.write_json(args.artifacts / "params_final.json", {
         "spectra": provenance,
         "rule": f"best {args.keep}" if args.keep else f"mse_mean < median of {len(table)}, lr {paper.KEPT_LR:g}",

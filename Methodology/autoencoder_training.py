@@ -9,15 +9,13 @@ Every architecture that act 1 kept is trained for 120 epochs on 70 % of the synt
 mean squared error of the reconstruction, plus the L1 activity regularisers, plus 1e-4 times the contractive
 penalty on the 32 numbers of the bottleneck; --penalty chooses among its three readings (see the README).
 
-    python Methodology/autoencoder_training.py                                      # the paper: 26 times 15 to 60 minutes
-    python Methodology/autoencoder_training.py --data src_files/demo --budget demo       # a minute
+    python Methodology/autoencoder_training.py                                   # the paper
+    python Methodology/autoencoder_training.py --data src_files/demo --budget demo    # a minute
 """
 import sys
 import time
 
-import keras
 import numpy as np
-import pandas as pd
 
 import artifacts
 import networks
@@ -48,11 +46,7 @@ def train(settings, x, seed, tick=None):
     autoencoder = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)
     model = networks.with_penalty(autoencoder, settings["penalty"])
     model.compile(optimizer=networks.adam(settings["lr"]), loss="mse", metrics=["mse"], jit_compile=False)
-    fitted = model.fit(
-        x, x, batch_size=paper.BATCH_AUTOENCODER, epochs=settings["epochs"], verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=tick)] if tick else [],
-    )  # fmt: skip
-    return autoencoder, fitted.history
+    return autoencoder, networks.fit(model, x, x, paper.BATCH_AUTOENCODER, settings["epochs"], tick)
 
 
 def add_arguments(parser):
@@ -71,13 +65,12 @@ def main(argv=None):
 
     def work(unit, tick):
         started = time.time()
-        keras.backend.clear_session()
         x = np.asarray(flux_ph[train_rows], np.float32)
         autoencoder, history = train(unit.settings, x, unit.own_seed, tick)
         with artifacts.writing(unit.path) as partial:
             networks.save(autoencoder, partial)
-        with artifacts.writing(args.artifacts / f"encoded_ph_{unit.name}.npy") as partial:
-            np.save(partial, networks.predict(networks.encoder_of(autoencoder), flux_ph))
+        encoded_ph = networks.predict(networks.encoder_of(autoencoder), flux_ph)
+        artifacts.write_array(args.artifacts / f"encoded_ph_{unit.name}.npy", encoded_ph)
         artifacts.finish(
             unit, provenance, started,
             metrics={"mse_train": networks.mse(autoencoder, flux_ph, train_rows),
@@ -91,17 +84,14 @@ def main(argv=None):
     units = [
         Unit(args.artifacts / f"ac_{i}.h5",
              {**architectures[i], "penalty": args.penalty, "epochs": args.budget.train_epochs},
-             {"ph_flux_norm.npy": args.data / "ph_flux_norm.npy"}, args.seed)
+             (args.data / "ph_flux_norm.npy",), args.seed)
         for i in artifacts.chosen(args.only, len(architectures))
     ]  # fmt: skip
     if not artifacts.run(units, work, args, args.budget.train_epochs, "training"):
         return
-    table = pd.DataFrame([
-        {"autoencoder": unit.name, **unit.settings, **sidecar["metrics"], "seconds": sidecar["seconds"]}
-        for unit in units for sidecar in [artifacts.read_sidecar(unit.path)]
-    ])  # fmt: skip
-    with artifacts.writing(args.artifacts / "mse.csv") as partial:
-        table.to_csv(partial, index=False)
+    table = artifacts.collect(
+        units, args.artifacts / "mse.csv", lambda unit: {"autoencoder": unit.name, **unit.settings}
+    )
     print(table.to_string(index=False))
 
 

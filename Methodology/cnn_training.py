@@ -19,10 +19,7 @@ import sys
 import time
 from dataclasses import asdict
 
-import keras
 import numpy as np
-import pandas as pd
-from scikeras.wrappers import KerasRegressor
 
 import artifacts
 import estimates
@@ -65,11 +62,7 @@ def train(settings, encoded, label, seed, tick=None):
     """
     hyper = {name: settings[name] for name in ("nf1", "nf2", "nu", "lr")}
     cnn = compiled_cnn(**hyper, n_latent=encoded.shape[1], seed=seed)
-    fitted = cnn.fit(
-        encoded[..., None], label, batch_size=paper.BATCH_CNN, epochs=settings["epochs"], verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=tick)] if tick else [],
-    )  # fmt: skip
-    return cnn, fitted.history
+    return cnn, networks.fit(cnn, encoded[..., None], label, paper.BATCH_CNN, settings["epochs"], tick)
 
 
 def hyper_parameters(par, folder):
@@ -83,25 +76,23 @@ def tune(par, encoded_ph, labels_ph, args, provenance):
     encoded, label = np.load(encoded_ph), labels_ph[:, paper.PARAMETERS[par].column]
     rows, _ = spectra.split_stratified(label)
     x, y = encoded[rows][..., None], label[rows].astype(np.float32)
-    regressor = KerasRegressor(
-        compiled_cnn, nf1=None, nf2=None, nu=None, lr=None, n_latent=encoded.shape[1], seed=args.seed,
-        epochs=args.budget.search_epochs, batch_size=paper.BATCH_CNN, verbose=0,
+    estimator = search.regressor(
+        compiled_cnn, paper.CNN_GRID, n_latent=encoded.shape[1], seed=args.seed,
+        epochs=args.budget.search_epochs, batch_size=paper.BATCH_CNN,
     )  # fmt: skip
 
     def work(unit, tick):
         started = time.time()
         settings = {name: unit.settings[name] for name in (*paper.CNN_GRID, "fold")}
-        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(regressor, settings, x, y)})
+        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(estimator, settings, x, y)})
         tick()
 
-    units = search.fit_units(args.artifacts / f"tune_{par}", "combination", paper.CNN_GRID,
-                             {"epochs": args.budget.search_epochs},
-                             {encoded_ph.name: encoded_ph, "ph_pars.npy": args.data / "ph_pars.npy"}, args.seed)  # fmt: skip
+    units = search.fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, {"epochs": args.budget.search_epochs},
+                             (encoded_ph, args.data / "ph_pars.npy"), args.seed)  # fmt: skip
     if not artifacts.run(units, work, args, description=f"tuning {par}"):
         return
     table = search.table(units).sort_values("rank")
-    with artifacts.writing(args.artifacts / f"tune_{par}.csv") as partial:
-        table.to_csv(partial, index=False)
+    artifacts.write_csv(args.artifacts / f"tune_{par}.csv", table)
     artifacts.write_json(args.artifacts / f"tune_{par}.json", {
         "spectra": provenance, "best": table[list(paper.CNN_GRID)].to_dict("records")[0],
     })  # fmt: skip
@@ -130,12 +121,12 @@ def combine(units, stars, suffix, args, provenance):
     for par, ensemble in members.items():
         test_mse = np.array([artifacts.read_sidecar(unit.path)["metrics"]["mse_test"] for unit in ensemble])
         chosen = [ensemble[j] for j in estimates.best(test_mse)]
-        kept[par] = {"members": [unit.name for unit in chosen], "largest_mse_test": float(np.sort(test_mse)[len(chosen) - 1])}
+        kept[par] = {"members": [unit.name for unit in chosen],
+                     "largest_mse_test": float(np.sort(test_mse)[len(chosen) - 1])}  # fmt: skip
         estimated[par] = estimates.estimate(np.array([np.load(estimation_path(unit, suffix)) for unit in chosen]))
     table = estimates.table(stars, estimated)
     path = args.artifacts / f"final_estimations{suffix}.csv"
-    with artifacts.writing(path) as partial:
-        table.to_csv(partial, index=False)
+    artifacts.write_csv(path, table)
     artifacts.write_json(path.with_suffix(".json"), {"spectra": provenance, "seed": args.seed, "kept": kept})
     return table
 
@@ -166,28 +157,26 @@ def main(argv=None):
             tune(par, args.artifacts / f"encoded_ph_{autoencoders[0].stem}.npy", labels_ph, args, provenance)
         return
     for ac in autoencoders:
-        artifacts.require(args.artifacts / f"dtl_{ac.name}", "autoencoder_fine_tuning", [ph, carm])
+        artifacts.require(args.artifacts / f"dtl_{ac.name}", "autoencoder_fine_tuning", [ac, ph, carm])
 
     def work(unit, tick):
         settings, started = unit.settings, time.time()
-        keras.backend.clear_session()
         label = labels_ph[:, paper.PARAMETERS[settings["parameter"]].column].astype(np.float32)
         train_rows, test_rows = spectra.split_stratified(label)
-        encoded = np.load(unit.inputs["encoded_ph"])
+        encoded = np.load(unit.inputs[0])
         cnn, history = train(settings, encoded[train_rows], label[train_rows], unit.own_seed, tick)
         with artifacts.writing(unit.path) as partial:
             networks.save(cnn, partial)
         predicted = networks.predict(cnn, encoded[..., None], test_rows)[:, 0]
-        artifacts.finish(
-            unit, provenance, started, {"mse_test": float(np.mean((predicted - label[test_rows]) ** 2, dtype=float))},
-            history, {"kind": "cnn", **{name: settings[name] for name in ("nf1", "nf2", "nu")}, "n_latent": encoded.shape[1]},
-        )  # fmt: skip
+        mse_test = float(np.mean((predicted - label[test_rows]) ** 2, dtype=float))
+        network = {name: settings[name] for name in ("nf1", "nf2", "nu")}
+        network.update(kind="cnn", n_latent=encoded.shape[1])
+        artifacts.finish(unit, provenance, started, {"mse_test": mse_test}, history, network)
 
     def apply(unit, tick):
         started = time.time()
-        encoded = np.load(unit.inputs["encoded_carm"])
-        with artifacts.writing(unit.path) as partial:
-            np.save(partial, networks.predict(networks.load(unit.inputs["cnn"]), encoded[..., None])[:, 0])
+        cnn, encoded_carm = unit.inputs
+        artifacts.write_array(unit.path, networks.predict(networks.load(cnn), np.load(encoded_carm)[..., None])[:, 0])
         artifacts.finish(unit, provenance, started, {})
         tick()
 
@@ -195,15 +184,14 @@ def main(argv=None):
         Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
              {"parameter": par, "autoencoder": int(ac.stem.split("_")[1]), "repeat": k,
               **hyper_parameters(par, args.artifacts), "epochs": args.budget.cnn_epochs},
-             {"encoded_ph": args.artifacts / f"encoded_ph_{ac.stem}.npy", "ph_pars.npy": pars}, args.seed)
+             (args.artifacts / f"encoded_ph_{ac.stem}.npy", pars), args.seed)
         for ac in autoencoders for par in args.parameter for k in range(args.budget.repeats)
     ]  # fmt: skip
     if not artifacts.run(regressors, work, args, args.budget.cnn_epochs, "regressors"):
         return
     predictions = [
         Unit(estimation_path(unit, suffix), {},
-             {"cnn": unit.path, "encoded_carm": args.artifacts / f"encoded_carm{suffix}_ac_{unit.settings['autoencoder']}.npy"},
-             args.seed)
+             (unit.path, args.artifacts / f"encoded_carm{suffix}_ac_{unit.settings['autoencoder']}.npy"), args.seed)
         for unit in regressors for suffix in ("", "_before")
     ]  # fmt: skip
     artifacts.run(predictions, apply, args, description="predictions")

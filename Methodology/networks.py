@@ -2,20 +2,19 @@
 
 This is the one module that knows that two versions of Keras exist (2.13 and 3).
 """
-import os
+import warnings
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import absl.logging
+import keras
+import numpy as np
+import tensorflow as tf
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-import artifacts  # noqa: E402
-import paper  # noqa: E402
+import artifacts
+import paper
 
 __all__ = [
-    "adam", "batches", "build_autoencoder", "build_cnn", "contractive_penalty", "encoder_of", "freeze",
-    "load", "mse", "predict", "save", "with_penalty",
+    "adam", "batches", "build_autoencoder", "build_cnn", "contractive_penalty", "encoder_of", "fit",
+    "freeze", "load", "mse", "predict", "save", "with_penalty",
 ]  # fmt: skip
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
@@ -61,7 +60,9 @@ def batches(x, y, batch_size, seed):
 class SeededModel(keras.Model):
     """A functional model that trains on `batches` in the order of its own `seed`."""
 
-    seed = 0
+    def __init__(self, inputs, outputs, seed):
+        super().__init__(inputs, outputs)
+        self.seed = seed
 
     def fit(self, x, y, batch_size=32, **kwargs):
         """Train as `keras.Model.fit` does, on arrays."""
@@ -110,9 +111,7 @@ def build_autoencoder(neurons_in, reg_par, n_pixels=paper.N_PIXELS, seed=0):
     for k, width in enumerate(reversed(widths), start=1):
         h = _dense(width, "relu", f"decoded_{k}", seed + 200 + k, reg_par)(h)
     output = _dense(n_pixels, "sigmoid", "output_l", seed + 300)(h)
-    model = SeededModel(spectrum, output)
-    model.seed = seed
-    return model
+    return SeededModel(spectrum, output, seed)
 
 
 def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
@@ -146,9 +145,7 @@ def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
     h = keras.layers.Flatten(name="flatten")(h)
     for k, units in enumerate((*paper.CNN_DENSE, nu), start=1):
         h = _dense(units, "relu", f"dense_{k}", seed + 100 + k)(h)
-    model = SeededModel(encoding, _dense(1, "linear", "estimate", seed + 200)(h))
-    model.seed = seed
-    return model
+    return SeededModel(encoding, _dense(1, "linear", "estimate", seed + 200)(h), seed)
 
 
 def contractive_penalty(h, kernel, variant="live"):
@@ -181,12 +178,12 @@ class ContractivePenalty(keras.layers.Layer):
     def __init__(self, bottleneck, variant, weight):
         super().__init__(name="contractive_penalty")
         self.bottleneck, self.variant, self.weight = bottleneck, variant, weight
-        self.initial_kernel = tf.constant(artifacts.as_array(bottleneck.kernel))
+        self.initial_kernel = tf.constant(bottleneck.kernel.numpy())
         self.penalty = keras.metrics.Mean(name="penalty")
 
     def call(self, inputs):
         reconstruction, h = inputs
-        kernel = self.initial_kernel if self.variant == "frozen" else tf.convert_to_tensor(self.bottleneck.kernel)
+        kernel = self.initial_kernel if self.variant == "frozen" else self.bottleneck.kernel
         value = tf.reduce_mean(contractive_penalty(h, kernel, self.variant))
         self.add_loss(self.weight * value)
         self.penalty.update_state(value)
@@ -201,15 +198,33 @@ def with_penalty(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGHT):
     """
     bottleneck = autoencoder.get_layer("bottleneck")
     penalised = ContractivePenalty(bottleneck, variant, weight)([autoencoder.output, bottleneck.output])
-    model = SeededModel(autoencoder.input, penalised)
-    model.seed = autoencoder.seed
-    return model
+    return SeededModel(autoencoder.input, penalised, autoencoder.seed)
 
 
 def freeze(model, names=paper.FROZEN_LAYERS):
     """Freeze the layers of these names; compile afterwards."""
     for name in names:
         model.get_layer(name).trainable = False
+
+
+def fit(model, x, y, batch_size, epochs, tick=None):
+    """Train a compiled model in silence.
+
+    Parameters
+    ----------
+    model : SeededModel
+    x, y : ndarray of shape (n_spectra, ...)
+    batch_size, epochs : int
+    tick : callable, optional
+        Called at the end of every epoch.
+
+    Returns
+    -------
+    dict of str to list
+        Losses and metrics, a value an epoch.
+    """
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: tick())] if tick else []
+    return model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=callbacks).history
 
 
 def encoder_of(autoencoder):
@@ -247,7 +262,13 @@ def mse(autoencoder, x, rows=None):
 
 def save(model, path):
     """Write a plain Keras model, which `keras.models.load_model(path, compile=False)` opens."""
-    keras.Model(model.input, model.output).save(str(path))
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    with warnings.catch_warnings():
+        # Keras would have its own format instead; .h5 is what both versions and the published code read.
+        warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+        keras.Model(model.input, model.output).save(str(path), include_optimizer=False)
+    absl.logging.set_verbosity(verbosity)
 
 
 def load(path, seed=0):

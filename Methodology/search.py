@@ -3,9 +3,10 @@
 Used for the autoencoders (act 1) and for the hyper-parameters of the CNNs (act 4, --tune). Scores are those
 of scikit-learn's `GridSearchCV` with the same estimator, grid and folds.
 """
-import keras
 import numpy as np
 import pandas as pd
+from keras.backend import clear_session
+from scikeras.wrappers import KerasRegressor
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import KFold, ParameterGrid
@@ -14,21 +15,38 @@ import artifacts
 import paper
 from artifacts import Unit
 
-__all__ = ["fit_units", "fold_score", "table"]
+__all__ = ["fit_units", "fold_score", "regressor", "table"]
 
 
-def fit_units(folder, stem, grid, fixed, inputs, seed):
+def regressor(build, searched, **fixed):
+    """Wrap a network for scikit-learn.
+
+    Parameters
+    ----------
+    build : callable
+        Returns the compiled network; its arguments are `searched` and those of `fixed` that it takes.
+    searched : list of str
+        Arguments that the search sets.
+    **fixed
+        Further arguments of `build`, and `epochs` and `batch_size` of the training.
+
+    Returns
+    -------
+    scikeras.wrappers.KerasRegressor
+    """
+    return KerasRegressor(build, **dict.fromkeys(searched), **fixed, verbose=0)
+
+
+def fit_units(folder, grid, fixed, inputs, seed):
     """List the fits of a search: every combination of the grid on every fold.
 
     Parameters
     ----------
     folder : Path
-    stem : str
-        Of the units' names: `{stem}_{combination}_fold_{fold}`.
     grid : dict of str to list
     fixed : dict
         Settings that all fits share, such as the epochs.
-    inputs : dict of str to Path
+    inputs : tuple of Path
     seed : int
 
     Returns
@@ -36,7 +54,7 @@ def fit_units(folder, stem, grid, fixed, inputs, seed):
     list of Unit
     """
     return [
-        Unit(folder / f"{stem}_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed)
+        Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed)
         for c, combination in enumerate(ParameterGrid(grid))
         for fold in range(paper.CV_FOLDS)
     ]
@@ -59,7 +77,7 @@ def fold_score(estimator, settings, x, y):
     """
     settings = dict(settings)
     train, test = list(KFold(paper.CV_FOLDS).split(x))[settings.pop("fold")]
-    keras.backend.clear_session()
+    clear_session()
     x_train = x[train]
     fitted = clone(estimator).set_params(**settings).fit(x_train, x_train if y is x else y[train])
     return -get_scorer("neg_mean_squared_error")(fitted, x[test], y[test])

@@ -30,7 +30,10 @@ def provenance(data):
     """
     note = data / "provenance.json"
     if note.exists():
-        return {"n_pixels": paper.N_PIXELS, **json.loads(note.read_text())}
+        found = {"n_pixels": paper.N_PIXELS, "complete": True, **json.loads(note.read_text())}
+        if not found["complete"]:
+            raise BadInput(f"{note}: the simulation was interrupted: run src_files/simulate_spectra.py again")
+        return found
     published = all(
         (data / name).exists() and artifacts.git_blob_id(data / name) == blob for name, blob in paper.BLOB_ID.items()
     )
@@ -137,8 +140,8 @@ def _load_flux(path, data):
 def _bad_rows(flux):
     low, high = FLUX_RANGE
     return np.concatenate([
-        start + np.flatnonzero(~((flux[start : start + CHUNK] >= low) & (flux[start : start + CHUNK] <= high)).all(axis=1))
-        for start in range(0, len(flux), CHUNK)
+        start + np.flatnonzero(~((chunk >= low) & (chunk <= high)).all(axis=1))  # NaN fails both
+        for start in range(0, len(flux), CHUNK) for chunk in [flux[start : start + CHUNK]]
     ] or [np.array([], int)])  # fmt: skip
 
 

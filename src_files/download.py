@@ -15,7 +15,6 @@ that no later run finds) and knows no git blob ids.
 The published arrays carry no licence and are not redistributed here.
 """
 import argparse
-import hashlib
 import os
 import shutil
 import sys
@@ -29,7 +28,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper  # noqa: E402
-from label_grid import git_blob_id  # noqa: E402
+from artifacts import git_blob_id, sha256  # noqa: E402
 
 # The repository's paths are as of its publication; the small files come first.
 REPOSITORY = "https://raw.githubusercontent.com/pedromasb/autoencoders-CARMENES/main/src_files"
@@ -104,15 +103,6 @@ def identify(path, name):
     found = f"{'floats' if array.dtype.kind == 'f' else array.dtype} of shape {array.shape}"
     extra = path.stat().st_size - array.offset - array.nbytes
     return expected, found + (f" and {extra} bytes more" if extra else "")
-
-
-def sha256(path):
-    """Return the sha256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(CHUNK), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def install(name, url, data, overwrite=False):

@@ -7,8 +7,6 @@ Writes: src_files/ph_pars.npy, equal byte for byte to the file published with th
 Run:    python src_files/label_grid.py
 """
 import csv
-import hashlib
-import os
 import sys
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper  # noqa: E402
+from artifacts import git_blob_id, write_array  # noqa: E402
 
 
 def label_grid():
@@ -46,24 +45,10 @@ def label_grid():
     return np.array(rows)
 
 
-def git_blob_id(path):
-    """The id git gives to the content of a file: sha1 of "blob <size>" NUL content, in hexadecimal."""
-    data = Path(path).read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def save_array(path, array):
-    """`np.save` to a partial file that is renamed when complete."""
-    partial = Path(f"{path}.partial")
-    with open(partial, "wb") as file:
-        np.save(file, array)
-    os.replace(partial, path)
-
-
 def main():
     """Write `ph_pars.npy` and check its id; return the exit status."""
     path = HERE / "ph_pars.npy"
-    save_array(path, label_grid())
+    write_array(path, label_grid())
     if git_blob_id(path) != paper.BLOB_ID[path.name]:
         print(f"{path} differs from the published file", file=sys.stderr)
         return 1

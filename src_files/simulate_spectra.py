@@ -11,7 +11,6 @@ Run:    python src_files/simulate_spectra.py                                (all
 """
 import argparse
 import json
-import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 sys.path.insert(0, str(HERE))
 import paper  # noqa: E402
-from label_grid import label_grid, save_array  # noqa: E402
+from artifacts import write_array, write_csv, write_json  # noqa: E402
+from label_grid import label_grid  # noqa: E402
 
 LIGHT = 299_792.458  # speed of light [km/s]
 STEP = paper.WAVELENGTH[1] - paper.WAVELENGTH[0]  # [Angstrom]
@@ -364,13 +364,6 @@ def simulate(seed=paper.SPLIT_SEED, gap=1.0, gap_seed=0, n_spectra=paper.N_SYNTH
     return synthesise(labels, physics, progress), labels, flux_carm, stars
 
 
-def write_text(path, text):
-    """Write to a partial file that is renamed when complete."""
-    partial = Path(f"{path}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
 def parse(argv):
     """Command-line options."""
     parser = argparse.ArgumentParser(
@@ -434,12 +427,12 @@ def main(argv=None):
     flux_ph, labels_ph, flux_carm, stars = simulate(**settings, progress=True)
     options.out.mkdir(parents=True, exist_ok=True)
     # said before the first array: an interrupted run must not leave arrays that look real
-    write_text(options.out / "provenance.json", json.dumps({**record, "complete": False}, indent=1) + "\n")
-    save_array(options.out / "ph_flux_norm.npy", flux_ph)
-    save_array(options.out / "ph_pars.npy", labels_ph)
-    save_array(options.out / "carmf_norm.npy", flux_carm)
-    write_text(options.out / "stars.csv", stars.to_csv(index=False, float_format="%.6f"))
-    write_text(options.out / "provenance.json", json.dumps(record, indent=1) + "\n")
+    write_json(options.out / "provenance.json", {**record, "complete": False})
+    write_array(options.out / "ph_flux_norm.npy", flux_ph)
+    write_array(options.out / "ph_pars.npy", labels_ph)
+    write_array(options.out / "carmf_norm.npy", flux_carm)
+    write_csv(options.out / "stars.csv", stars.round(6))
+    write_json(options.out / "provenance.json", record)
     print(f"{options.out}: {len(flux_ph)} synthetic and {len(flux_carm)} observed spectra, all simulated")
     return 0
 

@@ -9,11 +9,12 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import download
 import numpy as np
-import paper
 import pytest
-from label_grid import git_blob_id
+
+import download
+import paper
+from artifacts import git_blob_id
 
 NAMES = ["ph_pars.npy", "carmf_norm.npy", "ph_flux_norm.npy"]
 FLUX = "ph_flux_norm.npy"

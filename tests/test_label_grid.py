@@ -3,14 +3,15 @@ import hashlib
 
 import numpy as np
 
+import artifacts
 import label_grid
 import paper
 
 
 def test_rebuilt_file_has_the_published_id(tmp_path):
     path = tmp_path / "ph_pars.npy"
-    label_grid.save_array(path, label_grid.label_grid())
-    assert label_grid.git_blob_id(path) == paper.BLOB_ID["ph_pars.npy"]
+    artifacts.write_array(path, label_grid.label_grid())
+    assert artifacts.git_blob_id(path) == paper.BLOB_ID["ph_pars.npy"]
     assert list(tmp_path.iterdir()) == [path]  # no partial file left
 
 
@@ -30,13 +31,13 @@ def test_solar_is_negative_zero():
 def test_git_blob_id_is_gits(tmp_path):
     path = tmp_path / "empty"
     path.write_bytes(b"")
-    assert label_grid.git_blob_id(path) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    assert artifacts.git_blob_id(path) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
     path.write_bytes(b"hello\n")
-    assert label_grid.git_blob_id(path) == hashlib.sha1(b"blob 6\0hello\n").hexdigest()
+    assert artifacts.git_blob_id(path) == hashlib.sha1(b"blob 6\0hello\n").hexdigest()
 
 
 def test_script_writes_the_file(tmp_path, monkeypatch):
     (tmp_path / "label_grid.csv").write_bytes((label_grid.HERE / "label_grid.csv").read_bytes())
     monkeypatch.setattr(label_grid, "HERE", tmp_path)
     assert label_grid.main() == 0
-    assert label_grid.git_blob_id(tmp_path / "ph_pars.npy") == paper.BLOB_ID["ph_pars.npy"]
+    assert artifacts.git_blob_id(tmp_path / "ph_pars.npy") == paper.BLOB_ID["ph_pars.npy"]

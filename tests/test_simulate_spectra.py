@@ -52,7 +52,7 @@ def test_arrays_have_the_published_form(folder):
     assert list(stars.columns[:7]) == ["karmn", "ra", "dec", *paper.PARAMETERS]
     assert stars["karmn"].is_monotonic_increasing and (stars["vsini"] >= 0.5).all()
     assert (stars["snr"] >= paper.MIN_SNR).all()
-    assert not list(folder.glob("*.partial"))
+    assert not list(folder.glob("*.partial*"))
 
 
 def test_subset_keeps_the_order_of_the_grid(folder):
@@ -95,7 +95,7 @@ def test_interrupted_run_is_marked_and_resumed(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sim, "save_array", interrupted)
+        patch.setattr(sim, "write_array", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     assert json.loads((tmp_path / "provenance.json").read_text())["spectra"] == "simulated"
