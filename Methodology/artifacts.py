@@ -243,13 +243,13 @@ def read_sidecar(path):
     return json.loads(sidecar_of(path).read_text())
 
 
-def is_done(unit, overwrite=False):
+def is_done(unit, stale_is_undone=False):
     """Whether a unit's files are there and made as it would make them.
 
     Raises
     ------
     BadInput
-        They were made with other settings or from other inputs, and `overwrite` is not set.
+        They were made with other settings or from other inputs, unless `stale_is_undone`.
     """
     if not (unit.path.exists() and sidecar_of(unit.path).exists()):
         return False
@@ -262,7 +262,7 @@ def is_done(unit, overwrite=False):
     ]
     if found["seed"] != wanted["seed"]:
         differing.append(f"seed {found['seed']} there, {wanted['seed']} now")
-    if differing and not overwrite:
+    if differing and not stale_is_undone:
         raise BadInput(
             f"{unit.path} is stale, made otherwise ({'; '.join(differing)}): "
             "use --overwrite to redo it, or another --artifacts"
@@ -347,7 +347,7 @@ def collect(units, path, columns):
     return table
 
 
-def run(units, work, args, ticks=1, description=""):
+def run(units, work, args, ticks=1, description="", redo_stale=False):
     """Do the units that are not done yet, `args.jobs` side by side, with one progress bar.
 
     Parameters
@@ -360,13 +360,15 @@ def run(units, work, args, ticks=1, description=""):
     ticks : int
         Steps of the progress bar a unit: its epochs.
     description : str
+    redo_stale : bool
+        For what costs nothing: redo a stale unit instead of stopping at it.
 
     Returns
     -------
     bool
         False for a dry run: nothing was computed.
     """
-    todo = [unit for unit in units if not is_done(unit, args.overwrite) or args.overwrite]
+    todo = [unit for unit in units if args.overwrite or not is_done(unit, redo_stale)]
     print(f"{description}: {len(units)} in all, {len(units) - len(todo)} done, {len(todo)} to do", flush=True)
     if args.dry_run:
         for unit in todo:

@@ -1,6 +1,7 @@
 """Act 4: train CNN regressors on the encodings and estimate the parameters of the stars (Sect. 3.3).
 
-Reads   {data}/ph_pars.npy, carmf_norm.npy, stars.csv; {artifacts}/encoded_ph_ac_{i}.npy, encoded_carm_ac_{i}.npy
+Reads   {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv
+        {artifacts}/params_final.json, encoded_ph_ac_{i}.npy, encoded_carm_ac_{i}.npy, encoded_carm_before_ac_{i}.npy
 Writes  {artifacts}/cnn_regressor_{par}_{k}_ac_{i}.h5 (+ .json)       one regressor and its sidecar
         {artifacts}/{par}_estimation_{k}_ac_{i}.npy (+ .json)         its estimates for every star, (n_stars,)
         {artifacts}/final_estimations.csv (+ .json)                   the columns of the published table
@@ -99,13 +100,13 @@ def tune(par, encoded_ph, labels_ph, args, provenance):
     print(table.to_string(index=False))
 
 
-def combine(units, stars, suffix, args, provenance):
+def combine(ensembles, stars, suffix, args, provenance):
     """Write the table of estimates from the predictions of each parameter's best regressors.
 
     Parameters
     ----------
-    units : list of Unit
-        Regressors of this run, all done.
+    ensembles : dict of str to list of Unit
+        The regressors of each parameter, all done.
     stars : DataFrame
     suffix : {"", "_before"}
         Encodings after or before fine-tuning.
@@ -114,11 +115,8 @@ def combine(units, stars, suffix, args, provenance):
     -------
     DataFrame
     """
-    members = {}
-    for unit in units:
-        members.setdefault(unit.settings["parameter"], []).append(unit)
     estimated, kept = {}, {}
-    for par, ensemble in members.items():
+    for par, ensemble in ensembles.items():
         test_mse = np.array([artifacts.read_sidecar(unit.path)["metrics"]["mse_test"] for unit in ensemble])
         chosen = [ensemble[j] for j in estimates.best(test_mse)]
         kept[par] = {"members": [unit.name for unit in chosen],
@@ -175,28 +173,39 @@ def main(argv=None):
 
     def apply(unit, tick):
         started = time.time()
-        cnn, encoded_carm = unit.inputs
-        artifacts.write_array(unit.path, networks.predict(networks.load(cnn), np.load(encoded_carm)[..., None])[:, 0])
+        cnn, encoded_carm = unit.inputs[0], np.load(unit.inputs[1])
+        good = np.flatnonzero(np.isfinite(encoded_carm).all(axis=1))
+        predicted = np.full(len(encoded_carm), np.nan, np.float32)
+        predicted[good] = networks.predict(networks.load(cnn), encoded_carm[..., None], good)[:, 0]
+        artifacts.write_array(unit.path, predicted)
         artifacts.finish(unit, provenance, started, {})
         tick()
 
-    regressors = [
-        Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
-             {"parameter": par, "autoencoder": int(ac.stem.split("_")[1]), "repeat": k,
-              **hyper_parameters(par, args.artifacts), "epochs": args.budget.cnn_epochs},
-             (args.artifacts / f"encoded_ph_{ac.stem}.npy", pars), args.seed)
-        for ac in autoencoders for par in args.parameter for k in range(args.budget.repeats)
-    ]  # fmt: skip
-    if not artifacts.run(regressors, work, args, args.budget.cnn_epochs, "regressors"):
+    ensembles = {
+        par: [
+            Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
+                 {"parameter": par, "autoencoder": int(ac.stem.split("_")[1]), "repeat": k,
+                  **hyper_parameters(par, args.artifacts), "epochs": args.budget.cnn_epochs},
+                 (args.artifacts / f"encoded_ph_{ac.stem}.npy", pars), args.seed)
+            for ac in autoencoders for k in range(args.budget.repeats)
+        ] for par in paper.PARAMETERS
+    }  # fmt: skip
+    wanted = [unit for par in args.parameter for unit in ensembles[par]]
+    if not artifacts.run(wanted, work, args, args.budget.cnn_epochs, "regressors"):
         return
+    # The table holds every parameter whose regressors are all there, from this run or an earlier one.
+    complete = {
+        par: ensemble for par, ensemble in ensembles.items()
+        if all(artifacts.is_done(unit, stale_is_undone=True) for unit in ensemble)
+    }  # fmt: skip
     predictions = [
         Unit(estimation_path(unit, suffix), {},
              (unit.path, args.artifacts / f"encoded_carm{suffix}_ac_{unit.settings['autoencoder']}.npy"), args.seed)
-        for unit in regressors for suffix in ("", "_before")
+        for ensemble in complete.values() for unit in ensemble for suffix in ("", "_before")
     ]  # fmt: skip
-    artifacts.run(predictions, apply, args, description="predictions")
+    artifacts.run(predictions, apply, args, description="predictions", redo_stale=True)
     for suffix, title in (("_before", "without fine-tuning"), ("", "with fine-tuning")):
-        table = combine(regressors, stars, suffix, args, provenance)
+        table = combine(complete, stars, suffix, args, provenance)
         if set(paper.PARAMETERS) <= set(stars):
             print(f"\nEstimates {title} against the truth of the simulation")
             print(estimates.against_truth(table, stars).to_string(float_format="{:.3f}".format))

@@ -13,7 +13,7 @@ import artifacts
 import paper
 
 __all__ = [
-    "adam", "batches", "build_autoencoder", "build_cnn", "contractive_penalty", "encoder_of", "fit",
+    "Batches", "SeededModel", "adam", "build_autoencoder", "build_cnn", "contractive_penalty", "encoder_of", "fit",
     "freeze", "load", "mse", "predict", "save", "with_penalty",
 ]  # fmt: skip
 
@@ -36,8 +36,10 @@ def adam(lr):
     return keras.optimizers.legacy.Adam(learning_rate=lr)
 
 
-def batches(x, y, batch_size, seed):
-    """Shuffled batches in an order that depends on the seed alone, not on the version of Keras.
+class Batches(keras.callbacks.Callback):
+    """Shuffled batches in an order that depends on the seed and the epoch alone.
+
+    Keras' own shuffling, and that of tf.data, depend on how often a version of Keras opens its data.
 
     Parameters
     ----------
@@ -45,29 +47,43 @@ def batches(x, y, batch_size, seed):
     batch_size : int
     seed : int
 
-    Returns
-    -------
-    tf.data.Dataset
-        Pairs of float32 tensors; a new order at every pass.
+    Attributes
+    ----------
+    dataset : tf.data.Dataset
+        Pairs of float32 tensors, in the order of the present epoch.
     """
-    same = y is x
-    x = tf.constant(x, tf.float32)
-    y = x if same else tf.constant(y, tf.float32)
-    rows = tf.data.Dataset.range(len(x)).shuffle(len(x), seed=seed).batch(batch_size)
-    return rows.map(lambda i: (tf.gather(x, i), tf.gather(y, i))).prefetch(2)
+
+    def __init__(self, x, y, batch_size, seed):
+        super().__init__()
+        self.seed, self.n_spectra = seed, len(x)
+        self.order = tf.Variable(tf.range(self.n_spectra))
+        same = y is x
+        x = tf.constant(x, tf.float32)
+        y = x if same else tf.constant(y, tf.float32)
+
+        def gather(places):
+            rows = tf.gather(self.order, places)
+            return tf.gather(x, rows), tf.gather(y, rows)
+
+        self.dataset = tf.data.Dataset.range(self.n_spectra).batch(batch_size).map(gather)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Draw the order of this epoch."""
+        self.order.assign(np.random.default_rng([self.seed, epoch]).permutation(self.n_spectra))
 
 
 class SeededModel(keras.Model):
-    """A functional model that trains on `batches` in the order of its own `seed`."""
+    """A functional model that trains on `Batches` in the order of its own `seed`."""
 
     def __init__(self, inputs, outputs, seed):
         super().__init__(inputs, outputs)
         self.seed = seed
 
-    def fit(self, x, y, batch_size=32, **kwargs):
+    def fit(self, x, y, batch_size=32, callbacks=(), **kwargs):
         """Train as `keras.Model.fit` does, on arrays."""
-        kwargs["shuffle"] = False  # `batches` has done it
-        return super().fit(batches(x, y, batch_size, self.seed), **kwargs)
+        batches = Batches(x, y, batch_size, self.seed)
+        kwargs["shuffle"] = False  # `batches` does it
+        return super().fit(batches.dataset, callbacks=[*callbacks, batches], **kwargs)
 
 
 def _dense(units, activation, name, seed, reg_par=0.0):

@@ -1,0 +1,242 @@
+"""The four acts as a user runs them: in order, again, killed and resumed, and with bad input."""
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import artifacts
+import autoencoder_fine_tuning
+import autoencoder_grid_search
+import autoencoder_training
+import cnn_training
+import paper
+
+METHODOLOGY = Path(cnn_training.__file__).parent
+ACTS = [autoencoder_grid_search, autoencoder_training, autoencoder_fine_tuning, cnn_training]
+
+
+def flags(data, folder, *more):
+    return ["--data", str(data), "--artifacts", str(folder), "--budget", "smoke", *map(str, more)]
+
+
+def snapshot(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def chain(tiny, tmp_path_factory):
+    """Artifacts of the four acts, run once without interruption in one process."""
+    folder = tmp_path_factory.mktemp("chain")
+    for act in ACTS:
+        assert act.main(flags(tiny, folder, "--jobs", 1)) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(chain, tmp_path):
+    """A copy of all artifacts that a test may spoil."""
+    return Path(shutil.copytree(chain, tmp_path / "artifacts"))
+
+
+def test_chain_ends_in_the_published_columns(chain, tiny):
+    table = pd.read_csv(chain / "final_estimations.csv")
+    stars = pd.read_csv(tiny / "stars.csv")
+    expected = ["karmn", "ra_gaiadr3", "dec_gaiadr3"]
+    for x in ("Teff", "logg", "[M/H]", "vsini"):
+        expected += [x, f"e_{x}", f"E_{x}"]
+    assert list(table) == expected
+    assert list(table.karmn) == list(stars.karmn)
+    assert table.notna().all(axis=None)
+    assert (table.filter(regex="^[eE]_") >= 0).all(axis=None)
+
+
+def test_chain_says_simulated_everywhere(chain):
+    unmarked = [path.name for path in chain.rglob("*.json") if '"simulated"' not in path.read_text()]
+    assert not unmarked
+
+
+def test_tables_hold_a_row_a_unit(chain):
+    search = pd.read_csv(chain / "grid_search.csv")
+    assert len(search) == 2 and set(search["rank"]) == {1, 2}
+    np.testing.assert_allclose(search.filter(like="mse_fold_").mean(axis=1), search.mse_mean)
+    n = len(artifacts.architectures(chain))
+    assert len(pd.read_csv(chain / "mse.csv")) == len(pd.read_csv(chain / "fine_tuning.csv")) == n
+
+
+def test_sidecar_tells_how_a_unit_was_made(chain):
+    sidecar = artifacts.read_sidecar(chain / "ac_0.h5")
+    assert sidecar["settings"]["epochs"] == paper.BUDGETS["smoke"].train_epochs
+    assert len(sidecar["history"]["mse"]) == len(sidecar["history"]["penalty"]) == sidecar["settings"]["epochs"]
+    assert {"tensorflow", "keras", "python"} <= set(sidecar["versions"])
+    assert sidecar["inputs"].keys() == {"ph_flux_norm.npy"}
+
+
+def test_second_run_changes_only_the_tables(chain, tiny):
+    before = snapshot(chain)
+    for act in ACTS:
+        assert act.main(flags(tiny, chain, "--jobs", 1)) == 0
+    after = snapshot(chain)
+    changed = {str(path) for path in after if after[path] != before.get(path)}
+    assert set(before) == set(after)
+    assert changed <= {"grid_search.csv", "params_final.json", "mse.csv", "fine_tuning.csv", "final_estimations.csv",
+                       "final_estimations.json", "final_estimations_before.csv", "final_estimations_before.json"}
+
+
+def test_seed_decides_the_result_and_nothing_else_does(chain, tiny, tmp_path):
+    for folder, seed in ((tmp_path / "same", 42), (tmp_path / "other", 43)):
+        for act in ACTS[:2]:
+            assert act.main(flags(tiny, folder, "--jobs", 1, "--seed", seed)) == 0
+    encoded = [np.load(folder / "encoded_ph_ac_0.npy") for folder in (chain, tmp_path / "same", tmp_path / "other")]
+    np.testing.assert_array_equal(encoded[0], encoded[1])
+    assert not np.allclose(encoded[0], encoded[2])
+
+
+@pytest.mark.parametrize(
+    "act, done, result",
+    [("autoencoder_grid_search", "grid_search/*.json", "params_final.json"),
+     ("cnn_training", "cnn_regressor_*.json", "final_estimations.csv")],
+)  # fmt: skip
+def test_killed_run_resumes_and_ends_the_same(act, done, result, chain, tiny, tmp_path):
+    folder = tmp_path / "artifacts"
+    if act == "cnn_training":
+        shutil.copytree(chain, folder, ignore=shutil.ignore_patterns("cnn_*", "*_estimation_*", "final_*"))
+    command = [sys.executable, METHODOLOGY / f"{act}.py", *flags(tiny, folder, "--jobs", 2)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.time() + 120
+    while len(list(folder.glob(done))) < 2 and process.poll() is None and time.time() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    saved = {path: path.stat().st_mtime_ns for path in folder.glob(done)}
+    assert len(saved) >= 2
+    assert not (folder / result).exists(), "the run ended before it could be killed"
+
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in saved.items()), "finished units were done again"
+    assert len(list(folder.glob(done))) == len(list(chain.glob(done)))
+    assert (folder / result).read_bytes() == (chain / result).read_bytes()
+    assert not list(folder.rglob("*.partial*"))
+
+
+def test_bad_observed_spectrum_costs_only_its_own_star(chain, data, tmp_path):
+    flux = np.load(data / "carmf_norm.npy")
+    flux[5, 3] = np.nan
+    np.save(data / "carmf_norm.npy", flux)
+    folder = Path(shutil.copytree(chain, tmp_path / "a", ignore=shutil.ignore_patterns("*dtl*", "*carm*", "*estimation*")))
+    for act in ACTS[2:]:
+        assert act.main(flags(data, folder, "--jobs", 1)) == 0
+    table = pd.read_csv(folder / "final_estimations.csv").set_index("karmn")
+    bad = pd.read_csv(data / "stars.csv").karmn[5]
+    values = table.filter(regex="Teff|logg|M/H|vsini")
+    assert values.loc[bad].isna().all()
+    assert values.drop(index=bad).notna().all(axis=None)
+
+
+def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch):
+    monkeypatch.setattr(paper, "CNN_GRID", {"nf1": [8], "nf2": [4], "nu": [8], "lr": [1e-3, 1e-2]})
+    tune = flags(tiny, copied, "--jobs", 1, "--parameter", "logg")
+    assert cnn_training.main([*tune, "--tune"]) == 0
+    table = pd.read_csv(copied / "tune_logg.csv")
+    used = cnn_training.hyper_parameters("logg", copied)
+    assert len(table) == 2 and used["lr"] == table.sort_values("mse_mean").lr.iloc[0]
+    assert used["nf1"] == 8
+    assert cnn_training.hyper_parameters("mh", copied)["nf1"] == paper.PARAMETERS["mh"].cnn.nf1
+    assert cnn_training.main(tune) == 2  # the regressors that are there are stale now
+    assert cnn_training.main([*tune, "--overwrite"]) == 0
+    assert artifacts.read_sidecar(copied / "cnn_regressor_logg_0_ac_0.h5")["settings"]["nf1"] == 8
+
+
+def test_one_parameter_alone_keeps_the_others(copied, tiny):
+    before = pd.read_csv(copied / "final_estimations.csv")
+    assert cnn_training.main(flags(tiny, copied, "--jobs", 1, "--parameter", "teff", "--overwrite")) == 0
+    pd.testing.assert_frame_equal(before, pd.read_csv(copied / "final_estimations.csv"))
+
+
+def test_penalty_variant_is_recorded_and_handed_on(chain, tiny, tmp_path):
+    folder = tmp_path / "exact"
+    folder.mkdir()
+    shutil.copy(chain / "params_final.json", folder)
+    assert autoencoder_training.main(flags(tiny, folder, "--penalty", "exact", "--jobs", 1)) == 0
+    assert autoencoder_fine_tuning.main(flags(tiny, folder, "--jobs", 1)) == 0
+    assert artifacts.read_sidecar(folder / "dtl_ac_0.h5")["settings"]["penalty"] == "exact"
+    assert not np.allclose(np.load(folder / "encoded_ph_ac_0.npy"), np.load(chain / "encoded_ph_ac_0.npy"))
+
+
+@pytest.mark.parametrize("act", range(1, 4))
+def test_act_before_the_one_it_needs(act, tiny, chain, tmp_path, capsys):
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    if act > 1:
+        shutil.copy(chain / "params_final.json", folder)
+    if act > 2:
+        for path in chain.glob("*ac_0.*"):
+            if not path.name.startswith(("dtl", "cnn", "teff")):
+                shutil.copy(path, folder)
+    before = snapshot(folder)
+    assert ACTS[act].main(flags(tiny, folder)) == 2
+    error = capsys.readouterr().err
+    needed = Path(ACTS[act - 1].__file__).name
+    assert error.count("\n") == 1 and needed in error
+    assert snapshot(folder) == before
+
+
+def test_stale_artifact_stops_the_run(chain, tiny, capsys):
+    before = snapshot(chain)
+    assert autoencoder_training.main(flags(tiny, chain, "--seed", 1)) == 2
+    error = capsys.readouterr().err
+    assert "ac_0.h5 is stale" in error and "seed 42 there, 1 now" in error and "--overwrite" in error
+    assert snapshot(chain) == before
+
+
+def test_other_spectra_than_those_of_the_artifacts(chain, data, capsys):
+    np.save(data / "ph_flux_norm.npy", np.load(data / "ph_flux_norm.npy") * np.float32(0.99))
+    for act in ACTS[2:]:
+        assert act.main(flags(data, chain)) == 2
+        assert "made from another ph_flux_norm.npy" in capsys.readouterr().err
+
+
+def test_fewer_spectra_than_folds(data, tmp_path, capsys):
+    for name in ("ph_flux_norm.npy", "ph_pars.npy"):
+        np.save(data / name, np.load(data / name)[:4])
+    assert autoencoder_grid_search.main(flags(data, tmp_path / "artifacts")) == 2
+    assert "fewer than 4 folds" in capsys.readouterr().err
+
+
+def test_dry_run_computes_nothing(tiny, tmp_path, capsys):
+    assert autoencoder_grid_search.main(flags(tiny, tmp_path / "artifacts", "--dry-run")) == 0
+    assert "8 to do" in capsys.readouterr().out
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_unknown_autoencoder(chain, tiny, capsys):
+    assert autoencoder_training.main(flags(tiny, chain, "--only", 7)) == 2
+    assert "--only 7" in capsys.readouterr().err
+
+
+def test_missing_array_in_a_real_process(tmp_path):
+    command = [sys.executable, METHODOLOGY / "autoencoder_training.py", *flags(tmp_path, tmp_path / "artifacts")]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    error = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert process.returncode == 2 and len(error) == 1 and "Traceback" not in process.stderr
+    assert "ph_flux_norm.npy" in error[0] and "download.py" in error[0] and "simulate_spectra.py" in error[0]
+
+
+def test_unknown_parameter_name_in_a_real_process(tmp_path):
+    command = [sys.executable, METHODOLOGY / "cnn_training.py", *flags(tmp_path, tmp_path), "--parameter", "mass"]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert process.returncode == 2 and "'mass'" in process.stderr and "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_help_shows_what_is_read_and_written(act, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        act.main(["--help"])
+    shown = capsys.readouterr().out
+    assert "Reads" in shown and "Writes" in shown and "--artifacts" in shown and "default:" in shown
