@@ -112,4 +112,4 @@ BUDGETS = {
 }
 
 # Grid of the search for the CNNs' hyper-parameters (ours; the paper does not give its own)
-CNN_GRID = {"nf1": [32, 64], "nf2": [32], "nu": [32, 64], "lr": [1e-3, 3e-3, 1e-2]}
+CNN_GRID = {"nf1": [32, 64], "nf2": [32], "nu": [64], "lr": [1e-3, 3e-3, 1e-2]}

@@ -91,8 +91,9 @@ def test_second_run_changes_only_the_tables(chain, tiny):
 
 def test_seed_decides_the_result_and_nothing_else_does(chain, tiny, tmp_path):
     for folder, seed in ((tmp_path / "same", 42), (tmp_path / "other", 43)):
-        for act in ACTS[:2]:
-            assert act.main(flags(tiny, folder, "--jobs", 1, "--seed", seed)) == 0
+        folder.mkdir()
+        shutil.copy(chain / "params_final.json", folder)
+        assert autoencoder_training.main(flags(tiny, folder, "--jobs", 1, "--seed", seed)) == 0
     encoded = [np.load(folder / "encoded_ph_ac_0.npy") for folder in (chain, tmp_path / "same", tmp_path / "other")]
     np.testing.assert_array_equal(encoded[0], encoded[1])
     assert not np.allclose(encoded[0], encoded[2])
@@ -129,7 +130,8 @@ def test_bad_observed_spectrum_costs_only_its_own_star(chain, data, tmp_path):
     flux = np.load(data / "carmf_norm.npy")
     flux[5, 3] = np.nan
     np.save(data / "carmf_norm.npy", flux)
-    folder = Path(shutil.copytree(chain, tmp_path / "a", ignore=shutil.ignore_patterns("*dtl*", "*carm*", "*estimation*")))
+    of_observed = shutil.ignore_patterns("*dtl*", "*carm*", "*estimation*")
+    folder = Path(shutil.copytree(chain, tmp_path / "artifacts", ignore=of_observed))
     for act in ACTS[2:]:
         assert act.main(flags(data, folder, "--jobs", 1)) == 0
     table = pd.read_csv(folder / "final_estimations.csv").set_index("karmn")
