@@ -1,0 +1,375 @@
+"""The two networks: their layers, losses, frozen weights, batches, determinism and files, in both versions of Keras."""
+import json
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import artifacts
+import autoencoder_fine_tuning
+import autoencoder_training
+import cnn_training
+import networks
+import paper
+
+N_PIXELS, NEURONS, REG_PAR = 40, 32, 1e-3
+WIDTHS = {
+    "encoded_1": 32, "encoded_2": 24, "encoded_3": 16, "encoded_4": 8, "encoded_5": 4, "bottleneck": 32,
+    "decoded_1": 4, "decoded_2": 8, "decoded_3": 16, "decoded_4": 24, "decoded_5": 32, "output_l": N_PIXELS,
+}  # fmt: skip
+REGULARISED = [name for name in WIDTHS if name not in ("encoded_1", "bottleneck", "output_l")]
+X = np.random.default_rng(0).uniform(0, 1, (48, N_PIXELS)).astype(np.float32)
+LABEL = X[:, :4].sum(axis=1)
+SETTINGS = {"neurons_in": NEURONS, "reg_par": REG_PAR, "lr": 1e-2, "penalty": "live", "epochs": 4}
+CNN = {"nf1": 4, "nf2": 3, "nu": 8, "lr": 1e-2, "epochs": 2}
+
+
+def build(seed=3, neurons_in=NEURONS, reg_par=REG_PAR):
+    return networks.build_autoencoder(neurons_in, reg_par, N_PIXELS, seed)
+
+
+def compiled(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGHT, lr=1e-2):
+    model = networks.with_penalty(autoencoder, variant, weight)
+    model.compile(optimizer=networks.adam(lr), loss="mse", metrics=["mse"], jit_compile=False)
+    return model
+
+
+def activations(autoencoder, x):
+    h, found = tf.constant(x), {}
+    for name in WIDTHS:
+        found[name] = h = autoencoder.get_layer(name)(h)
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def weights(model):
+    return {layer.name: [w.copy() for w in layer.get_weights()] for layer in model.layers if layer.get_weights()}
+
+
+def equal(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one, other))
+
+
+def numpy_penalty(h, kernel):
+    return np.array([sum((a * (1 - a)) ** 2 * (kernel[:, j] ** 2).sum() for j, a in enumerate(row)) for row in h])
+
+
+def mean_square(autoencoder, x):
+    return np.mean((activations(autoencoder, x)["output_l"] - x) ** 2, dtype=float)
+
+
+def regularisation(autoencoder, x):
+    found = activations(autoencoder, x)
+    return REG_PAR * sum(np.abs(found[name]).sum(dtype=float) for name in REGULARISED) / len(x)
+
+
+# history of the fixture `trained`, the same in both versions of Keras
+LOSS = [0.090651, 0.087162, 0.085417, 0.084567]
+PENALTY = [1.40984e-2, 1.06614e-3, 3.59808e-4, 6.40238e-4]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """An autoencoder trained with act 2's own function, its history and its initial weights."""
+    initial = weights(build())
+    autoencoder, history = autoencoder_training.train(SETTINGS, X, seed=3)
+    return autoencoder, history, initial
+
+
+# ---------------------------------------------------------------- layers
+@pytest.mark.parametrize("neurons_in", [NEURONS, 45])
+def test_autoencoder_has_the_layers_of_the_paper(neurons_in):
+    autoencoder = build(neurons_in=neurons_in)
+    dense = autoencoder.layers[1:]
+    assert [layer.name for layer in dense] == list(WIDTHS)
+    widths = [int(f * neurons_in) for f in (1, 0.75, 0.5, 0.25, 0.125)]
+    assert [layer.units for layer in dense] == [*widths, 32, *widths[::-1], N_PIXELS]
+    if neurons_in == 45:
+        assert widths == [45, 33, 22, 11, 5]  # cut, not rounded
+    assert [layer.activation.__name__ for layer in dense] == ["relu"] * 11 + ["sigmoid"]
+    assert [layer.name for layer in dense if layer.activity_regularizer is not None] == REGULARISED
+    assert {float(layer.activity_regularizer.l1) for layer in dense if layer.activity_regularizer} == {REG_PAR}
+    assert all(layer.kernel_regularizer is None and layer.bias_regularizer is None for layer in dense)
+    assert networks.encoder_of(autoencoder).output.shape[1] == paper.N_LATENT == 32
+
+
+def test_paper_size():
+    assert networks.build_autoencoder(1024, 1e-7).count_params() == sum(
+        (a + 1) * b
+        for a, b in zip([3501, 1024, 768, 512, 256, 128, 32, 128, 256, 512, 768, 1024],
+                        [1024, 768, 512, 256, 128, 32, 128, 256, 512, 768, 1024, 3501])
+    )  # fmt: skip
+
+
+def test_cnn_has_the_layers_of_the_paper():
+    nf1, nf2, nu, n_latent = 5, 3, 7, 16
+    cnn = networks.build_cnn(nf1, nf2, nu, n_latent)
+    convolutions = [layer for layer in cnn.layers if isinstance(layer, keras.layers.Conv1D)]
+    dense = [layer for layer in cnn.layers if isinstance(layer, keras.layers.Dense)]
+    assert [type(layer).__name__ for layer in cnn.layers[1:]] == ["Conv1D"] * 2 + ["Flatten"] + ["Dense"] * 4
+    assert [layer.filters for layer in convolutions] == [nf1, nf2]
+    assert all(layer.kernel_size == (2,) and layer.padding == "same" and layer.strides == (1,) for layer in convolutions)
+    assert [layer.units for layer in dense] == [*paper.CNN_DENSE, nu, 1] == [256, 128, nu, 1]
+    assert [layer.activation.__name__ for layer in convolutions + dense] == ["relu"] * 5 + ["linear"]
+    assert cnn.input_shape == (None, n_latent, 1) and cnn.output_shape == (None, 1)
+    by_hand = (2 * 1 + 1) * nf1 + (2 * nf1 + 1) * nf2 + (n_latent * nf2 + 1) * 256 + 257 * 128 + 129 * nu + nu + 1
+    assert cnn.count_params() == by_hand
+    assert networks.predict(cnn, X[:6, :n_latent, None]).shape == (6, 1)
+
+
+# ---------------------------------------------------------------- loss
+@pytest.mark.parametrize("n", [5, 12])
+def test_activity_regularisers_are_divided_by_the_batch_size(n):
+    autoencoder = build()
+    autoencoder.compile(loss="mse", jit_compile=False, run_eagerly=True)
+    x = X[:n]
+    by_hand = mean_square(autoencoder, x) + regularisation(autoencoder, x)
+    assert regularisation(autoencoder, x) > 0.01 * by_hand  # large enough to be missed
+    assert autoencoder.evaluate(x, x, batch_size=n, verbose=0) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_live_penalty_is_the_published_formula():
+    rng = np.random.default_rng(1)
+    h, kernel = rng.gamma(1, 1, (7, 32)).astype(np.float32), rng.normal(size=(4, 32)).astype(np.float32)
+    h[rng.uniform(size=h.shape) < 0.3] = 0
+    for variant in ("live", "frozen"):
+        penalty = networks.contractive_penalty(tf.constant(h), tf.constant(kernel), variant).numpy()
+        np.testing.assert_allclose(penalty, numpy_penalty(h.astype(float), kernel.astype(float)), rtol=1e-5)
+
+
+def test_exact_penalty_is_the_jacobian_of_the_bottleneck():
+    bottleneck = build().get_layer("bottleneck")
+    u = tf.constant(np.random.default_rng(2).normal(size=(9, 4)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(u)
+        h = bottleneck(u)
+    jacobian = tape.batch_jacobian(h, u, experimental_use_pfor=False).numpy()
+    assert 0 < (h.numpy() == 0).mean() < 1  # both sides of the ReLU
+    penalty = networks.contractive_penalty(h, bottleneck.kernel, "exact").numpy()
+    np.testing.assert_allclose(penalty, (jacobian.astype(float) ** 2).sum(axis=(1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["live", "frozen", "exact"])
+def test_first_loss_has_all_its_terms(variant):
+    autoencoder, weight = build(), 0.5
+    h, kernel = activations(autoencoder, X)["bottleneck"], autoencoder.get_layer("bottleneck").kernel.numpy()
+    penalty = numpy_penalty(h, kernel) if variant != "exact" else (h > 0) @ (kernel**2).sum(axis=0)
+    terms = mean_square(autoencoder, X), regularisation(autoencoder, X), weight * penalty.mean()
+    assert min(terms) > 1e-3 * sum(terms)
+    model = networks.with_penalty(autoencoder, variant, weight)
+    model.compile(optimizer=networks.adam(1e-2), loss="mse", metrics=["mse"], jit_compile=False, run_eagerly=True)
+    history = networks.fit(model, X, X, len(X), 1)
+    assert history["loss"][0] == pytest.approx(sum(terms), rel=1e-5)
+    assert history["mse"][0] == pytest.approx(terms[0], rel=1e-5)
+    assert history["penalty"][0] == pytest.approx(penalty.mean(), rel=1e-5)
+
+
+def test_weight_is_the_published_one(trained):
+    _, history, _ = trained
+    autoencoder = build()
+    loss = mean_square(autoencoder, X) + regularisation(autoencoder, X) + 1e-4 * history["penalty"][0]
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["live", "frozen"])
+def test_live_follows_the_kernel_and_frozen_does_not(variant):
+    autoencoder = build()
+    bottleneck = autoencoder.get_layer("bottleneck")
+    states = []
+
+    def note():
+        states.append((activations(autoencoder, X)["bottleneck"], bottleneck.kernel.numpy().copy()))
+
+    note()
+    logged = networks.fit(compiled(autoencoder, variant, 1.0), X, X, len(X), 4, tick=note)["penalty"]
+    initial = states[0][1]
+    followed = [numpy_penalty(h, kernel).mean() for h, kernel in states[:-1]]
+    kept = [numpy_penalty(h, initial).mean() for h, _ in states[:-1]]
+    assert abs(followed[-1] - kept[-1]) > 0.01 * kept[-1]  # the two can be told apart
+    np.testing.assert_allclose(logged, followed if variant == "live" else kept, rtol=1e-4)
+
+
+def test_penalty_adds_no_weights():
+    autoencoder = build()
+    model = networks.with_penalty(autoencoder)
+    assert len(model.trainable_weights) == len({id(w) for w in model.trainable_weights}) == 2 * len(WIDTHS)
+    np.testing.assert_array_equal(networks.predict(model, X[:5]), networks.predict(autoencoder, X[:5]))
+
+
+# ---------------------------------------------------------------- training
+def test_training_moves_every_layer(trained):
+    autoencoder, history, initial = trained
+    final = weights(autoencoder)
+    assert list(final) == list(initial) == list(WIDTHS)
+    assert not any(np.array_equal(final[name][0], initial[name][0]) for name in WIDTHS)
+    assert history["mse"][-1] < history["mse"][0]
+    assert set(history) == {"loss", "mse", "penalty"} and len(history["loss"]) == SETTINGS["epochs"]
+
+
+def test_fine_tuning_moves_all_but_the_frozen_layers():
+    autoencoder = build()
+    before = weights(autoencoder)
+    ticks = []
+    history = autoencoder_fine_tuning.fine_tune(
+        autoencoder, {"lr": 1e-2, "penalty": "live", "epochs": 2}, X[:20], lambda: ticks.append(1)
+    )
+    after = weights(autoencoder)
+    unmoved = [name for name in WIDTHS if equal(before[name], after[name])]
+    assert unmoved == ["encoded_1", "encoded_2", "encoded_3", "encoded_4"]
+    assert all(not np.array_equal(before[name][0], after[name][0]) for name in WIDTHS if name not in unmoved)
+    assert len(ticks) == len(history["loss"]) == 2
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    one, other = weights(build(seed=5)), weights(build(seed=5))
+    assert all(equal(one[name], other[name]) for name in WIDTHS)
+    third = weights(build(seed=6))
+    assert not any(np.array_equal(one[name][0], third[name][0]) for name in WIDTHS)
+    # the same in both versions of Keras
+    np.testing.assert_allclose(one["encoded_1"][0].ravel()[:3], [-0.06188191, -0.11199942, 0.20927486], rtol=1e-6)
+    np.testing.assert_allclose(one["output_l"][0].ravel()[:3], [-0.06393966, 0.12211332, 0.01842073], rtol=1e-6)
+    cnn = weights(networks.build_cnn(4, 3, 6, 8, seed=5))
+    np.testing.assert_allclose(cnn["conv_1"][0].ravel()[:3], [-0.16604662, -0.300526, 0.56154335], rtol=1e-6)
+
+
+ORDER = [[[3, 4, 7], [0, 1, 6], [2, 5]], [[2, 4, 1], [7, 0, 6], [3, 5]]]  # of 8 rows, seed 11, by pass
+
+
+def test_order_of_the_batches_depends_on_the_seed_alone():
+    x = np.arange(8.0)[:, None]
+
+    def passes(seed, n):
+        data = networks.batches(x, x, 3, seed)
+        return [[b.numpy().ravel().astype(int).tolist() for b, _ in data] for _ in range(n)]
+
+    assert passes(11, 2) == ORDER
+    assert passes(12, 2) != ORDER
+
+
+class Recorder(networks.SeededModel):
+    """Notes which rows every training step sees."""
+
+    def train_step(self, data):
+        tf.py_function(lambda x: self.seen.append(x.numpy().ravel().astype(int).tolist()), [data[0]], [])
+        return super().train_step(data)
+
+
+@pytest.mark.parametrize("steps", [1, cnn_training.STEPS])
+def test_training_takes_the_batches_in_their_order(steps):
+    encoding = keras.Input((1,))
+    model = Recorder(encoding, keras.layers.Dense(1)(encoding), 11)
+    model.seen = seen = []
+    if networks.KERAS_3:  # its models track lists
+        object.__setattr__(model, "seen", seen)
+    model.compile(optimizer=networks.adam(1e-3), loss="mse", steps_per_execution=steps, jit_compile=False)
+    x = np.arange(8.0)[:, None]
+    networks.fit(model, x, x, 3, 2)
+    assert [list(rows) for rows in seen] == ORDER[0] + ORDER[1]
+
+
+def test_batches_are_permutations_of_float32():
+    x, y = np.arange(50.0), 2 * np.arange(50.0)
+    data = networks.batches(x, y, 8, seed=1)
+    orders = []
+    for _ in range(3):
+        pairs = list(data)
+        assert [len(b) for b, _ in pairs] == [8] * 6 + [2]
+        assert all(b.dtype == c.dtype == tf.float32 for b, c in pairs)
+        assert all(np.array_equal(2 * b.numpy(), c.numpy()) for b, c in pairs)  # rows stay together
+        orders.append(np.concatenate([b.numpy() for b, _ in pairs]))
+        assert np.array_equal(np.sort(orders[-1]), x) and not np.array_equal(orders[-1], x)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_history_is_the_same_in_both_versions_of_keras(trained):
+    _, history, _ = trained
+    np.testing.assert_allclose(history["loss"], LOSS, rtol=1e-3)
+    np.testing.assert_allclose(history["penalty"], PENALTY, rtol=1e-3)
+
+
+def test_history_of_several_batches_is_that_of_a_loop_by_hand():
+    cnn = cnn_training.compiled_cnn(4, 3, 8, 1e-2, N_PIXELS, seed=3)
+    optimizer, data = networks.adam(1e-2), networks.batches(X[..., None], LABEL, paper.BATCH_CNN, seed=3)
+    expected = []
+    for _ in range(2):
+        squares = []
+        for x, y in data:
+            with tf.GradientTape() as tape:
+                error = (cnn(x, training=True)[:, 0] - y) ** 2
+                loss = tf.reduce_mean(error)
+            optimizer.apply_gradients(zip(tape.gradient(loss, cnn.trainable_variables), cnn.trainable_variables))
+            squares.extend(error.numpy())
+        expected.append(np.mean(squares))
+    history = cnn_training.train(CNN, X, LABEL, seed=3)[1]
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-3)
+
+
+def test_training_does_not_depend_on_what_ran_before(trained):
+    autoencoder, history, _ = trained
+    keras.utils.set_random_seed(99)
+    cnns = [cnn_training.train(CNN, X, LABEL, seed)[0] for seed in (1, 2, 1)]
+    first, second, again = (weights(cnn) for cnn in cnns)
+    assert all(equal(first[name], again[name]) for name in first)
+    assert not equal(first["dense_1"], second["dense_1"])
+    repeated, repeated_history = autoencoder_training.train(SETTINGS, X, seed=3)
+    assert repeated_history == history
+    assert all(equal(weights(repeated)[name], weights(autoencoder)[name]) for name in WIDTHS)
+
+
+# ---------------------------------------------------------------- predictions and files
+def test_chunks_change_nothing(trained, monkeypatch):
+    autoencoder = trained[0]
+    at_once = autoencoder(X).numpy()
+    monkeypatch.setattr(networks, "CHUNK", 7)
+    np.testing.assert_allclose(networks.predict(autoencoder, X), at_once, rtol=1e-5, atol=1e-6)
+    rows = np.array([40, 3, 3, 17, 0, 5, 6, 8, 9])
+    np.testing.assert_allclose(networks.predict(autoencoder, X, rows), at_once[rows], rtol=1e-5, atol=1e-6)
+    assert networks.predict(autoencoder, X.astype(float)).dtype == np.float32
+    assert networks.mse(autoencoder, X) == pytest.approx(np.mean((at_once - X) ** 2, dtype=float), rel=1e-5)
+    assert networks.mse(autoencoder, X, rows) == pytest.approx(np.mean((at_once - X)[rows] ** 2), rel=1e-5)
+
+
+def classes(config):
+    """Every class named anywhere in the configuration of a model."""
+    if isinstance(config, dict):
+        yield from [config["class_name"]] if "class_name" in config else []
+        config = list(config.values())
+    for value in config if isinstance(config, list) else []:
+        yield from classes(value)
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "cnn"])
+def test_files_are_plain_and_give_the_same_predictions(kind, trained, tmp_path):
+    if kind == "cnn":
+        model, x = networks.build_cnn(4, 3, 6, N_PIXELS, seed=8), X[..., None]
+        network = {"nf1": 4, "nf2": 3, "nu": 6, "n_latent": N_PIXELS}
+    else:
+        model, x = trained[0], X  # it carries the penalty, which must not come into the file
+        network = {"neurons_in": NEURONS, "reg_par": REG_PAR, "n_pixels": N_PIXELS}
+    path = tmp_path / "network.h5"
+    networks.save(model, path)
+    artifacts.write_json(path.with_suffix(".json"), {"network": {"kind": kind, **network}})
+    predicted = networks.predict(model, x)
+    rebuilt = networks.load(path, seed=77)
+    assert np.array_equal(networks.predict(rebuilt, x), predicted) and rebuilt.seed == 77
+    plain = keras.models.load_model(path, compile=False)
+    assert np.array_equal(networks.predict(plain, x), predicted)
+    with h5py.File(path) as file:
+        found = set(classes(json.loads(file.attrs["model_config"])))
+        assert "optimizer_weights" not in file
+    assert found & {"Dense", "InputLayer"} == {"Dense", "InputLayer"}
+    assert not found & {"SeededModel", "ContractivePenalty"}
+    assert all(hasattr(keras.layers, name) for name in found if name[0].isupper() and name in ("Dense", "Conv1D"))
+
+
+def test_loaded_autoencoder_can_be_fine_tuned(trained, tmp_path):
+    path = tmp_path / "ac_0.h5"
+    networks.save(trained[0], path)
+    network = {"kind": "autoencoder", "neurons_in": NEURONS, "reg_par": REG_PAR, "n_pixels": N_PIXELS}
+    artifacts.write_json(path.with_suffix(".json"), {"network": network})
+    autoencoder = networks.load(path)
+    before = weights(autoencoder)
+    autoencoder_fine_tuning.fine_tune(autoencoder, {"lr": 1e-2, "penalty": "frozen", "epochs": 1}, X[:20])
+    after = weights(autoencoder)
+    assert [name for name in WIDTHS if equal(before[name], after[name])] == list(paper.FROZEN_LAYERS)

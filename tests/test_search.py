@@ -1,0 +1,86 @@
+"""The resumable search gives the scores of scikit-learn's GridSearchCV, and the paper's rule picks among them."""
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+
+import artifacts
+import search
+from autoencoder_grid_search import compiled_autoencoder, select
+
+RNG = np.random.default_rng(4)
+X = RNG.uniform(0, 1, (32, 40)).astype(np.float32)
+Y = (X[:, :3].sum(axis=1) + RNG.normal(0, 0.3, 32)).astype(np.float32)
+
+
+def searched(folder, estimator, grid, x, y):
+    """Table of a search, fitted in the opposite order."""
+    units = search.fit_units(folder, grid, {"epochs": 2}, (), 3)
+    for unit in reversed(units):
+        settings = {name: unit.settings[name] for name in (*grid, "fold")}
+        artifacts.finish(unit, {}, time.time(), {"mse": search.fold_score(estimator, settings, x, y)})
+    return search.table(units)
+
+
+def assert_same(table, grid, estimator, x, y):
+    reference = GridSearchCV(estimator, grid, cv=4, scoring="neg_mean_squared_error", refit=False).fit(x, y).cv_results_
+    assert table[list(grid)].to_dict("records") == list(reference["params"])
+    np.testing.assert_allclose(table["mse_mean"], -reference["mean_test_score"], rtol=1e-6)
+    np.testing.assert_allclose(table["mse_std"], reference["std_test_score"], rtol=1e-4)
+    for fold in range(4):
+        np.testing.assert_allclose(table[f"mse_fold_{fold}"], -reference[f"split{fold}_test_score"], rtol=1e-6)
+    assert table["rank"].tolist() == reference["rank_test_score"].tolist()
+
+
+def test_autoencoders_score_as_in_grid_search_cv(tmp_path):
+    grid = {"neurons_in": [32], "reg_par": [1e-5], "lr": [1e-3, 1e-2]}
+    estimator = search.regressor(compiled_autoencoder, grid, n_pixels=40, seed=3, epochs=2, batch_size=16)
+    table = searched(tmp_path, estimator, grid, X, X)
+    assert_same(table, grid, estimator, X, X)
+    assert table["mse_mean"].nunique() == 2 and (table["epochs"] == 2).all()
+
+
+def test_any_estimator_scores_as_in_grid_search_cv(tmp_path):
+    # max_iter does nothing here, so that every score is there twice
+    grid = {"alpha": [10.0, 0.1, 1.0], "max_iter": [100, 200]}
+    table = searched(tmp_path, Ridge(solver="cholesky"), grid, X, Y)
+    assert_same(table, grid, Ridge(solver="cholesky"), X, Y)
+    assert sorted(table["rank"]) == [1, 1, 3, 3, 5, 5]
+
+
+def test_units_are_every_combination_on_every_fold(tmp_path):
+    grid = {"neurons_in": [64, 96], "reg_par": [1e-7], "lr": [1e-4, 1e-3]}
+    units = search.fit_units(tmp_path, grid, {"epochs": 2}, (), 3)
+    assert len({unit.path for unit in units}) == len({tuple(unit.settings.values()) for unit in units}) == 16
+    assert [unit.settings["fold"] for unit in units] == [0, 1, 2, 3] * 4
+
+
+# ---------------------------------------------------------------- choice
+def frame(mse, lr):
+    return pd.DataFrame({"neurons_in": range(len(mse)), "lr": lr, "mse_mean": mse})
+
+
+@pytest.mark.parametrize(
+    ("mse", "lr", "kept"),
+    [
+        ([5.0, 1.0, 4.0, 2.0, 3.0], 1e-4, [1, 3]),  # the median itself is not kept
+        ([4.0, 1.0, 3.0, 2.0], 1e-4, [1, 3]),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1e-4, 1e-3, 1e-4, 1e-4, 1e-4, 1e-3], [0, 2]),  # median of the whole grid
+        ([2.0, 2.0, 2.0, 1.0, 3.0], 1e-4, [3]),  # ties with the median
+        ([2.0, 1.0, 9.0, 1.0, 9.0], 1e-4, [1, 3]),  # ties below it keep the grid's order
+        ([1.0, 2.0, 3.0], [1e-3, 1e-4, 1e-4], []),
+        ([7.0], 1e-4, [0]),
+    ],
+)
+def test_the_papers_rule(mse, lr, kept):
+    assert select(frame(mse, lr))["neurons_in"].tolist() == kept
+
+
+def test_keep_takes_the_best_whatever_their_learning_rate():
+    table = frame([5.0, 1.0, 4.0, 2.0], [1e-4, 1e-3, 1e-4, 1e-4])
+    assert select(table, keep=1)["neurons_in"].tolist() == [1]
+    assert select(table, keep=3)["neurons_in"].tolist() == [1, 3, 2]
+    assert select(table, keep=9)["neurons_in"].tolist() == [1, 3, 2, 0]
