@@ -168,7 +168,7 @@ def load_array(path, ndim, remedy):
     except FileNotFoundError:
         raise BadInput(f"{path} not found: {remedy}") from None
     except (ValueError, EOFError, OSError) as error:
-        pickled = "pickle" in str(error).lower()
+        pickled = any(word in str(error).lower() for word in ("pickle", "python objects"))
         reason = "holds pickled objects, which are never loaded" if pickled else "is truncated or no .npy file"
         raise BadInput(f"{path} {reason}: {remedy}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
@@ -225,7 +225,7 @@ def chosen(only, n):
     absent = [i for i in only or [] if not 0 <= i < n]
     if absent:
         raise BadInput(f"--only {' '.join(map(str, absent))}: there are {n}, numbered from 0")
-    return only or list(range(n))
+    return list(dict.fromkeys(only)) if only else list(range(n))
 
 
 def seed_of(seed, name):
@@ -376,7 +376,9 @@ def run(units, work, args, ticks=1, description="", redo_stale=False):
         return False
     args.artifacts.mkdir(parents=True, exist_ok=True)
     for leftover in args.artifacts.rglob("*.partial-*"):
-        leftover.unlink()
+        process = leftover.name.split(".partial-")[1].split(".")[0]
+        if process.isdecimal() and not _alive(int(process)):
+            leftover.unlink()
     # Workers append a byte an epoch to this file; its size is how far the run is.
     progress = args.artifacts / f".progress.partial-{os.getpid()}"
     progress.touch()
@@ -385,9 +387,11 @@ def run(units, work, args, ticks=1, description="", redo_stale=False):
     with tqdm(total=len(todo) * ticks, desc=description, unit=unit_name, disable=not todo) as bar:
 
         def follow():
-            while not finished.wait(0.3):
-                bar.update(progress.stat().st_size - bar.n)
-            bar.update(progress.stat().st_size - bar.n)
+            over = False
+            while not over:
+                over = finished.wait(0.3)
+                if progress.stat().st_size > bar.n:
+                    bar.update(progress.stat().st_size - bar.n)
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
@@ -397,6 +401,18 @@ def run(units, work, args, ticks=1, description="", redo_stale=False):
             finished.set()
             follower.join()
             progress.unlink()
+    return True
+
+
+def _alive(process):
+    if os.name != "posix":  # elsewhere signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
     return True
 
 

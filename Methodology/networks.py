@@ -79,11 +79,11 @@ class SeededModel(keras.Model):
         super().__init__(inputs, outputs)
         self.seed = seed
 
-    def fit(self, x, y, batch_size=32, callbacks=(), **kwargs):
+    def fit(self, x, y, batch_size=32, callbacks=None, **kwargs):
         """Train as `keras.Model.fit` does, on arrays."""
         batches = Batches(x, y, batch_size, self.seed)
         kwargs["shuffle"] = False  # `batches` does it
-        return super().fit(batches.dataset, callbacks=[*callbacks, batches], **kwargs)
+        return super().fit(batches.dataset, callbacks=[*(callbacks or []), batches], **kwargs)
 
 
 def _dense(units, activation, name, seed, reg_par=0.0):

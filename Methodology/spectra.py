@@ -30,7 +30,10 @@ def provenance(data):
     """
     note = data / "provenance.json"
     if note.exists():
-        found = {"n_pixels": paper.N_PIXELS, "complete": True, **json.loads(note.read_text())}
+        try:
+            found = {"spectra": "unknown", "n_pixels": paper.N_PIXELS, "complete": True, **json.loads(note.read_text())}
+        except (ValueError, TypeError):
+            raise BadInput(f"{note} is no JSON object: mend it, see src_files/README.md") from None
         if not found["complete"]:
             raise BadInput(f"{note}: the simulation was interrupted: run src_files/simulate_spectra.py again")
         return found
@@ -57,6 +60,8 @@ def load_synthetic(data):
     """
     path = data / "ph_flux_norm.npy"
     flux_ph = _load_flux(path, data)
+    if len(flux_ph) < 2:
+        raise BadInput(f"{path} has {len(flux_ph)} spectra, too few to split into training and test set: {REMEDY}")
     bad = _bad_rows(flux_ph)
     if len(bad):
         raise BadInput(f"{path}: NaN, inf or flux far outside 0..1.5 in {_rows(bad)}: remove or mend these spectra")
@@ -88,7 +93,16 @@ def load_observed(data):
     names = data / "stars.csv"
     if not names.exists():
         names = artifacts.ROOT / "literature_data" / "mas24.csv"
-    stars = pd.read_csv(names)
+    try:
+        stars = pd.read_csv(names)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError):
+        stars = pd.DataFrame()
+    karmn = stars.get("karmn", pd.Series(dtype=str)).dropna()
+    if "karmn" not in stars or len(karmn) < len(stars) or not karmn.is_unique:
+        repeated = ", ".join(karmn[karmn.duplicated()].astype(str).head())
+        raise BadInput(
+            f"{names} must name every star once under the heading karmn" + f", not twice {repeated}" * bool(repeated)
+        )
     if len(stars) != len(flux_carm):
         raise BadInput(
             f"{path} has {len(flux_carm)} spectra, {names} names {len(stars)} stars: "

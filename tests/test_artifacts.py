@@ -2,6 +2,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -145,9 +147,23 @@ def test_stale_unit_stops_the_run_or_is_redone(unit, what):
     with pytest.raises(BadInput):
         artifacts.run([other], work, options(unit.path.parent))
     assert content(unit.path.parent) == before
-    assert not artifacts.is_done(other, overwrite=True)
+    assert not artifacts.is_done(other, stale_is_undone=True)
     assert artifacts.run([other], work, options(unit.path.parent, overwrite=True))
     assert artifacts.is_done(other)
+
+
+def test_cheap_unit_is_redone_when_stale(unit):
+    done = []
+
+    def noting(unit, tick):
+        done.append(unit.seed)
+        work(unit, tick)
+
+    for seed in (1, 2, 2):
+        again = Unit(unit.path, unit.settings, unit.inputs, seed)
+        assert artifacts.run([again], noting, options(unit.path.parent), redo_stale=True)
+        assert artifacts.is_done(again)
+    assert done == [2]
 
 
 def test_require(unit, tmp_path):
@@ -277,17 +293,21 @@ def test_dry_run_computes_nothing(tmp_path, capsys):
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
-    pid = os.getpid() + 1
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    pid = ended.pid
     leftovers = [tmp_path / f"unit_0.partial-{pid}.npy", tmp_path / "grid_search" / f"x.partial-{pid}.json",
                  tmp_path / f".progress.partial-{pid}"]  # fmt: skip
     leftovers[1].parent.mkdir()
     for leftover in leftovers:
         leftover.touch()
-    (tmp_path / "partial.txt").touch()
+    others = [tmp_path / "partial.txt", tmp_path / f"unit_7.partial-{os.getppid()}.npy"]  # the second is at work
+    for other in others:
+        other.touch()
     units = make_units(tmp_path)
     artifacts.run(units, work, options(tmp_path))
     assert not any(leftover.exists() for leftover in leftovers)
-    assert (tmp_path / "partial.txt").exists() and len(content(tmp_path)) == 9
+    assert all(other.exists() for other in others) and len(content(tmp_path)) == 8 + len(others)
 
 
 def test_collect_doubles_nothing(tmp_path):

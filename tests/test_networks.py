@@ -14,15 +14,18 @@ import cnn_training
 import networks
 import paper
 
-N_PIXELS, NEURONS, REG_PAR = 40, 32, 1e-3
+N_PIXELS, NEURONS = 40, 32
+REG_PAR, STRONG = 1e-6, 1e-3  # the second is large enough to be missed in a loss
 WIDTHS = {
     "encoded_1": 32, "encoded_2": 24, "encoded_3": 16, "encoded_4": 8, "encoded_5": 4, "bottleneck": 32,
     "decoded_1": 4, "decoded_2": 8, "decoded_3": 16, "decoded_4": 24, "decoded_5": 32, "output_l": N_PIXELS,
 }  # fmt: skip
 REGULARISED = [name for name in WIDTHS if name not in ("encoded_1", "bottleneck", "output_l")]
-X = np.random.default_rng(0).uniform(0, 1, (48, N_PIXELS)).astype(np.float32)
+RNG = np.random.default_rng(0)
+X = 0.5 + 0.4 * np.sin(np.arange(N_PIXELS) * RNG.uniform(0.05, 0.3, (48, 1)) + RNG.uniform(0, 1, (48, 1)))
+X = X.astype(np.float32)
 LABEL = X[:, :4].sum(axis=1)
-SETTINGS = {"neurons_in": NEURONS, "reg_par": REG_PAR, "lr": 1e-2, "penalty": "live", "epochs": 4}
+SETTINGS = {"neurons_in": NEURONS, "reg_par": REG_PAR, "lr": 3e-3, "penalty": "live", "epochs": 4}
 CNN = {"nf1": 4, "nf2": 3, "nu": 8, "lr": 1e-2, "epochs": 2}
 
 
@@ -59,14 +62,14 @@ def mean_square(autoencoder, x):
     return np.mean((activations(autoencoder, x)["output_l"] - x) ** 2, dtype=float)
 
 
-def regularisation(autoencoder, x):
+def regularisation(autoencoder, x, reg_par):
     found = activations(autoencoder, x)
-    return REG_PAR * sum(np.abs(found[name]).sum(dtype=float) for name in REGULARISED) / len(x)
+    return reg_par * sum(np.abs(found[name]).sum(dtype=float) for name in REGULARISED) / len(x)
 
 
 # history of the fixture `trained`, the same in both versions of Keras
-LOSS = [0.090651, 0.087162, 0.085417, 0.084567]
-PENALTY = [1.40984e-2, 1.06614e-3, 3.59808e-4, 6.40238e-4]
+LOSS = [0.08644406, 0.08613494, 0.08588897, 0.08562748]
+PENALTY = [1.216236e-2, 5.175812e-3, 3.650962e-3, 3.475938e-3]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,8 @@ def test_autoencoder_has_the_layers_of_the_paper(neurons_in):
         assert widths == [45, 33, 22, 11, 5]  # cut, not rounded
     assert [layer.activation.__name__ for layer in dense] == ["relu"] * 11 + ["sigmoid"]
     assert [layer.name for layer in dense if layer.activity_regularizer is not None] == REGULARISED
-    assert {float(layer.activity_regularizer.l1) for layer in dense if layer.activity_regularizer} == {REG_PAR}
+    strengths = [float(layer.activity_regularizer.l1) for layer in dense if layer.activity_regularizer]
+    np.testing.assert_allclose(strengths, REG_PAR, rtol=1e-6)
     assert all(layer.kernel_regularizer is None and layer.bias_regularizer is None for layer in dense)
     assert networks.encoder_of(autoencoder).output.shape[1] == paper.N_LATENT == 32
 
@@ -109,7 +113,7 @@ def test_cnn_has_the_layers_of_the_paper():
     dense = [layer for layer in cnn.layers if isinstance(layer, keras.layers.Dense)]
     assert [type(layer).__name__ for layer in cnn.layers[1:]] == ["Conv1D"] * 2 + ["Flatten"] + ["Dense"] * 4
     assert [layer.filters for layer in convolutions] == [nf1, nf2]
-    assert all(layer.kernel_size == (2,) and layer.padding == "same" and layer.strides == (1,) for layer in convolutions)
+    assert {(layer.kernel_size, layer.strides, layer.padding) for layer in convolutions} == {((2,), (1,), "same")}
     assert [layer.units for layer in dense] == [*paper.CNN_DENSE, nu, 1] == [256, 128, nu, 1]
     assert [layer.activation.__name__ for layer in convolutions + dense] == ["relu"] * 5 + ["linear"]
     assert cnn.input_shape == (None, n_latent, 1) and cnn.output_shape == (None, 1)
@@ -121,11 +125,11 @@ def test_cnn_has_the_layers_of_the_paper():
 # ---------------------------------------------------------------- loss
 @pytest.mark.parametrize("n", [5, 12])
 def test_activity_regularisers_are_divided_by_the_batch_size(n):
-    autoencoder = build()
+    autoencoder = build(reg_par=STRONG)
     autoencoder.compile(loss="mse", jit_compile=False, run_eagerly=True)
     x = X[:n]
-    by_hand = mean_square(autoencoder, x) + regularisation(autoencoder, x)
-    assert regularisation(autoencoder, x) > 0.01 * by_hand  # large enough to be missed
+    by_hand = mean_square(autoencoder, x) + regularisation(autoencoder, x, STRONG)
+    assert regularisation(autoencoder, x, STRONG) > 0.01 * by_hand
     assert autoencoder.evaluate(x, x, batch_size=n, verbose=0) == pytest.approx(by_hand, rel=1e-5)
 
 
@@ -144,7 +148,7 @@ def test_exact_penalty_is_the_jacobian_of_the_bottleneck():
     with tf.GradientTape() as tape:
         tape.watch(u)
         h = bottleneck(u)
-    jacobian = tape.batch_jacobian(h, u, experimental_use_pfor=False).numpy()
+    jacobian = tape.batch_jacobian(h, u).numpy()
     assert 0 < (h.numpy() == 0).mean() < 1  # both sides of the ReLU
     penalty = networks.contractive_penalty(h, bottleneck.kernel, "exact").numpy()
     np.testing.assert_allclose(penalty, (jacobian.astype(float) ** 2).sum(axis=(1, 2)), rtol=1e-5)
@@ -152,10 +156,10 @@ def test_exact_penalty_is_the_jacobian_of_the_bottleneck():
 
 @pytest.mark.parametrize("variant", ["live", "frozen", "exact"])
 def test_first_loss_has_all_its_terms(variant):
-    autoencoder, weight = build(), 0.5
+    autoencoder, weight = build(reg_par=STRONG), 0.5
     h, kernel = activations(autoencoder, X)["bottleneck"], autoencoder.get_layer("bottleneck").kernel.numpy()
     penalty = numpy_penalty(h, kernel) if variant != "exact" else (h > 0) @ (kernel**2).sum(axis=0)
-    terms = mean_square(autoencoder, X), regularisation(autoencoder, X), weight * penalty.mean()
+    terms = mean_square(autoencoder, X), regularisation(autoencoder, X, STRONG), weight * penalty.mean()
     assert min(terms) > 1e-3 * sum(terms)
     model = networks.with_penalty(autoencoder, variant, weight)
     model.compile(optimizer=networks.adam(1e-2), loss="mse", metrics=["mse"], jit_compile=False, run_eagerly=True)
@@ -168,7 +172,7 @@ def test_first_loss_has_all_its_terms(variant):
 def test_weight_is_the_published_one(trained):
     _, history, _ = trained
     autoencoder = build()
-    loss = mean_square(autoencoder, X) + regularisation(autoencoder, X) + 1e-4 * history["penalty"][0]
+    loss = mean_square(autoencoder, X) + regularisation(autoencoder, X, REG_PAR) + 1e-4 * history["penalty"][0]
     assert history["loss"][0] == pytest.approx(loss, rel=1e-6)
 
 
@@ -182,12 +186,12 @@ def test_live_follows_the_kernel_and_frozen_does_not(variant):
         states.append((activations(autoencoder, X)["bottleneck"], bottleneck.kernel.numpy().copy()))
 
     note()
-    logged = networks.fit(compiled(autoencoder, variant, 1.0), X, X, len(X), 4, tick=note)["penalty"]
+    logged = networks.fit(compiled(autoencoder, variant), X, X, len(X), 4, tick=note)["penalty"]
     initial = states[0][1]
     followed = [numpy_penalty(h, kernel).mean() for h, kernel in states[:-1]]
     kept = [numpy_penalty(h, initial).mean() for h, _ in states[:-1]]
-    assert abs(followed[-1] - kept[-1]) > 0.01 * kept[-1]  # the two can be told apart
-    np.testing.assert_allclose(logged, followed if variant == "live" else kept, rtol=1e-4)
+    assert abs(followed[-1] - kept[-1]) > 1e-3 * kept[-1]  # the two can be told apart
+    np.testing.assert_allclose(logged, followed if variant == "live" else kept, rtol=2e-5)
 
 
 def test_penalty_adds_no_weights():
@@ -233,18 +237,26 @@ def test_initial_weights_depend_on_the_seed_alone():
     np.testing.assert_allclose(cnn["conv_1"][0].ravel()[:3], [-0.16604662, -0.300526, 0.56154335], rtol=1e-6)
 
 
-ORDER = [[[3, 4, 7], [0, 1, 6], [2, 5]], [[2, 4, 1], [7, 0, 6], [3, 5]]]  # of 8 rows, seed 11, by pass
+ORDER = [[[3, 1, 7], [5, 4, 2], [0, 6]], [[0, 5, 6], [7, 4, 3], [1, 2]]]  # of 8 rows, seed 11, by epoch
 
 
-def test_order_of_the_batches_depends_on_the_seed_alone():
+def passes(x, y, batch_size, seed, epochs):
+    """The batches of some epochs, as lists of pairs of arrays."""
+    batches = networks.Batches(x, y, batch_size, seed)
+    for epoch in epochs:
+        batches.on_epoch_begin(epoch)
+        yield list(batches.dataset.as_numpy_iterator())
+
+
+def test_order_of_the_batches_depends_on_seed_and_epoch_alone():
     x = np.arange(8.0)[:, None]
 
-    def passes(seed, n):
-        data = networks.batches(x, x, 3, seed)
-        return [[b.numpy().ravel().astype(int).tolist() for b, _ in data] for _ in range(n)]
+    def orders(seed, epochs):
+        return [[b.ravel().astype(int).tolist() for b, _ in pairs] for pairs in passes(x, x, 3, seed, epochs)]
 
-    assert passes(11, 2) == ORDER
-    assert passes(12, 2) != ORDER
+    assert orders(11, [0, 1]) == ORDER
+    assert orders(11, [1, 0, 0]) == [ORDER[1], ORDER[0], ORDER[0]]
+    assert orders(12, [0, 1]) != ORDER
 
 
 class Recorder(networks.SeededModel):
@@ -270,31 +282,28 @@ def test_training_takes_the_batches_in_their_order(steps):
 
 def test_batches_are_permutations_of_float32():
     x, y = np.arange(50.0), 2 * np.arange(50.0)
-    data = networks.batches(x, y, 8, seed=1)
     orders = []
-    for _ in range(3):
-        pairs = list(data)
+    for pairs in passes(x, y, 8, 1, range(3)):
         assert [len(b) for b, _ in pairs] == [8] * 6 + [2]
-        assert all(b.dtype == c.dtype == tf.float32 for b, c in pairs)
-        assert all(np.array_equal(2 * b.numpy(), c.numpy()) for b, c in pairs)  # rows stay together
-        orders.append(np.concatenate([b.numpy() for b, _ in pairs]))
+        assert all(b.dtype == c.dtype == np.float32 for b, c in pairs)
+        assert all(np.array_equal(2 * b, c) for b, c in pairs)  # rows stay together
+        orders.append(np.concatenate([b for b, _ in pairs]))
         assert np.array_equal(np.sort(orders[-1]), x) and not np.array_equal(orders[-1], x)
     assert len({tuple(order) for order in orders}) == 3
 
 
 def test_history_is_the_same_in_both_versions_of_keras(trained):
     _, history, _ = trained
-    np.testing.assert_allclose(history["loss"], LOSS, rtol=1e-3)
+    np.testing.assert_allclose(history["loss"], LOSS, rtol=1e-5)
     np.testing.assert_allclose(history["penalty"], PENALTY, rtol=1e-3)
 
 
 def test_history_of_several_batches_is_that_of_a_loop_by_hand():
     cnn = cnn_training.compiled_cnn(4, 3, 8, 1e-2, N_PIXELS, seed=3)
-    optimizer, data = networks.adam(1e-2), networks.batches(X[..., None], LABEL, paper.BATCH_CNN, seed=3)
-    expected = []
-    for _ in range(2):
+    optimizer, expected = networks.adam(1e-2), []
+    for pairs in passes(X[..., None], LABEL, paper.BATCH_CNN, 3, range(2)):
         squares = []
-        for x, y in data:
+        for x, y in pairs:
             with tf.GradientTape() as tape:
                 error = (cnn(x, training=True)[:, 0] - y) ** 2
                 loss = tf.reduce_mean(error)

@@ -1,9 +1,11 @@
 """The resumable search gives the scores of scikit-learn's GridSearchCV, and the paper's rule picks among them."""
+import gc
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
@@ -35,7 +37,17 @@ def assert_same(table, grid, estimator, x, y):
     assert table["rank"].tolist() == reference["rank_test_score"].tolist()
 
 
-def test_autoencoders_score_as_in_grid_search_cv(tmp_path):
+@pytest.fixture
+def eager():
+    """Sixteen fits would spend all their time on building graphs."""
+    tf.config.run_functions_eagerly(True)
+    gc.freeze()  # clear_session collects garbage at every fit
+    yield
+    gc.unfreeze()
+    tf.config.run_functions_eagerly(False)
+
+
+def test_autoencoders_score_as_in_grid_search_cv(tmp_path, eager):
     grid = {"neurons_in": [32], "reg_par": [1e-5], "lr": [1e-3, 1e-2]}
     estimator = search.regressor(compiled_autoencoder, grid, n_pixels=40, seed=3, epochs=2, batch_size=16)
     table = searched(tmp_path, estimator, grid, X, X)
@@ -43,7 +55,8 @@ def test_autoencoders_score_as_in_grid_search_cv(tmp_path):
     assert table["mse_mean"].nunique() == 2 and (table["epochs"] == 2).all()
 
 
-def test_any_estimator_scores_as_in_grid_search_cv(tmp_path):
+def test_any_estimator_scores_as_in_grid_search_cv(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "clear_session", lambda: None)  # slow, and there is no session
     # max_iter does nothing here, so that every score is there twice
     grid = {"alpha": [10.0, 0.1, 1.0], "max_iter": [100, 200]}
     table = searched(tmp_path, Ridge(solver="cholesky"), grid, X, Y)

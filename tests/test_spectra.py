@@ -259,9 +259,11 @@ def test_other_number_of_names(own, data):
     assert "12 spectra" in message and ("11 stars" if own else "286 stars") in message and "karmn" in message
 
 
-@pytest.mark.parametrize("content", ["name\n" + "x\n" * 12, "", "karmn,ra,dec\n" + "J1,1,2\n" * 12])
+NAMES = {"no column": "name\n" + "x\n" * 12, "empty": "", "one name": "karmn,ra,dec\n" + "J1,1,2\n" * 12}
+
+
+@pytest.mark.parametrize("content", NAMES.values(), ids=NAMES)
 def test_names_that_cannot_be_used(content, data):
-    """No such column, an empty file, the same name for every star."""
     (data / "stars.csv").write_text(content)
     message = message_of(spectra.load_observed, data)
     assert str(data / "stars.csv") in message and "karmn" in message
