@@ -1,8 +1,8 @@
 # make demo    everything from nothing, on simulated spectra, in minutes
 # make test    the tests
-# make PYTHON=python3.11 ...    with another interpreter; VENV=dir for another environment
+# make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
 PYTHON ?= python3
-VENV ?= .venv
+VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 RUN = $(VENV)/bin/python
 DEMO = --data src_files/demo --artifacts artifacts/demo --budget demo
 

@@ -1,8 +1,9 @@
 """Units of work: what a file is called, how it is saved, when it is done; the flags all four acts share.
 
-A unit is one fit of the grid search, one autoencoder, one fine-tuning or one CNN regressor. It seeds itself
-by its own name, writes `x.partial` files and renames them, and leaves a JSON sidecar last of all: a unit with
-a matching sidecar is done, one without is not, and one whose sidecar differs is stale and stops the run.
+A unit is one fit of the grid search, one autoencoder, one fine-tuning or one CNN regressor. It is seeded
+by its own name (a fit by the run, as in GridSearchCV), writes `x.partial` files and renames them, and leaves
+a JSON sidecar last of all: a unit with a matching sidecar is done, one without is not, and one whose sidecar
+differs is stale and stops the run.
 """
 import argparse
 import contextlib
@@ -20,15 +21,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 import paper
 
 __all__ = [
     "BadInput", "Unit", "architectures", "autoencoders", "chosen", "collect", "command", "finish", "git_blob_id",
-    "is_done", "load_array", "parse", "read_sidecar", "require", "run", "seed_of", "sha256", "write_array",
-    "write_csv", "write_json", "writing",
+    "is_done", "load_array", "number", "parse", "read_json", "read_sidecar", "require", "run", "seed_of", "sha256",
+    "trained", "write_array", "write_csv", "write_json", "writing",
 ]  # fmt: skip
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
@@ -61,40 +62,47 @@ def parse(doc, argv, add_arguments=None):
     add("--data", type=Path, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra")
     add("--artifacts", type=Path, default=ROOT / "artifacts", metavar="DIR", help="folder of the results")
     add("--budget", choices=paper.BUDGETS, default="paper", help="how much to compute")
-    add("--jobs", type=_positive, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(), metavar="N", help="units side by side, one thread each")  # fmt: skip
-    add("--seed", type=int, default=paper.SPLIT_SEED, metavar="N", help="of weights and batch order")
+    add("--jobs", type=number(int, 1), default=cpu_count(), metavar="N", help="units side by side, one thread each")
+    add("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help="of weights and batch order")
     add("--only", type=int, nargs="+", metavar="I", help="only these autoencoders (or grid combinations)")
     add("--overwrite", action="store_true", help="redo what is done or stale")
     add("--dry-run", action="store_true", help="say what there is to do, and stop")
     if add_arguments:
         add_arguments(parser)
     args = parser.parse_args(argv)
-    args.budget_name, args.budget = args.budget, paper.BUDGETS[args.budget]
     for name, value in vars(args).items():
-        if name != "budget_name":
-            print(f"{name:>14}  {args.budget_name if name == 'budget' else value}")
+        print(f"{name:>14}  {value}")
+    args.budget = paper.BUDGETS[args.budget]
     return args
 
 
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+def number(kind, low, high=float("inf")):
+    """Type of a flag: an int or float from `low` to `high`."""
+
+    def checked(text):
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+        return value
+
+    checked.__name__ = kind.__name__  # argparse names it when the text is no number
+    return checked
 
 
 def command(main):
-    """Turn BadInput, raised anywhere below `main`, into one line on stderr and exit status 2."""
+    """Turn BadInput or a failing disk, anywhere below `main`, into one line on stderr and exit status 2."""
 
     @functools.wraps(main)
     def wrapped(argv=None):
         try:
             main(argv)
             return 0
-        except BadInput as error:
+        except (BadInput, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("interrupted: the same command goes on from here", file=sys.stderr)
+            return 130
 
     return wrapped
 
@@ -155,6 +163,23 @@ def write_csv(path, table):
         table.to_csv(partial, index=False)
 
 
+def read_json(path, keys, remedy):
+    """Read a JSON object that must have these keys.
+
+    Raises
+    ------
+    BadInput
+        It is no JSON, or a key is missing.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+        if set(keys) <= set(content):
+            return content
+    except (ValueError, TypeError):
+        pass
+    raise BadInput(f"{path} is no JSON object with {', '.join(keys)}: {remedy}")
+
+
 def load_array(path, ndim, remedy):
     """Open a .npy file, memory-mapped, never unpickled.
 
@@ -167,7 +192,7 @@ def load_array(path, ndim, remedy):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise BadInput(f"{path} not found: {remedy}") from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError) as error:
         pickled = any(word in str(error).lower() for word in ("pickle", "python objects"))
         reason = "holds pickled objects, which are never loaded" if pickled else "is truncated or no .npy file"
         raise BadInput(f"{path} {reason}: {remedy}") from None
@@ -193,12 +218,15 @@ class Unit:
         The files it reads.
     seed : int
         Of the run. The unit's own seed also depends on its name.
+    also : tuple of Path
+        Further files it leaves.
     """
 
     path: Path
     settings: dict
     inputs: tuple = ()
     seed: int = paper.SPLIT_SEED
+    also: tuple = ()
 
     @property
     def name(self):
@@ -208,8 +236,13 @@ class Unit:
     def own_seed(self):
         return seed_of(self.seed, self.name)
 
+    @property
+    def files(self):
+        return (self.path, *self.also)
+
+    @functools.cached_property
     def identity(self):
-        """What must be equal for a result to count as this unit's."""
+        """What must be equal for a result to count as this unit's; the inputs as they are before it starts."""
         inputs = {path.name: sha256(path) for path in self.inputs}
         return json.loads(json.dumps({"settings": self.settings, "seed": self.seed, "inputs": inputs}, default=float))
 
@@ -240,7 +273,8 @@ def sidecar_of(path):
 
 def read_sidecar(path):
     """Read the sidecar of an artifact, a dict."""
-    return json.loads(sidecar_of(path).read_text())
+    keys = ("name", "spectra", "settings", "seed", "inputs", "outputs", "metrics", "seconds")
+    return read_json(sidecar_of(path), keys, f"delete it, and the script that makes {path.name} makes it again")
 
 
 def is_done(unit, stale_is_undone=False):
@@ -251,9 +285,9 @@ def is_done(unit, stale_is_undone=False):
     BadInput
         They were made with other settings or from other inputs, unless `stale_is_undone`.
     """
-    if not (unit.path.exists() and sidecar_of(unit.path).exists()):
+    if not all(file.exists() for file in (*unit.files, sidecar_of(unit.path))):
         return False
-    found, wanted = read_sidecar(unit.path), unit.identity()
+    found, wanted = read_sidecar(unit.path), unit.identity
     differing = [
         f"{key} {_short(found[part].get(key))} there, {_short(wanted[part].get(key))} now"
         for part in ("settings", "inputs")
@@ -280,11 +314,16 @@ def require(path, script, data=()):
     Raises
     ------
     BadInput
-        It is absent, or its sidecar names other data than the files in `data`.
+        It or a file that came with it is absent, or its sidecar names other data than the files in `data`.
     """
+    remedy = f"run Methodology/{script}.py first, with the same --artifacts"
     if not (path.exists() and sidecar_of(path).exists()):
-        raise BadInput(f"{path} not found: run Methodology/{script}.py first, with the same --artifacts")
-    inputs = read_sidecar(path)["inputs"]
+        raise BadInput(f"{path} not found: {remedy}")
+    sidecar = read_sidecar(path)
+    for name, digest in sidecar["outputs"].items():
+        if not path.with_name(name).exists() or sha256(path.with_name(name)) != digest:
+            raise BadInput(f"{path.with_name(name)} is missing or was changed: delete {sidecar_of(path)} and {remedy}")
+    inputs = sidecar["inputs"]
     for file in data:
         if inputs.get(file.name, sha256(file)) != sha256(file):
             raise BadInput(
@@ -299,13 +338,29 @@ def architectures(folder):
     path = folder / "params_final.json"
     if not path.exists():
         raise BadInput(f"{path} not found: run Methodology/autoencoder_grid_search.py first, with the same --artifacts")
-    return json.loads(path.read_text())["architectures"]
+    return read_json(path, ["architectures"], "run Methodology/autoencoder_grid_search.py again")["architectures"]
+
+
+def trained(folder):
+    """Paths of the pre-trained autoencoders that are there."""
+    paths = [folder / f"ac_{i}.h5" for i in range(len(architectures(folder)))]
+    return [path for path in paths if path.exists() and sidecar_of(path).exists()]
 
 
 def autoencoders(args, data):
     """Paths of the pre-trained autoencoders, all of them or those of --only, each checked by `require`."""
-    numbers = chosen(args.only, len(architectures(args.artifacts)))
-    return [require(args.artifacts / f"ac_{i}.h5", "autoencoder_training", data) for i in numbers]
+    wanted = architectures(args.artifacts)
+    paths = []
+    for i in chosen(args.only, len(wanted)):
+        path = require(args.artifacts / f"ac_{i}.h5", "autoencoder_training", data)
+        settings = read_sidecar(path)["settings"]
+        if any(settings.get(name) != value for name, value in wanted[i].items()):
+            raise BadInput(
+                f"{path} has not the architecture {i} of params_final.json: "
+                "run Methodology/autoencoder_training.py --overwrite"
+            )
+        paths.append(path)
+    return paths
 
 
 def finish(unit, provenance, started, metrics, history=None, network=None):
@@ -313,8 +368,8 @@ def finish(unit, provenance, started, metrics, history=None, network=None):
     write_json(sidecar_of(unit.path), {
         "name": unit.name,
         "spectra": provenance,
-        **unit.identity(),
-        "own_seed": unit.own_seed,
+        **unit.identity,
+        "outputs": {file.name: sha256(file) for file in unit.files if file.exists()},
         "network": network,
         "metrics": metrics,
         "seconds": round(time.time() - started, 2),
@@ -324,7 +379,7 @@ def finish(unit, provenance, started, metrics, history=None, network=None):
 
 
 def collect(units, path, columns):
-    """Write a table from the sidecars of finished units; running twice doubles nothing.
+    """Write a table from the sidecars of those units that are done; running twice doubles nothing.
 
     Parameters
     ----------
@@ -338,9 +393,10 @@ def collect(units, path, columns):
     -------
     DataFrame
     """
+    units = [unit for unit in units if is_done(unit, stale_is_undone=True)]
     sidecars = [read_sidecar(unit.path) for unit in units]
     table = pd.DataFrame([
-        {**columns(unit), **sidecar["metrics"], "seconds": sidecar["seconds"]}
+        {**columns(unit), **sidecar["metrics"], "seconds": sidecar["seconds"], "spectra": sidecar["spectra"]["spectra"]}
         for unit, sidecar in zip(units, sidecars)
     ])  # fmt: skip
     write_csv(path, table)

@@ -70,12 +70,15 @@ def main(argv=None):
     flux_ph, _ = spectra.load_synthetic(args.data)
     flux_carm, stars = spectra.load_observed(args.data)
     good = np.flatnonzero(stars.good)
-    if len(good) < 2:
-        raise BadInput(f"{args.data / 'carmf_norm.npy'}: {len(good)} usable spectrum, at least 2 are needed to split")
-    train_rows, test_rows = (good[part] for part in spectra.split(len(good), "carm"))
+    if len(stars) < 2:
+        raise BadInput(f"{args.data / 'carmf_norm.npy'}: 1 spectrum, at least 2 are needed to split")
+    train_rows, test_rows = (part[stars.good.to_numpy()[part]] for part in spectra.split(len(stars), "carm"))
+    if not (len(train_rows) and len(test_rows)):
+        raise BadInput(f"{args.data / 'carmf_norm.npy'}: no usable spectrum in the training or the test set")
     ph, carm = args.data / "ph_flux_norm.npy", args.data / "carmf_norm.npy"
     pre_trained = artifacts.autoencoders(args, [ph])
     provenance = spectra.provenance(args.data)
+    distance_flux = mean_nearest_distance(flux_carm[good], flux_ph)
 
     def encode(autoencoder):
         encoded = np.full((len(flux_carm), paper.N_LATENT), np.nan, np.float32)
@@ -97,30 +100,32 @@ def main(argv=None):
         after = encode(autoencoder)
         metrics.update(
             errors(autoencoder, "after"),
-            distance_flux=mean_nearest_distance(flux_carm[good], flux_ph),
+            distance_flux=distance_flux,
             distance_latent_before=mean_nearest_distance(before[good], encoded_ph),
             distance_latent_after=mean_nearest_distance(after[good], encoded_ph),
         )
-        for name, encoded in (("encoded_carm_before", before), ("encoded_carm", after)):
-            artifacts.write_array(args.artifacts / f"{name}_{ac.stem}.npy", encoded)
+        for path, encoded in zip(unit.also, (before, after)):
+            artifacts.write_array(path, encoded)
         with artifacts.writing(unit.path) as partial:
             networks.save(autoencoder, partial)
         artifacts.finish(unit, provenance, started, metrics, history, artifacts.read_sidecar(ac)["network"])
 
-    units = []
-    for ac in pre_trained:
+    def unit_of(ac):
         settings = artifacts.read_sidecar(ac)["settings"]
-        units.append(Unit(
+        return Unit(
             args.artifacts / f"dtl_{ac.name}",
             {"lr": settings["lr"], "penalty": settings["penalty"], "epochs": args.budget.fine_tune_epochs},
             (ac, ph, carm), args.seed,
-        ))  # fmt: skip
-    if not artifacts.run(units, work, args, args.budget.fine_tune_epochs, "fine-tuning"):
+            tuple(args.artifacts / f"{name}_{ac.stem}.npy" for name in ("encoded_carm_before", "encoded_carm")),
+        )  # fmt: skip
+
+    if not artifacts.run(list(map(unit_of, pre_trained)), work, args, args.budget.fine_tune_epochs, "fine-tuning"):
         return
+    units = [unit_of(ac) for ac in artifacts.trained(args.artifacts)]
     table = artifacts.collect(
         units, args.artifacts / "fine_tuning.csv", lambda unit: {"autoencoder": unit.inputs[0].stem}
     )
-    print(table.set_index("autoencoder").T.to_string(float_format="{:.3g}".format))
+    print(table.set_index("autoencoder").drop(columns="spectra").astype(float).T.to_string(float_format="{:.3g}".format))
 
 
 if __name__ == "__main__":

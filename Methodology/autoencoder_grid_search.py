@@ -53,8 +53,10 @@ def select(table, keep=None):
 
 
 def add_arguments(parser):
-    parser.add_argument("--keep", type=int, metavar="N", help="keep the best N instead of the paper's rule")
-    for name, kind in (("neurons_in", int), ("reg_par", float), ("lr", float)):
+    parser.add_argument("--keep", type=artifacts.number(int, 1), metavar="N",
+                        help="keep the best N instead of the paper's rule")  # fmt: skip
+    for name, kind in (("neurons_in", artifacts.number(int, 8)), ("reg_par", artifacts.number(float, 0)),
+                       ("lr", artifacts.number(float, 1e-12))):  # fmt: skip
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X",
                             help=f"values of {name} to search, instead of the budget's")  # fmt: skip
 
@@ -81,15 +83,23 @@ def main(argv=None):
         artifacts.finish(unit, provenance, started, {"mse": search.fold_score(estimator, settings, x, x)})
         tick()
 
-    units = search.fit_units(args.artifacts / "grid_search", grid, {"epochs": args.budget.search_epochs},
+    everything = search.fit_units(args.artifacts / "grid_search", grid, {"epochs": args.budget.search_epochs},
                              (args.data / "ph_flux_norm.npy",), args.seed)  # fmt: skip
     combinations = artifacts.chosen(args.only, len(ParameterGrid(grid)))
-    units = [unit for c in combinations for unit in units[c * paper.CV_FOLDS : (c + 1) * paper.CV_FOLDS]]
+    units = [unit for c in combinations for unit in everything[c * paper.CV_FOLDS : (c + 1) * paper.CV_FOLDS]]
     if not artifacts.run(units, work, args, description="grid search"):
         return
-    table = search.table(units)
+    missing = sum(not artifacts.is_done(unit) for unit in everything)
+    if missing:
+        print(f"{missing} fits of other combinations are still to do: the tables come with the last of them")
+        return
+    table = search.table(everything)
     chosen = select(table, args.keep)
     artifacts.write_csv(args.artifacts / "grid_search.csv", table)
+    if chosen.empty:
+        raise BadInput(
+            f"no combination has the learning rate {paper.KEPT_LR:g} and a score better than the median: use --keep N"
+        )
     artifacts.write_json(args.artifacts / "params_final.json", {
         "spectra": provenance,
         "rule": f"best {args.keep}" if args.keep else f"mse_mean < median of {len(table)}, lr {paper.KEPT_LR:g}",

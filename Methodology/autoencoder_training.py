@@ -70,7 +70,7 @@ def main(argv=None):
         with artifacts.writing(unit.path) as partial:
             networks.save(autoencoder, partial)
         encoded_ph = networks.predict(networks.encoder_of(autoencoder), flux_ph)
-        artifacts.write_array(args.artifacts / f"encoded_ph_{unit.name}.npy", encoded_ph)
+        artifacts.write_array(unit.also[0], encoded_ph)
         artifacts.finish(
             unit, provenance, started,
             metrics={"mse_train": networks.mse(autoencoder, flux_ph, train_rows),
@@ -84,10 +84,11 @@ def main(argv=None):
     units = [
         Unit(args.artifacts / f"ac_{i}.h5",
              {**architectures[i], "penalty": args.penalty, "epochs": args.budget.train_epochs},
-             (args.data / "ph_flux_norm.npy",), args.seed)
-        for i in artifacts.chosen(args.only, len(architectures))
+             (args.data / "ph_flux_norm.npy",), args.seed, (args.artifacts / f"encoded_ph_ac_{i}.npy",))
+        for i in range(len(architectures))
     ]  # fmt: skip
-    if not artifacts.run(units, work, args, args.budget.train_epochs, "training"):
+    todo = [units[i] for i in artifacts.chosen(args.only, len(units))]
+    if not artifacts.run(todo, work, args, args.budget.train_epochs, "training"):
         return
     table = artifacts.collect(
         units, args.artifacts / "mse.csv", lambda unit: {"autoencoder": unit.name, **unit.settings}

@@ -15,7 +15,6 @@ remaining spectra (or the same fraction) are applied to the stars; the estimate 
     python Methodology/cnn_training.py --data src_files/demo --budget demo              # a minute
     python Methodology/cnn_training.py --parameter logg --tune                      # search its hyper-parameters
 """
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -69,7 +68,9 @@ def train(settings, encoded, label, seed, tick=None):
 def hyper_parameters(par, folder):
     """Hyper-parameters of a parameter's CNN: those that --tune left in `folder`, else those of paper.py."""
     tuned = folder / f"tune_{par}.json"
-    return json.loads(tuned.read_text())["best"] if tuned.exists() else asdict(paper.PARAMETERS[par].cnn)
+    if tuned.exists():
+        return artifacts.read_json(tuned, ["best"], "delete it to use those of paper.py")["best"]
+    return asdict(paper.PARAMETERS[par].cnn)
 
 
 def tune(par, encoded_ph, labels_ph, args, provenance):
@@ -95,7 +96,8 @@ def tune(par, encoded_ph, labels_ph, args, provenance):
     table = search.table(units).sort_values("rank")
     artifacts.write_csv(args.artifacts / f"tune_{par}.csv", table)
     artifacts.write_json(args.artifacts / f"tune_{par}.json", {
-        "spectra": provenance, "best": table[list(paper.CNN_GRID)].to_dict("records")[0],
+        "spectra": provenance, "epochs": args.budget.search_epochs, "mse_mean": table["mse_mean"].iloc[0],
+        "best": table[list(paper.CNN_GRID)].to_dict("records")[0],
     })  # fmt: skip
     print(table.to_string(index=False))
 
@@ -117,6 +119,9 @@ def combine(ensembles, stars, suffix, args, provenance):
     """
     estimated, kept = {}, {}
     for par, ensemble in ensembles.items():
+        if not ensemble:
+            print(f"warning: {par} has no regressors made with these settings, its columns are empty")
+            continue
         test_mse = np.array([artifacts.read_sidecar(unit.path)["metrics"]["mse_test"] for unit in ensemble])
         chosen = [ensemble[j] for j in estimates.best(test_mse)]
         kept[par] = {"members": [unit.name for unit in chosen],
@@ -181,23 +186,28 @@ def main(argv=None):
         artifacts.finish(unit, provenance, started, {})
         tick()
 
-    ensembles = {
-        par: [
+    def repeats(par, ac):
+        hyper = hyper_parameters(par, args.artifacts)
+        number = int(ac.stem.split("_")[1])
+        return [
             Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
-                 {"parameter": par, "autoencoder": int(ac.stem.split("_")[1]), "repeat": k,
-                  **hyper_parameters(par, args.artifacts), "epochs": args.budget.cnn_epochs},
+                 {"parameter": par, "autoencoder": number, "repeat": k, **hyper, "epochs": args.budget.cnn_epochs},
                  (args.artifacts / f"encoded_ph_{ac.stem}.npy", pars), args.seed)
-            for ac in autoencoders for k in range(args.budget.repeats)
-        ] for par in paper.PARAMETERS
-    }  # fmt: skip
-    wanted = [unit for par in args.parameter for unit in ensembles[par]]
+            for k in range(args.budget.repeats)
+        ]  # fmt: skip
+
+    parameters = dict.fromkeys(args.parameter)
+    wanted = [unit for ac in autoencoders for par in parameters for unit in repeats(par, ac)]
     if not artifacts.run(wanted, work, args, args.budget.cnn_epochs, "regressors"):
         return
-    # The table holds every parameter whose regressors are all there, from this run or an earlier one.
-    complete = {
-        par: ensemble for par, ensemble in ensembles.items()
-        if all(artifacts.is_done(unit, stale_is_undone=True) for unit in ensemble)
-    }  # fmt: skip
+    # An ensemble has the regressors of every autoencoder whose repeats are all done, now or by an earlier run.
+    fine_tuned = [ac for ac in artifacts.trained(args.artifacts) if (args.artifacts / f"dtl_{ac.name}").exists()]
+    complete = {par: [] for par in paper.PARAMETERS}
+    for par, ensemble in complete.items():
+        for ac in fine_tuned:
+            if all(artifacts.is_done(unit, stale_is_undone=True) for unit in repeats(par, ac)):
+                ensemble += repeats(par, ac)
+        print(f"{par}: {len(ensemble)} regressors of {len(ensemble) // args.budget.repeats} autoencoders")
     predictions = [
         Unit(estimation_path(unit, suffix), {},
              (unit.path, args.artifacts / f"encoded_carm{suffix}_ac_{unit.settings['autoencoder']}.npy"), args.seed)
@@ -206,7 +216,7 @@ def main(argv=None):
     artifacts.run(predictions, apply, args, description="predictions", redo_stale=True)
     for suffix, title in (("_before", "without fine-tuning"), ("", "with fine-tuning")):
         table = combine(complete, stars, suffix, args, provenance)
-        if set(paper.PARAMETERS) <= set(stars):
+        if provenance["spectra"] == "simulated" and set(paper.PARAMETERS) <= set(stars):
             print(f"\nEstimates {title} against the truth of the simulation")
             print(estimates.against_truth(table, stars).to_string(float_format="{:.3f}".format))
     print(f"\n{len(table)} stars, spectra: {provenance['spectra']} -> {args.artifacts / 'final_estimations.csv'}")

@@ -2,9 +2,10 @@
 
 This is the one module that knows that two versions of Keras exist (2.13 and 3).
 """
+import contextlib
+import logging
 import warnings
 
-import absl.logging
 import keras
 import numpy as np
 import tensorflow as tf
@@ -22,6 +23,8 @@ KERAS_3 = keras.__version__.startswith("3")
 
 # One unit of work, one thread: results then do not depend on how many cores a machine has, and
 # several units side by side (--jobs) are faster than several threads inside one small network.
+for _gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all of its memory
+    tf.config.experimental.set_memory_growth(_gpu, True)
 try:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -263,28 +266,40 @@ def predict(model, x, rows=None):
     -------
     ndarray of shape (n_spectra, n_outputs), float32
     """
-    rows = np.arange(len(x)) if rows is None else rows
-    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    chunks = _chunks(x, rows)
     return np.concatenate([model(tf.constant(x[chunk], tf.float32), training=False).numpy() for chunk in chunks])
 
 
 def mse(autoencoder, x, rows=None):
     """Mean squared error of the reconstruction of spectra, a float."""
+    chunks = _chunks(x, rows)
+    total = sum(float(np.square(predict(autoencoder, x, chunk) - x[chunk], dtype=float).sum()) for chunk in chunks)
+    return total / (sum(map(len, chunks)) * x.shape[1])
+
+
+def _chunks(x, rows):
     rows = np.arange(len(x)) if rows is None else rows
-    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    total = sum(float(np.square(predict(autoencoder, x, c) - x[c], dtype=float).sum()) for c in chunks)
-    return total / (len(rows) * x.shape[1])
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+
+
+@contextlib.contextmanager
+def _no_hdf5_warning():
+    # Keras would have its own format instead; .h5 is what both versions and the published code read.
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def save(model, path):
     """Write a plain Keras model, which `keras.models.load_model(path, compile=False)` opens."""
-    verbosity = absl.logging.get_verbosity()
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    with warnings.catch_warnings():
-        # Keras would have its own format instead; .h5 is what both versions and the published code read.
-        warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+    with _no_hdf5_warning():
         keras.Model(model.input, model.output).save(str(path), include_optimizer=False)
-    absl.logging.set_verbosity(verbosity)
 
 
 def load(path, seed=0):

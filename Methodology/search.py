@@ -8,7 +8,7 @@ import pandas as pd
 from keras.backend import clear_session
 from scikeras.wrappers import KerasRegressor
 from sklearn.base import clone
-from sklearn.metrics import get_scorer
+from sklearn.metrics import mean_squared_error
 from sklearn.model_selection import KFold, ParameterGrid
 
 import artifacts
@@ -73,14 +73,15 @@ def fold_score(estimator, settings, x, y):
     Returns
     -------
     float
-        Mean squared error.
+        Mean squared error; infinite where the training diverged.
     """
     settings = dict(settings)
     train, test = list(KFold(paper.CV_FOLDS).split(x))[settings.pop("fold")]
     clear_session()
     x_train = x[train]
     fitted = clone(estimator).set_params(**settings).fit(x_train, x_train if y is x else y[train])
-    return -get_scorer("neg_mean_squared_error")(fitted, x[test], y[test])
+    predicted = fitted.predict(x[test])
+    return mean_squared_error(y[test], predicted) if np.isfinite(predicted).all() else np.inf
 
 
 def table(units):
@@ -90,13 +91,14 @@ def table(units):
     -------
     DataFrame
         A row a combination, in the order of the grid: its settings, `mse_fold_0` .., `mse_mean`, `mse_std`,
-        `rank` (1 is best) and `seconds` of all its fits.
+        `rank` (1 is best), `seconds` of all its fits, and what `spectra` it was found on.
     """
     rows = {}
     for unit in units:
         fit = artifacts.read_sidecar(unit.path)
         settings = {key: value for key, value in unit.settings.items() if key != "fold"}
-        row = rows.setdefault(tuple(settings.values()), {**settings, "seconds": 0.0})
+        first = {**settings, "seconds": 0.0, "spectra": fit["spectra"]["spectra"]}
+        row = rows.setdefault(tuple(settings.values()), first)
         row[f"mse_fold_{unit.settings['fold']}"] = fit["metrics"]["mse"]
         row["seconds"] += fit["seconds"]
     frame = pd.DataFrame(rows.values())
@@ -104,4 +106,4 @@ def table(units):
     frame["mse_mean"] = np.mean(scores, axis=1)
     frame["mse_std"] = np.std(scores, axis=1)
     frame["rank"] = frame["mse_mean"].rank(method="min").astype(int)
-    return frame[[column for column in frame if column != "seconds"] + ["seconds"]]
+    return frame[[column for column in frame if column not in ("seconds", "spectra")] + ["seconds", "spectra"]]

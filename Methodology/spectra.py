@@ -1,6 +1,4 @@
 """Load, check and split the synthetic and observed spectra and their labels (Sect. 2)."""
-import json
-
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
@@ -30,10 +28,8 @@ def provenance(data):
     """
     note = data / "provenance.json"
     if note.exists():
-        try:
-            found = {"spectra": "unknown", "n_pixels": paper.N_PIXELS, "complete": True, **json.loads(note.read_text())}
-        except (ValueError, TypeError):
-            raise BadInput(f"{note} is no JSON object: mend it, see src_files/README.md") from None
+        found = {"spectra": "unknown", "n_pixels": paper.N_PIXELS, "complete": True}
+        found.update(artifacts.read_json(note, [], "mend it, see src_files/README.md"))
         if not found["complete"]:
             raise BadInput(f"{note}: the simulation was interrupted: run src_files/simulate_spectra.py again")
         return found
@@ -75,6 +71,7 @@ def load_synthetic(data):
     bad = np.flatnonzero(~np.isfinite(labels_ph).all(axis=1))
     if len(bad):
         raise BadInput(f"{labels_path}: NaN or inf in {_rows(bad)}: remove or mend these labels")
+    print(f"{path}: {len(flux_ph)} synthetic spectra, {provenance(data)['spectra']}")
     return flux_ph, labels_ph
 
 
@@ -95,7 +92,7 @@ def load_observed(data):
         names = artifacts.ROOT / "literature_data" / "mas24.csv"
     try:
         stars = pd.read_csv(names)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError):
+    except ValueError:  # empty, ragged or not UTF-8
         stars = pd.DataFrame()
     karmn = stars.get("karmn", pd.Series(dtype=str)).dropna()
     if "karmn" not in stars or len(karmn) < len(stars) or not karmn.is_unique:
@@ -115,6 +112,7 @@ def load_observed(data):
         print(f"warning: {path} row {row}, {stars.karmn[row]}: NaN, inf or flux far outside 0..1.5; left out")
     if len(bad) == len(flux_carm):
         raise BadInput(f"{path}: no spectrum is usable: normalise the flux to 0..1.5")
+    print(f"{path}: {len(flux_carm)} observed spectra, {provenance(data)['spectra']}")
     return flux_carm, stars.assign(good=~np.isin(np.arange(len(stars)), bad))
 
 
@@ -153,10 +151,11 @@ def _load_flux(path, data):
 
 def _bad_rows(flux):
     low, high = FLUX_RANGE
-    return np.concatenate([
-        start + np.flatnonzero(~((chunk >= low) & (chunk <= high)).all(axis=1))  # NaN fails both
-        for start in range(0, len(flux), CHUNK) for chunk in [flux[start : start + CHUNK]]
-    ] or [np.array([], int)])  # fmt: skip
+    good = np.ones(len(flux), bool)
+    for start in range(0, len(flux), CHUNK):
+        chunk = flux[start : start + CHUNK]
+        good[start : start + CHUNK] = ((chunk >= low) & (chunk <= high)).all(axis=1)  # NaN is neither
+    return np.flatnonzero(~good)
 
 
 def _rows(rows):

@@ -48,6 +48,9 @@ def label_grid():
 def main():
     """Write `ph_pars.npy` and check its id; return the exit status."""
     path = HERE / "ph_pars.npy"
+    if path.exists() and git_blob_id(path) != paper.BLOB_ID[path.name]:
+        print(f"{path} is there and is not the published file: move it away first", file=sys.stderr)
+        return 2
     write_array(path, label_grid())
     if git_blob_id(path) != paper.BLOB_ID[path.name]:
         print(f"{path} differs from the published file", file=sys.stderr)

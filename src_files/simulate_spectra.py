@@ -421,7 +421,9 @@ def main(argv=None):
     if problem:
         print(problem, file=sys.stderr)
         return 2
-    if read_provenance(options.out).get("complete") and not options.overwrite:
+    files = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
+    there = read_provenance(options.out).get("complete") and all((options.out / name).exists() for name in files)
+    if there and not options.overwrite:
         print(f"{options.out} already holds this simulation; nothing to do")
         return 0
     flux_ph, labels_ph, flux_carm, stars = simulate(**settings, progress=True)

@@ -126,6 +126,67 @@ def test_killed_run_resumes_and_ends_the_same(act, done, result, chain, tiny, tm
     assert not list(folder.rglob("*.partial*"))
 
 
+DIE_BEFORE_THE_SIDECAR = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import artifacts
+artifacts.finish = lambda *args, **kwargs: os._exit(9)
+import {act}
+{act}.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    "act, lost, result",
+    [("autoencoder_training", "ac_* encoded_ph_ac_* dtl* *carm* *estimation* cnn*", "encoded_ph_ac_0.npy"),
+     ("autoencoder_fine_tuning", "dtl* *carm* *estimation* cnn*", "encoded_carm_ac_0.npy")],
+)  # fmt: skip
+def test_death_between_the_files_of_a_unit_and_its_sidecar(act, lost, result, chain, tiny, tmp_path):
+    folder = tmp_path / "artifacts"
+    shutil.copytree(chain, folder, ignore=shutil.ignore_patterns(*lost.split()))
+    arguments = [str(METHODOLOGY), *flags(tiny, folder, "--jobs", 1)]
+    command = [sys.executable, "-c", DIE_BEFORE_THE_SIDECAR.format(act=act), *arguments]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 9
+    assert (folder / result).exists()
+    assert {"autoencoder_training": autoencoder_training, "autoencoder_fine_tuning": autoencoder_fine_tuning}[act].main(
+        flags(tiny, folder, "--jobs", 1)) == 0  # fmt: skip
+    np.testing.assert_array_equal(np.load(folder / result), np.load(chain / result))
+    assert not list(folder.rglob("*.partial*"))
+
+
+@pytest.mark.parametrize("act, companion", [(1, "encoded_ph_ac_0.npy"), (2, "encoded_carm_before_ac_0.npy")])
+def test_lost_companion_file_is_made_again(act, companion, copied, tiny, capsys):
+    (copied / companion).unlink()
+    assert ACTS[act + 1].main(flags(tiny, copied, "--jobs", 1)) == 2
+    assert f"{companion} is missing" in capsys.readouterr().err
+    assert ACTS[act].main(flags(tiny, copied, "--jobs", 1)) == 0
+    assert (copied / companion).exists()
+    assert ACTS[3].main(flags(tiny, copied, "--jobs", 1)) == 0
+
+
+def test_only_keeps_the_tables_of_the_rest(copied, tiny, capsys):
+    before = (copied / "grid_search.csv").read_bytes(), (copied / "params_final.json").read_bytes()
+    assert autoencoder_grid_search.main(flags(tiny, copied, "--jobs", 1, "--only", 1)) == 0
+    assert ((copied / "grid_search.csv").read_bytes(), (copied / "params_final.json").read_bytes()) == before
+    (copied / "grid_search" / "combination_0_fold_2.json").unlink()
+    assert autoencoder_grid_search.main(flags(tiny, copied, "--jobs", 1, "--only", 1)) == 0
+    assert "1 fits of other combinations are still to do" in capsys.readouterr().out
+
+
+def test_search_that_keeps_nothing_says_so(chain, tiny, tmp_path, capsys):
+    assert autoencoder_grid_search.main(flags(tiny, tmp_path, "--jobs", 1, "--lr", 3e-4, "--neurons-in", 16, 24)) == 2
+    assert "--keep" in capsys.readouterr().err
+    assert not (tmp_path / "params_final.json").exists()
+
+
+def test_other_architectures_than_those_trained(copied, tiny, capsys):
+    params = copied / "params_final.json"
+    params.write_text(params.read_text().replace('"lr": 0.0001', '"lr": 0.0002'))
+    for act in ACTS[2:]:
+        assert act.main(flags(tiny, copied)) == 2
+        assert "has not the architecture 0 of params_final.json" in capsys.readouterr().err
+
+
 def test_bad_observed_spectrum_costs_only_its_own_star(chain, data, tmp_path):
     flux = np.load(data / "carmf_norm.npy")
     flux[5, 3] = np.nan

@@ -234,7 +234,7 @@ def test_bad_observed_spectrum_is_left_out_and_named(value, data, capsys):
     _, stars = spectra.load_observed(data)
     assert np.flatnonzero(~stars["good"]).tolist() == [2, 7] and len(stars) == 12
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3 and lines[2].endswith("12 observed spectra, simulated")
     for line, row in zip(lines, (2, 7)):
         assert str(data / "carmf_norm.npy") in line and f"row {row}," in line and stars["karmn"][row] in line
 
