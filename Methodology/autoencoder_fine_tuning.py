@@ -12,8 +12,8 @@ measured: the reconstruction error in both domains before and after, and how far
 spectrum is from its nearest synthetic one, among the fluxes and among the 32 latent values. There the
 synthetic spectra are those of the encoder before, the observed ones those of the encoder after.
 
-    python Methodology/autoencoder_fine_tuning.py                                   # the paper
-    python Methodology/autoencoder_fine_tuning.py --data src_files/demo --budget demo    # half a minute
+    python Methodology/autoencoder_fine_tuning.py    # the paper
+    python Methodology/autoencoder_fine_tuning.py --budget demo --data src_files/demo --artifacts artifacts/demo  # make demo
 """
 import sys
 import time

@@ -9,8 +9,8 @@ Every architecture that act 1 kept is trained for 120 epochs on 70 % of the synt
 mean squared error of the reconstruction, plus the L1 activity regularisers, plus 1e-4 times the contractive
 penalty on the 32 numbers of the bottleneck; --penalty chooses among its three readings (see the README).
 
-    python Methodology/autoencoder_training.py                                   # the paper
-    python Methodology/autoencoder_training.py --data src_files/demo --budget demo    # a minute
+    python Methodology/autoencoder_training.py    # the paper
+    python Methodology/autoencoder_training.py --budget demo --data src_files/demo --artifacts artifacts/demo  # make demo
 """
 import sys
 import time

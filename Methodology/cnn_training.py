@@ -11,9 +11,9 @@ For each of Teff, log g, [M/H] and v sin i, and for each autoencoder, five CNNs 
 latent values of 70 % of the synthetic spectra. Of all a parameter's regressors the best 80 of 130 on the
 remaining spectra (or the same fraction) are applied to the stars; the estimate is the mode of their predictions.
 
-    python Methodology/cnn_training.py                                              # the paper: 520 CNNs
-    python Methodology/cnn_training.py --data src_files/demo --budget demo              # a minute
-    python Methodology/cnn_training.py --parameter logg --tune                      # search its hyper-parameters
+    python Methodology/cnn_training.py    # the paper: 520 CNNs
+    python Methodology/cnn_training.py --budget demo --data src_files/demo --artifacts artifacts/demo  # make demo
+    python Methodology/cnn_training.py --parameter logg --tune    # search its hyper-parameters
 """
 import sys
 import time
