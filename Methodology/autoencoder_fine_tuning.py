@@ -13,7 +13,7 @@ spectrum is from its nearest synthetic one, among the fluxes and among the 32 la
 synthetic spectra are those of the encoder before, the observed ones those of the encoder after.
 
     python Methodology/autoencoder_fine_tuning.py    # the paper
-    python Methodology/autoencoder_fine_tuning.py --budget demo --data src_files/demo --artifacts artifacts/demo  # make demo
+    python Methodology/autoencoder_fine_tuning.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys
 import time

@@ -9,7 +9,7 @@ for 15 epochs on three of them and scored by the mean squared error of its recon
 is, as in the paper, what has the learning rate 1e-4 and scores better than the median of the whole grid.
 
     python Methodology/autoencoder_grid_search.py    # the paper: 100 fits
-    python Methodology/autoencoder_grid_search.py --budget demo --data src_files/demo --artifacts artifacts/demo  # make demo
+    python Methodology/autoencoder_grid_search.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys
 import time

@@ -10,7 +10,7 @@ mean squared error of the reconstruction, plus the L1 activity regularisers, plu
 penalty on the 32 numbers of the bottleneck; --penalty chooses among its three readings (see the README).
 
     python Methodology/autoencoder_training.py    # the paper
-    python Methodology/autoencoder_training.py --budget demo --data src_files/demo --artifacts artifacts/demo  # make demo
+    python Methodology/autoencoder_training.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys
 import time

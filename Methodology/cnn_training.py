@@ -12,7 +12,7 @@ latent values of 70 % of the synthetic spectra. Of all a parameter's regressors 
 remaining spectra (or the same fraction) are applied to the stars; the estimate is the mode of their predictions.
 
     python Methodology/cnn_training.py    # the paper: 520 CNNs
-    python Methodology/cnn_training.py --budget demo --data src_files/demo --artifacts artifacts/demo  # make demo
+    python Methodology/cnn_training.py --budget demo --data src_files/demo --artifacts artifacts/demo
     python Methodology/cnn_training.py --parameter logg --tune    # search its hyper-parameters
 """
 import sys
