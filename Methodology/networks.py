@@ -285,29 +285,34 @@ def _chunks(x, rows):
 @contextlib.contextmanager
 def _no_hdf5_warning():
     # Keras would have its own format instead; .h5 is what both versions and the published code read.
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # The loggers also say that the model is not compiled, which is how it is meant to be saved.
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
 
 
 def save(model, path):
     """Write a plain Keras model, which `keras.models.load_model(path, compile=False)` opens."""
     with _no_hdf5_warning():
-        keras.Model(model.input, model.output).save(str(path), include_optimizer=False)
+        plain = keras.Model(model.input, model.output, name="network")  # unnamed, it would be numbered
+        plain.save(str(path), include_optimizer=False)
 
 
 def load(path, seed=0):
-    """Rebuild the network that the sidecar of `path` describes and load its weights.
+    """Rebuild the network that the sidecar of `path`, a Path, describes and load its weights.
 
     Works for files of either version of Keras in either version of Keras.
     """
-    network = dict(artifacts.read_sidecar(path)["network"])
+    remedy = f"{path.name} opens without it in the Keras that wrote it"
+    network = dict(artifacts.read_json(artifacts.sidecar_of(path), ["network"], remedy)["network"])
     builder = {"autoencoder": build_autoencoder, "cnn": build_cnn}[network.pop("kind")]
     model = builder(**network, seed=seed)
     model.load_weights(str(path))

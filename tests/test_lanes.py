@@ -26,10 +26,11 @@ pytestmark = pytest.mark.skipif(not OTHER, reason="OTHER_LANE names no interpret
 
 PREDICT = """
 import sys
+from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 import networks
-np.save(sys.argv[4], networks.predict(networks.load(sys.argv[2]), np.load(sys.argv[3])))
+np.save(sys.argv[4], networks.predict(networks.load(Path(sys.argv[2])), np.load(sys.argv[3])))
 """
 
 
