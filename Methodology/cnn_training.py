@@ -205,8 +205,9 @@ def main(argv=None):
     complete = {par: [] for par in paper.PARAMETERS}
     for par, ensemble in complete.items():
         for ac in fine_tuned:
-            if all(artifacts.is_done(unit, stale_is_undone=True) for unit in repeats(par, ac)):
-                ensemble += repeats(par, ac)
+            units = repeats(par, ac)
+            if all(artifacts.is_done(unit, stale_is_undone=True) for unit in units):
+                ensemble += units
         print(f"{par}: {len(ensemble)} regressors of {len(ensemble) // args.budget.repeats} autoencoders")
     predictions = [
         Unit(estimation_path(unit, suffix), {},
