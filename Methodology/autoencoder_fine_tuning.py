@@ -36,7 +36,7 @@ def fine_tune(autoencoder, settings, x, tick=None):
     autoencoder : keras.Model
         Trained by act 2.
     settings : dict
-        `lr`, `penalty`, `epochs`.
+        `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs`; `frozen`, names of layers.
     x : ndarray of shape (n_stars, n_pixels)
         Observed spectra of the training set.
     tick : callable, optional
@@ -47,10 +47,10 @@ def fine_tune(autoencoder, settings, x, tick=None):
     history : dict of str to list
         A value an epoch: `loss`, `mse`, `penalty`, as in act 2.
     """
-    networks.freeze(autoencoder, paper.FROZEN_LAYERS)
-    model = networks.with_penalty(autoencoder, settings["penalty"])
+    networks.freeze(autoencoder, settings["frozen"])
+    model = networks.with_penalty(autoencoder, settings["penalty"], settings["penalty_weight"])
     model.compile(optimizer=networks.adam(settings["lr"]), loss="mse", metrics=["mse"], jit_compile=False)
-    return networks.fit(model, x, x, paper.BATCH_AUTOENCODER, settings["epochs"], tick)
+    return networks.fit(model, x, x, settings["batch_size"], settings["epochs"], tick)
 
 
 def mean_nearest_distance(observed, synthetic):
@@ -92,6 +92,7 @@ def main(argv=None):
 
     def work(unit, tick):
         started = time.time()
+        networks.forget_models()
         ac = unit.inputs[0]
         autoencoder = networks.load(ac, seed=unit.own_seed)
         encoded_ph = np.load(args.artifacts / f"encoded_ph_{ac.stem}.npy")
@@ -111,10 +112,11 @@ def main(argv=None):
         artifacts.finish(unit, provenance, started, metrics, history, artifacts.read_sidecar(ac)["network"])
 
     def unit_of(ac):
-        settings = artifacts.read_sidecar(ac)["settings"]
+        trained = artifacts.read_sidecar(ac)["settings"]
+        handed_on = {name: trained[name] for name in ("lr", "penalty", "penalty_weight", "batch_size")}
         return Unit(
             args.artifacts / f"dtl_{ac.name}",
-            {"lr": settings["lr"], "penalty": settings["penalty"], "epochs": args.budget.fine_tune_epochs},
+            {**handed_on, "frozen": paper.FROZEN_LAYERS, "epochs": args.budget.fine_tune_epochs},
             (ac, ph, carm), args.seed,
             tuple(args.artifacts / f"{name}_{ac.stem}.npy" for name in ("encoded_carm_before", "encoded_carm")),
         )  # fmt: skip

@@ -70,10 +70,11 @@ def main(argv=None):
         raise BadInput(f"{args.data}: {len(train)} training spectra are fewer than {paper.CV_FOLDS} folds")
     grid = {name: getattr(args, name) or values for name, values in args.budget.grid.items()}
     provenance = spectra.provenance(args.data)
+    fixed = {"epochs": args.budget.search_epochs, "batch_size": paper.BATCH_AUTOENCODER}
     # Every fit has the seed of the run, as it would inside GridSearchCV.
     estimator = search.regressor(
         compiled_autoencoder, grid, n_pixels=flux_ph.shape[1], seed=args.seed,
-        epochs=args.budget.search_epochs, batch_size=paper.BATCH_AUTOENCODER,
+        **fixed,
     )  # fmt: skip
 
     def work(unit, tick):
@@ -83,7 +84,7 @@ def main(argv=None):
         artifacts.finish(unit, provenance, started, {"mse": search.fold_score(estimator, settings, x, x)})
         tick()
 
-    everything = search.fit_units(args.artifacts / "grid_search", grid, {"epochs": args.budget.search_epochs},
+    everything = search.fit_units(args.artifacts / "grid_search", grid, fixed,
                              (args.data / "ph_flux_norm.npy",), args.seed)  # fmt: skip
     combinations = artifacts.chosen(args.only, len(ParameterGrid(grid)))
     units = [unit for c in combinations for unit in everything[c * paper.CV_FOLDS : (c + 1) * paper.CV_FOLDS]]

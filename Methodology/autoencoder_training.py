@@ -30,7 +30,7 @@ def train(settings, x, seed, tick=None):
     Parameters
     ----------
     settings : dict
-        `neurons_in`, `reg_par`, `lr`, `penalty`, `epochs`.
+        `neurons_in`, `reg_par`, `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs`.
     x : ndarray of shape (n_spectra, n_pixels)
         Training spectra.
     seed : int
@@ -44,9 +44,9 @@ def train(settings, x, seed, tick=None):
         A value an epoch: `loss` (all terms), `mse` (reconstruction), `penalty` (before its weight).
     """
     autoencoder = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)
-    model = networks.with_penalty(autoencoder, settings["penalty"])
+    model = networks.with_penalty(autoencoder, settings["penalty"], settings["penalty_weight"])
     model.compile(optimizer=networks.adam(settings["lr"]), loss="mse", metrics=["mse"], jit_compile=False)
-    return autoencoder, networks.fit(model, x, x, paper.BATCH_AUTOENCODER, settings["epochs"], tick)
+    return autoencoder, networks.fit(model, x, x, settings["batch_size"], settings["epochs"], tick)
 
 
 def add_arguments(parser):
@@ -65,6 +65,7 @@ def main(argv=None):
 
     def work(unit, tick):
         started = time.time()
+        networks.forget_models()
         x = np.asarray(flux_ph[train_rows], np.float32)
         autoencoder, history = train(unit.settings, x, unit.own_seed, tick)
         with artifacts.writing(unit.path) as partial:
@@ -83,7 +84,8 @@ def main(argv=None):
 
     units = [
         Unit(args.artifacts / f"ac_{i}.h5",
-             {**architectures[i], "penalty": args.penalty, "epochs": args.budget.train_epochs},
+             {**architectures[i], "penalty": args.penalty, "penalty_weight": paper.CONTRACTIVE_WEIGHT,
+              "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs},
              (args.data / "ph_flux_norm.npy",), args.seed, (args.artifacts / f"encoded_ph_ac_{i}.npy",))
         for i in range(len(architectures))
     ]  # fmt: skip

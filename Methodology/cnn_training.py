@@ -45,7 +45,7 @@ def train(settings, encoded, label, seed, tick=None):
     Parameters
     ----------
     settings : dict
-        `nf1`, `nf2`, `nu`, `lr`, `epochs`.
+        `nf1`, `nf2`, `nu`, `lr`, `batch_size`, `epochs`.
     encoded : ndarray of shape (n_spectra, n_latent)
         Encodings of the training set.
     label : ndarray of shape (n_spectra,)
@@ -62,7 +62,7 @@ def train(settings, encoded, label, seed, tick=None):
     """
     hyper = {name: settings[name] for name in ("nf1", "nf2", "nu", "lr")}
     cnn = compiled_cnn(**hyper, n_latent=encoded.shape[1], seed=seed)
-    return cnn, networks.fit(cnn, encoded[..., None], label, paper.BATCH_CNN, settings["epochs"], tick)
+    return cnn, networks.fit(cnn, encoded[..., None], label, settings["batch_size"], settings["epochs"], tick)
 
 
 def hyper_parameters(par, folder):
@@ -78,9 +78,10 @@ def tune(par, encoded_ph, labels_ph, args, provenance):
     encoded, label = np.load(encoded_ph), labels_ph[:, paper.PARAMETERS[par].column]
     rows, _ = spectra.split_stratified(label)
     x, y = encoded[rows][..., None], label[rows].astype(np.float32)
+    fixed = {"epochs": args.budget.search_epochs, "batch_size": paper.BATCH_CNN}
     estimator = search.regressor(
         compiled_cnn, paper.CNN_GRID, n_latent=encoded.shape[1], seed=args.seed,
-        epochs=args.budget.search_epochs, batch_size=paper.BATCH_CNN,
+        **fixed,
     )  # fmt: skip
 
     def work(unit, tick):
@@ -89,7 +90,7 @@ def tune(par, encoded_ph, labels_ph, args, provenance):
         artifacts.finish(unit, provenance, started, {"mse": search.fold_score(estimator, settings, x, y)})
         tick()
 
-    units = search.fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, {"epochs": args.budget.search_epochs},
+    units = search.fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, fixed,
                              (encoded_ph, args.data / "ph_pars.npy"), args.seed)  # fmt: skip
     if not artifacts.run(units, work, args, description=f"tuning {par}"):
         return
@@ -164,6 +165,7 @@ def main(argv=None):
 
     def work(unit, tick):
         settings, started = unit.settings, time.time()
+        networks.forget_models()
         label = labels_ph[:, paper.PARAMETERS[settings["parameter"]].column].astype(np.float32)
         train_rows, test_rows = spectra.split_stratified(label)
         encoded = np.load(unit.inputs[0])
@@ -178,6 +180,7 @@ def main(argv=None):
 
     def apply(unit, tick):
         started = time.time()
+        networks.forget_models()
         cnn, encoded_carm = unit.inputs[0], np.load(unit.inputs[1])
         good = np.flatnonzero(np.isfinite(encoded_carm).all(axis=1))
         predicted = np.full(len(encoded_carm), np.nan, np.float32)
@@ -191,7 +194,8 @@ def main(argv=None):
         number = int(ac.stem.split("_")[1])
         return [
             Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
-                 {"parameter": par, "autoencoder": number, "repeat": k, **hyper, "epochs": args.budget.cnn_epochs},
+                 {"parameter": par, "autoencoder": number, "repeat": k, **hyper,
+                  "batch_size": paper.BATCH_CNN, "epochs": args.budget.cnn_epochs},
                  (args.artifacts / f"encoded_ph_{ac.stem}.npy", pars), args.seed)
             for k in range(args.budget.repeats)
         ]  # fmt: skip

@@ -15,7 +15,7 @@ import paper
 
 __all__ = [
     "Batches", "SeededModel", "adam", "build_autoencoder", "build_cnn", "contractive_penalty", "encoder_of", "fit",
-    "freeze", "load", "mse", "predict", "save", "with_penalty",
+    "forget_models", "freeze", "load", "mse", "predict", "save", "with_penalty",
 ]  # fmt: skip
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
@@ -244,6 +244,11 @@ def fit(model, x, y, batch_size, epochs, tick=None):
     """
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: tick())] if tick else []
     return model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=callbacks).history
+
+
+def forget_models():
+    """Let go of all networks built so far, which Keras would keep as long as a worker process lives."""
+    keras.backend.clear_session()
 
 
 def encoder_of(autoencoder):

@@ -5,13 +5,13 @@ of scikit-learn's `GridSearchCV` with the same estimator, grid and folds.
 """
 import numpy as np
 import pandas as pd
-from keras.backend import clear_session
 from scikeras.wrappers import KerasRegressor
 from sklearn.base import clone
 from sklearn.metrics import mean_squared_error
 from sklearn.model_selection import KFold, ParameterGrid
 
 import artifacts
+import networks
 import paper
 from artifacts import Unit
 
@@ -77,7 +77,7 @@ def fold_score(estimator, settings, x, y):
     """
     settings = dict(settings)
     train, test = list(KFold(paper.CV_FOLDS).split(x))[settings.pop("fold")]
-    clear_session()
+    networks.forget_models()
     x_train = x[train]
     fitted = clone(estimator).set_params(**settings).fit(x_train, x_train if y is x else y[train])
     predicted = fitted.predict(x[test])

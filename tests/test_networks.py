@@ -25,8 +25,10 @@ RNG = np.random.default_rng(0)
 X = 0.5 + 0.4 * np.sin(np.arange(N_PIXELS) * RNG.uniform(0.05, 0.3, (48, 1)) + RNG.uniform(0, 1, (48, 1)))
 X = X.astype(np.float32)
 LABEL = X[:, :4].sum(axis=1)
-SETTINGS = {"neurons_in": NEURONS, "reg_par": REG_PAR, "lr": 3e-3, "penalty": "live", "epochs": 4}
-CNN = {"nf1": 4, "nf2": 3, "nu": 8, "lr": 1e-2, "epochs": 2}
+SETTINGS = {"neurons_in": NEURONS, "reg_par": REG_PAR, "lr": 3e-3, "penalty": "live", "penalty_weight": 1e-4,
+            "batch_size": 128, "epochs": 4}  # fmt: skip
+CNN = {"nf1": 4, "nf2": 3, "nu": 8, "lr": 1e-2, "batch_size": 32, "epochs": 2}
+FROZEN = ["encoded_1", "encoded_2", "encoded_3", "encoded_4"]
 
 
 def build(seed=3, neurons_in=NEURONS, reg_par=REG_PAR):
@@ -216,7 +218,7 @@ def test_fine_tuning_moves_all_but_the_frozen_layers():
     before = weights(autoencoder)
     ticks = []
     history = autoencoder_fine_tuning.fine_tune(
-        autoencoder, {"lr": 1e-2, "penalty": "live", "epochs": 2}, X[:20], lambda: ticks.append(1)
+        autoencoder, {**SETTINGS, "lr": 1e-2, "epochs": 2, "frozen": FROZEN}, X[:20], lambda: ticks.append(1)
     )
     after = weights(autoencoder)
     unmoved = [name for name in WIDTHS if equal(before[name], after[name])]
@@ -379,6 +381,7 @@ def test_loaded_autoencoder_can_be_fine_tuned(trained, tmp_path):
     artifacts.write_json(path.with_suffix(".json"), {"network": network})
     autoencoder = networks.load(path)
     before = weights(autoencoder)
-    autoencoder_fine_tuning.fine_tune(autoencoder, {"lr": 1e-2, "penalty": "frozen", "epochs": 1}, X[:20])
+    settings = {**SETTINGS, "lr": 1e-2, "penalty": "frozen", "epochs": 1, "frozen": FROZEN}
+    autoencoder_fine_tuning.fine_tune(autoencoder, settings, X[:20])
     after = weights(autoencoder)
     assert [name for name in WIDTHS if equal(before[name], after[name])] == list(paper.FROZEN_LAYERS)

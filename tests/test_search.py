@@ -57,7 +57,7 @@ def test_autoencoders_score_as_in_grid_search_cv(tmp_path, eager):
 
 
 def test_any_estimator_scores_as_in_grid_search_cv(tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "clear_session", lambda: None)  # slow, and there is no session
+    monkeypatch.setattr(search.networks, "forget_models", lambda: None)  # slow, and there is no session
     # max_iter does nothing here, so that every score is there twice
     grid = {"alpha": [10.0, 0.1, 1.0], "max_iter": [100, 200]}
     table = searched(tmp_path, Ridge(solver="cholesky"), grid, X, Y)
