@@ -116,3 +116,45 @@ BUDGETS = {
 
 # Grid of the search for the CNNs' hyper-parameters (ours; the paper does not give its own)
 CNN_GRID = {"nf1": [32, 64], "nf2": [32], "nu": [64], "lr": [1e-3, 3e-3, 1e-2]}
+
+# ---------------------------------------------------------------- results (Sect. 4)
+# Values are strings, as printed: their last digit is how far ours are held against them.
+RANGES = {"teff": ("3050", "4300"), "logg": ("4.7", "5.1"), "mh": ("-0.53", "0.25")}  # abstract
+RANGE_STEP = {"teff": 50, "logg": 0.1, "mh": 0.01}  # what those are rounded to
+KS_THIN_THICK = "0.0071"  # p of the two-sample test on [M/H] of thin (D) against thick disc (TD)
+VSINI_SPLIT = 12  # [km/s] of the paper's own estimates
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What the paper prints of one comparison: mean difference (literature minus paper), rmse, Pearson r, stars."""
+
+    mean: str = ""
+    rmse: str = ""
+    r: str = ""
+    n: str = ""
+
+
+# Key: table in literature_data/, its column and, for v sin i, the side of VSINI_SPLIT. Sect. 4.2; the text's 0.13 for
+# log g of Schweitzer+19 is that of their column `logg`, while the published code plots their `loggc`.
+COMPARISONS = {
+    ("mar21", "teff", ""): Printed("-19"),
+    ("pass19", "teff", ""): Printed("-80", n="275"),
+    ("schw19", "teff", ""): Printed("-40", n="278"),
+    ("interf", "teff", ""): Printed("-119", n="14"),
+    ("mar21", "logg", ""): Printed("0.12", r="0.39"),
+    ("pass19", "logg", ""): Printed("0.00"),
+    ("schw19", "logg", ""): Printed("0.13"),
+    ("pass20", "logg", ""): Printed("-0.04", r="0.93"),
+    ("mar21", "mh", ""): Printed("-0.11"),
+    ("pass19", "mh", ""): Printed("0.06"),
+    ("schw19", "mh", ""): Printed("0.00"),
+    ("pass20", "mh", ""): Printed("0.23"),
+    ("fgkm", "mh", ""): Printed("-0.13", n="6"),
+    ("pass20", "vsini", ""): Printed(r="0.99"),
+    ("pass20", "vsini", "slow"): Printed("1.83", "1.97"),
+    ("pass20", "vsini", "fast"): Printed("-1.22", "1.45"),
+    ("rein18", "vsini", ""): Printed(r="0.98"),
+    ("rein18", "vsini", "slow"): Printed("-0.68", "1.24"),
+    ("rein18", "vsini", "fast"): Printed("-3.47", "3.71"),
+}

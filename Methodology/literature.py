@@ -1,0 +1,342 @@
+"""Published values of the stars, joined by name, and the paper's comparison with them, recomputed (Sect. 4).
+
+Reads   literature_data/*.csv; a run's final_estimations.csv and its sidecar, if one is given
+Prints  what the paper says of its estimates, and the comparison table
+
+    python Methodology/literature.py                                    # the published estimates
+    python Methodology/literature.py artifacts/final_estimations.csv    # those of a run
+"""
+import argparse
+import functools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import ks_2samp
+
+import artifacts
+import paper
+from artifacts import BadInput
+
+__all__ = ["compare", "findings", "load", "load_estimates", "match", "pairs", "printable", "title"]
+
+FOLDER = artifacts.ROOT / "literature_data"
+
+# Tables the estimates are compared with, and the paper's names for them
+CATALOGUES = {
+    "mar21": "Mar21", "pass19": "Pass19", "schw19": "Schw19", "pass20": "Pass20", "bello23": "Bello23",
+    "interf": "Interferometry", "fgkm": "FGK+M", "rein18": "Rein18",
+    "pass18": "Pass18", "gaid14": "Gaid14", "gm14": "GM14", "mann15": "Mann15",
+}  # fmt: skip
+# A catalogue's second column for a parameter, and how to tell it from the first
+SECOND = {"loggc": ("logg", "log g from mass and radius"), "mh_plain": ("mh", "plain metallicity")}
+# Spellings of a name in a catalogue, and in the paper. J11110+304E is another star; so are J20556-140N and S.
+ALIASES = {"J11110+304W": "J11110+304"}
+
+
+# ---------------------------------------------------------------- tables
+def load(name):
+    """Load one table of literature_data/.
+
+    Parameters
+    ----------
+    name : str
+        Its file name without .csv, such as "mar21"; what it holds is in literature_data/README.md.
+
+    Returns
+    -------
+    DataFrame
+        A row a star. `karmn` in the paper's spelling; of a catalogue always `teff` [K], `logg` [dex], `mh` [dex],
+        `vsini` [km/s], each with e_ (uncertainty below) and E_ (above); NaN where it has none.
+
+    Raises
+    ------
+    BadInput
+        No such table, or one that names a star twice.
+    """
+    path = FOLDER / f"{name}.csv"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.csv")))
+        raise BadInput(f"{path} not found: the tables are {known}")
+    return _read(path).copy()
+
+
+@functools.cache
+def _read(path):
+    table = _by_name(pd.read_csv(path, dtype={"karmn": str}), path)
+    if any(par in table for par in paper.PARAMETERS):
+        for column in (*paper.PARAMETERS, *(column for column in SECOND if column in table)):
+            for part in (column, f"e_{column}"):
+                table[part] = table.get(part, np.nan)
+            table[f"E_{column}"] = table.get(f"E_{column}", table[f"e_{column}"])
+    return table
+
+
+def _by_name(table, source):
+    """The same table with clean names in the paper's spelling, each once."""
+    karmn = table["karmn"].str.strip().replace(ALIASES)
+    if karmn.isna().any():
+        raise BadInput(f"{source}: a row has no star's name under karmn: fill it in or delete the row")
+    twice = karmn[karmn.duplicated()].unique()
+    if len(twice):
+        raise BadInput(f"{source} names {', '.join(twice)} twice: keep one row a star")
+    return table.assign(karmn=karmn)
+
+
+def load_estimates(path=None):
+    """Load the published estimates or those of a run.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        A final_estimations.csv with its sidecar beside it; by default the published estimates.
+
+    Returns
+    -------
+    DataFrame
+        A row a star: `karmn`, then `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s], each with e_ and E_;
+        NaN where there is no estimate. `spectra` says in every row where the spectra came from: "published",
+        "simulated" or another word of the sidecar.
+
+    Raises
+    ------
+    BadInput
+        The table or its sidecar is absent or not of this form, or a star is named twice.
+    """
+    if not path:
+        return load("mas24").drop(columns=["ra", "dec"]).assign(spectra="published")
+    path = Path(path)
+    remedy = "give the final_estimations.csv that Methodology/cnn_training.py wrote"
+    if not path.is_file():
+        raise BadInput(f"{path} not found: {remedy}, or none for the published estimates")
+    columns = {
+        prefix + parameter.published: prefix + par
+        for par, parameter in paper.PARAMETERS.items() for prefix in ("", "e_", "E_")
+    }  # fmt: skip
+    try:
+        table = pd.read_csv(path, dtype={"karmn": str})
+        numbers = table[list(columns)].astype(float).rename(columns=columns)
+        table = pd.concat([table[["karmn"]], numbers.replace([np.inf, -np.inf], np.nan)], axis=1)
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"{path} has not the columns of the published table ({str(error)[:80]}): {remedy}") from None
+    if table.empty:
+        raise BadInput(f"{path} names no star: {remedy}")
+    sidecar = artifacts.sidecar_of(path)
+    remedy = f"keep the sidecar beside the table it came with; it says whether {path.name} comes from simulated spectra"
+    if not sidecar.is_file():
+        raise BadInput(f"{sidecar} not found: {remedy}")
+    provenance = artifacts.read_json(sidecar, ["spectra"], remedy)["spectra"]
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("spectra"), str):
+        raise BadInput(f"{sidecar} does not say where the spectra came from: {remedy}")
+    return _by_name(table, path).assign(spectra=provenance["spectra"])
+
+
+# ---------------------------------------------------------------- joining
+def match(estimates, name):
+    """Join estimates with one table, by name and one to one, whatever the order of the rows.
+
+    Parameters
+    ----------
+    estimates : DataFrame
+        As `load_estimates` gives it.
+    name : str
+
+    Returns
+    -------
+    DataFrame
+        The stars that both have, sorted by `karmn`. Columns that both have get the suffix _lit for the table's.
+
+    Raises
+    ------
+    BadInput
+        A star is named twice, or its name is in no table at all.
+    """
+    estimates = _by_name(estimates, "the estimates")
+    known = set().union(*(_read(file)["karmn"] for file in FOLDER.glob("*.csv")))
+    unknown = [karmn for karmn in estimates["karmn"] if karmn not in known]
+    if unknown:
+        raise BadInput(f"no table in literature_data knows {', '.join(unknown[:5])}: mend the name or leave it out")
+    both = estimates.merge(load(name), on="karmn", validate="one_to_one", suffixes=("", "_lit"))
+    return both.sort_values("karmn", ignore_index=True)
+
+
+def pairs(estimates, name, column):
+    """The stars for which there is an estimate and a published value of the same parameter.
+
+    Parameters
+    ----------
+    estimates : DataFrame
+    name : str
+        Of the catalogue.
+    column : str
+        teff, logg, mh or vsini, or a catalogue's second column for one of them, see `SECOND`.
+
+    Returns
+    -------
+    DataFrame
+        `karmn`; `teff`, the estimate [K]; `ours` and `lit`, the parameter, each with _low and _high, its uncertainties.
+    """
+    both = match(estimates, name)
+    par = SECOND[column][0] if column in SECOND else column
+    lit = "_lit" if column in estimates else ""
+    parts = {"ours": par, "ours_low": f"e_{par}", "ours_high": f"E_{par}",
+             "lit": column + lit, "lit_low": f"e_{column}{lit}", "lit_high": f"E_{column}{lit}"}  # fmt: skip
+    table = both[["karmn", "teff"]].assign(**{part: both[source] for part, source in parts.items()})
+    return table.dropna(subset=["ours", "lit"]).reset_index(drop=True)
+
+
+# ---------------------------------------------------------------- the paper's statements, recomputed
+def compare(estimates):
+    """The paper's comparison with the literature (Sect. 4.2).
+
+    Parameters
+    ----------
+    estimates : DataFrame
+
+    Returns
+    -------
+    DataFrame
+        A row for each parameter, catalogue and column; for v sin i also the two sides of paper.VSINI_SPLIT. `n` stars,
+        `mean` of literature minus estimate, `rmse` about zero, Pearson's `r`; `paper_n`, ... as the paper prints
+        them, "" where it does not; `agrees`: "yes" if each of ours rounds to the printed digits.
+    """
+    rows = []
+    for par, parameter in paper.PARAMETERS.items():
+        for name, label in CATALOGUES.items():
+            published = load(name)
+            for column in (par, *(second for second in SECOND if SECOND[second][0] == par)):
+                if column not in published or published[column].isna().all():
+                    continue
+                both = pairs(estimates, name, column)
+                slow = both["ours"] < paper.VSINI_SPLIT
+                subsets = {"": both}
+                if par == "vsini":
+                    subsets.update(slow=both[slow], fast=both[~slow])
+                for subset, stars in subsets.items():
+                    rows.append({"parameter": f"{parameter.published} [{parameter.unit}]", "catalogue": label,
+                                 "which": _which(column, subset), **_statistics(stars),
+                                 **_printed(name, column, subset)})  # fmt: skip
+    table = pd.DataFrame(rows)
+    table["agrees"] = [
+        _mark(agrees(row[part], row[f"paper_{part}"]) for part in ("mean", "rmse", "r", "n") if row[f"paper_{part}"])
+        for row in rows
+    ]
+    return table
+
+
+def _which(column, subset):
+    if column in SECOND:
+        return SECOND[column][1]
+    return {"": "", "slow": f"below {paper.VSINI_SPLIT} km/s", "fast": f"from {paper.VSINI_SPLIT} km/s on"}[subset]
+
+
+def _printed(name, column, subset):
+    printed = paper.COMPARISONS.get((name, column, subset), paper.Printed())
+    return {f"paper_{part}": getattr(printed, part) for part in ("n", "mean", "rmse", "r")}
+
+
+def _statistics(stars):
+    difference = stars["lit"] - stars["ours"]
+    varies = len(stars) > 1 and stars["ours"].nunique() > 1 and stars["lit"].nunique() > 1
+    return {
+        "n": len(stars),
+        "mean": difference.mean(),
+        "rmse": np.sqrt((difference**2).mean()),
+        "r": np.corrcoef(stars["ours"], stars["lit"])[0, 1] if varies else np.nan,
+    }
+
+
+def agrees(value, printed, step=None):
+    """Whether a number, rounded as the paper's is (to its last digit, or to a multiple of `step`), equals it."""
+    if not np.isfinite(value):
+        return False
+    decimals = len(printed.partition(".")[2])
+    rounded = value if step is None else round(value / step) * step
+    return float(f"{rounded:.{decimals}f}") == float(printed)
+
+
+def _mark(agreements):
+    agreements = list(agreements)
+    return ("yes" if all(agreements) else "no") if agreements else ""
+
+
+def findings(estimates):
+    """What Sect. 4.1 says of the estimates as a whole, and where they leave the label grid.
+
+    Parameters
+    ----------
+    estimates : DataFrame
+
+    Returns
+    -------
+    DataFrame
+        `finding`, its `value`, the `paper`'s as printed ("" where it prints none), `agrees`.
+    """
+    rows = []
+    for par, printed in paper.RANGES.items():
+        for which, text in zip(("min", "max"), printed):
+            value = estimates[par].agg(which)
+            rows.append((f"{which}imum {paper.PARAMETERS[par].published}", value, text, paper.RANGE_STEP[par]))
+    stars = match(estimates, "stars").dropna(subset="mh")
+    thin, thick = (stars.loc[stars["population"] == population, "mh"] for population in ("D", "TD"))
+    p = ks_2samp(thin, thick).pvalue if len(thin) and len(thick) else np.nan
+    rows.append(("Kolmogorov-Smirnov p, [M/H] of thin (D) against thick disc (TD)", p, paper.KS_THIN_THICK, None))
+    interf = pairs(estimates, "interf", "teff")
+    inside = interf["lit"].between(interf["ours"] - interf["ours_low"], interf["ours"] + interf["ours_high"])
+    rows += [
+        (f"stars below the label grid, log g {paper.GRID_LOGG[0]}", below_floor(estimates).sum(), "", None),
+        (f"stars above the label grid, v sin i {paper.GRID_VSINI[-1]:g}", above_ceiling(estimates).sum(), "", None),
+        (f"interferometric Teff inside the estimate's 1 sigma, of {len(interf)}", inside.sum(), "", None),
+    ]
+    table = pd.DataFrame([row[:3] for row in rows], columns=["finding", "value", "paper"])
+    table["agrees"] = [_mark([agrees(value, text, step)] if text else []) for _, value, text, step in rows]
+    return table
+
+
+def below_floor(estimates):
+    """Stars whose log g lies below the label grid, a boolean Series; the grid cannot vouch for these."""
+    return estimates["logg"] < paper.GRID_LOGG[0]
+
+
+def above_ceiling(estimates):
+    """Stars whose v sin i lies above the label grid, a boolean Series."""
+    return estimates["vsini"] > paper.GRID_VSINI[-1]
+
+
+def printable(table):
+    """A table of `compare` or `findings` with one digit more than the paper prints, as strings."""
+    table = table.copy()
+    if "value" in table:
+        # stars are counted; the rest is as precise as the paper's, and one digit more
+        digits = [1 + len(text.partition(".")[2]) if text else 0 for text in table["paper"]]
+        table["value"] = [f"{value:.{d}f}" for value, d in zip(table["value"], digits)]
+    else:
+        digits = [1 if "[K]" in parameter else 3 for parameter in table["parameter"]]
+        for part in ("mean", "rmse"):
+            table[part] = [f"{value:.{d}f}" for value, d in zip(table[part], digits)]
+        table["r"] = [f"{value:.3f}" for value in table["r"]]
+    return table.replace("nan", "").rename(columns=lambda name: name.replace("_", " "))
+
+
+def title(estimates):
+    """What the estimates are, in a few words."""
+    spectra = estimates["spectra"].iloc[0]
+    words = {"published": "the published estimates",
+             "simulated": "estimates of SIMULATED stars, drawn around the published ones"}  # fmt: skip
+    return words.get(spectra, f"estimates from spectra marked {spectra!r}")
+
+
+@artifacts.command
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("estimates", nargs="?", help="final_estimations.csv of a run; default: the published estimates")
+    estimates = load_estimates(parser.parse_args(argv).estimates)
+    print(f"{len(estimates)} stars, {title(estimates)}\n")
+    print(printable(findings(estimates)).to_string(index=False))
+    print("\nMean difference, rmse and Pearson r of literature minus these estimates\n")
+    print(printable(compare(estimates)).to_string(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
