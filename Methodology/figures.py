@@ -1,0 +1,316 @@
+"""Figures of Sect. 4, and a few beyond, all in one style (no TensorFlow).
+
+Every function takes estimates as `literature.load_estimates` gives them and returns the Figure; `save` writes it. Where
+the spectra are not the published ones, every figure says what they are. Stars without an estimate are left out.
+"""
+import functools
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from scipy.stats import gaussian_kde, ks_2samp
+
+import artifacts
+import literature
+import paper
+
+__all__ = ["hr_diagram", "kiel_diagram", "metallicity_by_population", "one_to_one", "save", "vsini_with_errors"]
+
+SINGLE, DOUBLE = 88 / 25.4, 180 / 25.4  # [inch] one and two columns of A&A
+STYLE = {
+    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
+    "ytick.labelsize": 7, "axes.linewidth": 0.7, "lines.linewidth": 1.2, "xtick.direction": "in",
+    "ytick.direction": "in", "xtick.top": True, "ytick.right": True, "xtick.minor.visible": True,
+    "ytick.minor.visible": True, "legend.framealpha": 0.8, "legend.handletextpad": 0.3, "legend.borderpad": 0.3,
+    "figure.constrained_layout.use": True, "figure.dpi": 120, "savefig.dpi": 300, "pdf.fonttype": 42,
+    "mathtext.fontset": "dejavusans",
+}  # fmt: skip
+COLOUR_MAP = "viridis_r"  # dark is metal-rich; the published figure's rainbow cannot be read by everyone
+
+# Colours of Okabe and Ito, and a marker for who sees none
+MARKS = {
+    "ours": ("#000000", "."), "mar21": ("#0072B2", "o"), "pass19": ("#E69F00", "^"), "schw19": ("#009E73", "s"),
+    "pass20": ("#0072B2", "o"), "bello23": ("#E69F00", "^"), "interf": ("#D55E00", "*"), "fgkm": ("#D55E00", "*"),
+    "rein18": ("#E69F00", "^"), "pass18": ("#0072B2", "o"), "gaid14": ("#E69F00", "^"), "gm14": ("#009E73", "s"),
+    "mann15": ("#CC79A7", "D"),
+}  # fmt: skip
+POPULATIONS = {
+    "YD": ("young disc", "#0072B2"), "D": ("thin disc", "#009E73"),
+    "TD-D": ("transition", "#E69F00"), "TD": ("thick disc", "#D55E00"),
+}  # fmt: skip
+CARMENES = ("mar21", "pass19", "schw19")  # left panels of Figs. 11 to 13
+DEEP_LEARNING = ("pass20", "bello23", "interf", "fgkm")  # right panels
+OLDER = ("pass18", "gaid14", "gm14", "mann15")
+SECOND_DRAWN = {"loggc": "log g$_c$"}  # the published Fig. 12 plots this column of Schweitzer+19, the text quotes logg
+N_DENSITY = 20  # fewer stars have no distribution to speak of
+
+
+def styled(simulated_note=""):
+    """Draw in the one style, and say on the figure's face where the spectra came from; of simulated ones, the note."""
+
+    def decorate(draw):
+        @functools.wraps(draw)
+        def drawn(estimates, *args, **kwargs):
+            with plt.rc_context(STYLE):
+                figure = draw(estimates, *args, **kwargs)
+                spectra = estimates["spectra"].iloc[0]
+                if spectra != "published":
+                    note = simulated_note if spectra == "simulated" else ""
+                    figure.suptitle(f"{spectra} spectra{note}", color="#D55E00", weight="bold", size=8)
+                return figure
+
+        return drawn
+
+    return decorate
+
+
+NOT_REAL = ":\nstars drawn around the published estimates\nagainst the literature on the real ones"
+
+
+def save(figure, name, folder=artifacts.ROOT / "artifacts" / "figures"):
+    """Write a figure as vector PDF and as PNG.
+
+    Parameters
+    ----------
+    figure : Figure
+    name : str
+        Without ending.
+    folder : path-like
+        Made if it is not there.
+    """
+    with plt.rc_context(STYLE):
+        for ending in ("pdf", "png"):
+            with artifacts.writing(Path(folder) / f"{name}.{ending}") as partial:
+                figure.savefig(partial)
+
+
+# ---------------------------------------------------------------- Sect. 4.1
+@styled()
+def hr_diagram(estimates, version):
+    """Luminosity against Teff, coloured by [M/H], sized by v sin i (Fig. 8).
+
+    Parameters
+    ----------
+    estimates : DataFrame
+    version : {"young", "active"}
+        Which stars are marked: young disc and young associations; or H-alpha active, thick disc, akin to subdwarfs.
+    """
+    stars = literature.match(estimates, "stars").dropna(subset=["teff", "lbol"])
+    marked = {
+        "young": [("young disc", stars["population"] == "YD", {"marker": "+", "color": "black", "linewidths": 0.7}),
+                  ("young association", stars["young"] == 1, _ring("#D55E00"))],
+        "active": [(r"H$\alpha$ active", stars["active"] == 1, _ring("black")),
+                   ("thick disc", stars["population"] == "TD", {**_ring("#0072B2"), "marker": "s"}),
+                   ("akin to subdwarfs", stars["subdwarf"] == 1, {**_ring("#D55E00"), "marker": "D"})],
+    }[version]  # fmt: skip
+    figure, ax = plt.subplots(figsize=(DOUBLE, 0.62 * DOUBLE))
+    size = 7 * stars["vsini"].fillna(2)  # [pt^2]: 7 for every km/s
+    _coloured(figure, ax, stars, "lbol", size)
+    for label, rows, mark in marked:
+        ax.scatter(stars["teff"][rows], stars["lbol"][rows], s=1.3 * size[rows] + 8, label=f"{label} ({rows.sum()})",
+                   **mark)  # fmt: skip
+    ax.set(xlabel=paper.PARAMETERS["teff"].label, ylabel=r"$L_{\rm bol}$ [$L_\odot$]")
+    if len(stars):
+        ax.set_yscale("log")
+    ax.invert_xaxis()
+    speeds = [Line2D([], [], ls="", marker="o", color="0.6", ms=np.sqrt(7 * v), label=f"{v}") for v in (2, 10, 30)]
+    key = ax.legend(handles=speeds, title=r"$v\,\sin i$ [km/s]", title_fontsize=7, loc="upper right", ncols=3,
+                    handletextpad=1, columnspacing=2)
+    ax.add_artist(key)
+    handles = [Line2D([], [], ls="", marker=mark["marker"], mfc="none", mew=1, ms=6,
+                      color=mark.get("edgecolors", "black"), label=f"{label} ({rows.sum()})")
+               for label, rows, mark in marked]  # fmt: skip
+    ax.legend(handles=handles, loc="lower left")
+    return figure
+
+
+def _ring(colour):
+    return {"marker": "o", "facecolors": "none", "edgecolors": colour, "linewidths": 1}
+
+
+@styled()
+def kiel_diagram(estimates):
+    """log g against Teff, coloured by [M/H]; stars below the label grid have a red rim (not in the paper)."""
+    stars = estimates.dropna(subset=["teff", "logg"])
+    figure, ax = plt.subplots(figsize=(SINGLE, 0.85 * SINGLE))
+    _coloured(figure, ax, stars, "logg", 14)
+    below = stars[literature.below_floor(stars)]
+    ax.scatter(below["teff"], below["logg"], s=20, label=f"below the grid ({len(below)})", **_ring("#D55E00"))
+    ax.axhline(paper.GRID_LOGG[0], ls="--", lw=0.8, color="0.4", zorder=0)
+    ax.set(xlabel=paper.PARAMETERS["teff"].label, ylabel=paper.PARAMETERS["logg"].label)
+    ax.invert_xaxis()
+    ax.invert_yaxis()
+    ax.legend(loc="lower left")
+    return figure
+
+
+def _coloured(figure, ax, stars, y, size):
+    """Scatter against Teff, coloured by [M/H]; grey where that is missing."""
+    ax.scatter(stars["teff"], stars[y], s=size, color="0.7", alpha=0.8, linewidths=0)
+    known = stars["mh"].notna()
+    dots = ax.scatter(stars["teff"][known], stars[y][known], c=stars["mh"][known], linewidths=0, alpha=0.85,
+                      s=size[known] if np.ndim(size) else size, cmap=COLOUR_MAP)  # fmt: skip
+    if known.any():
+        bar = figure.colorbar(dots, ax=ax, label=paper.PARAMETERS["mh"].label, pad=0.01)
+        bar.solids.set_alpha(1)
+        bar.minorticks_off()
+
+
+@styled()
+def metallicity_by_population(estimates):
+    """Distribution of [M/H] in each kinematic population, a row each (Fig. 9)."""
+    stars = literature.match(estimates, "stars").dropna(subset=["mh"])
+    figure, axes = plt.subplots(4, sharex=True, sharey=True, figsize=(SINGLE, 1.25 * SINGLE))
+    for ax, (population, (name, colour)) in zip(axes, POPULATIONS.items()):
+        mh = stars["mh"][stars["population"] == population].to_numpy()
+        if len(mh):
+            ax.hist(mh, bins="auto", density=True, color=colour, alpha=0.4)
+        _density(ax, mh, colour, reach=1.5)
+        ax.text(0.03, 0.9, f"{population}\n{name}, {len(mh)} stars", color=colour, va="top", weight="bold",
+                transform=ax.transAxes)  # fmt: skip
+        ax.set(yticks=[])
+        ax.tick_params(which="both", left=False, right=False, top=False)
+        ax.spines[["left", "right", "top"]].set_visible(False)
+    axes[-1].set_xlabel(paper.PARAMETERS["mh"].label)
+    thin, thick = (stars["mh"][stars["population"] == population] for population in ("D", "TD"))
+    if len(thin) and len(thick):
+        p = ks_2samp(thin, thick).pvalue
+        axes[0].set_title(f"Kolmogorov-Smirnov, D against TD: p = {p:.4f}")
+    return figure
+
+
+def _density(ax, values, colour, reach=3.0, **line):
+    """Line of a Gaussian kernel density estimate, `reach` bandwidths beyond the extreme values."""
+    if len(values) < 3 or np.ptp(values) == 0:
+        return
+    kde = gaussian_kde(values)
+    margin = reach * np.sqrt(kde.covariance[0, 0])
+    x = np.linspace(values.min() - margin, values.max() + margin, 200)
+    ax.plot(x, kde(x), color=colour, **line)
+
+
+# ---------------------------------------------------------------- Sect. 4.2
+@styled(NOT_REAL)
+def one_to_one(estimates, par, *groups):
+    """Literature against estimates of one parameter, their difference against Teff, and distributions (Figs. 11 to 13).
+
+    Parameters
+    ----------
+    estimates : DataFrame
+    par : {"teff", "logg", "mh", "vsini"}
+    *groups : tuple of str
+        Catalogues drawn together; a column of panels for each group.
+    """
+    width = DOUBLE if len(groups) > 1 else SINGLE
+    side = width / len(groups)
+    figure, axes = plt.subplots(3, len(groups), figsize=(width, 1.85 * side), squeeze=False,
+                                height_ratios=[3, 1.4, 1.4])  # fmt: skip
+    sets = [_series(estimates, par, group) for group in groups]
+    values = [both[["ours", "lit"]].to_numpy().ravel() for group in sets for both, *_ in group]
+    limits = _limits(values)
+    differences = [(both["lit"] - both["ours"]).to_numpy() for group in sets for both, *_ in group]
+    for column, series in zip(axes.T, sets):
+        scatter, residual, density = column
+        for both, label, colour, mark in series:
+            scatter.plot(both["ours"], both["lit"], label=f"{label} ({len(both)})", **mark)
+            residual.plot(both["teff"], both["lit"] - both["ours"], **mark)
+            _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
+            if len(both) >= N_DENSITY:
+                _density(density, both["lit"].to_numpy(), colour, ls="--" if mark["mfc"] == "none" else "-")
+        _density(density, estimates[par].dropna().to_numpy(), MARKS["ours"][0], lw=2, label="this work")
+        _dress(scatter, residual, par, limits, series)
+        density.set(xlabel=paper.PARAMETERS[par].label, xlim=limits, ylabel="density", yticks=[])
+        density.set_ylim(0, 1.15 * density.get_ylim()[1])
+        if density.get_legend_handles_labels()[0]:
+            density.legend(loc="best")
+    for residual in axes[1]:
+        residual.set_ylim(_limits(differences))
+    return figure
+
+
+@styled(NOT_REAL)
+def vsini_with_errors(estimates):
+    """v sin i of the literature against the estimates, with error bars, and their difference against Teff (Fig. 14).
+
+    Triangles that point down are upper limits of Reiners+18. The dotted line is where the label grid ends.
+    """
+    figure, (scatter, residual) = plt.subplots(2, figsize=(SINGLE, 1.4 * SINGLE), height_ratios=[3, 1.2])
+    series = _series(estimates, "vsini", ("pass20", "rein18"))
+    for both, label, colour, mark in series:
+        limit = both["lit_low"].isna() & (label == literature.CATALOGUES["rein18"])
+        x, y = (both[[f"{side}_low", f"{side}_high"]].fillna(0).clip(lower=0).T for side in ("ours", "lit"))
+        scatter.errorbar(both["ours"], both["lit"], xerr=x, yerr=y, ls="", color=colour, elinewidth=0.5, capsize=1,
+                         alpha=0.4)  # fmt: skip
+        for rows, marker in ((~limit, mark["marker"]), (limit, "v")):
+            name = f"{label} ({rows.sum()})" if marker != "v" else f"{label}, upper limits ({rows.sum()})"
+            scatter.plot(both["ours"][rows], both["lit"][rows], label=name if rows.any() else None,
+                         **{**mark, "marker": marker})  # fmt: skip
+            residual.plot(both["teff"][rows], (both["lit"] - both["ours"])[rows], **{**mark, "marker": marker})
+        _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
+    top = max([42, *(1.05 * both[["ours", "lit"]].to_numpy().max() for both, *_ in series)])
+    _dress(scatter, residual, "vsini", (0, top), series)  # 42 km/s is the published figure's limit
+    return figure
+
+
+def _series(estimates, par, group):
+    """For each catalogue and column with stars to draw: the pairs, a label, a colour and how to mark them."""
+    series = []
+    for name in group:
+        published = literature.load(name)
+        second = [column for column in SECOND_DRAWN if column in published and literature.SECOND[column][0] == par]
+        for column in (par, *second):
+            both = literature.pairs(estimates, name, column)
+            if both.empty:
+                continue
+            colour, marker = MARKS[name]
+            small = marker != "*"
+            hollow = bool(second) and column == par  # the column that the published figure does not plot
+            label = literature.CATALOGUES[name]
+            if second:
+                label += f", {SECOND_DRAWN.get(column, 'log g')}"
+            series.append((both, label, colour, {
+                "ls": "", "marker": marker, "color": colour, "mec": colour if hollow or small else "black",
+                "mfc": "none" if hollow else colour, "mew": 0.5, "ms": 3 if small else 9, "alpha": 0.5 if small else 1,
+            }))  # fmt: skip
+    return series
+
+
+def _dress(scatter, residual, par, limits, series):
+    """Lines of equality, labels, limits and legend of a scatter and the residual panel below it."""
+    label = paper.PARAMETERS[par].label
+    scatter.axline((limits[0], limits[0]), slope=1, ls="--", lw=0.8, color="black", zorder=0)
+    scatter.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{label} (this work)", ylabel=f"{label} (literature)")
+    edge = {"logg": paper.GRID_LOGG[0], "vsini": paper.GRID_VSINI[-1]}.get(par)
+    if edge is not None:
+        scatter.axvline(edge, ls=":", lw=0.8, color="0.4", zorder=0)
+    if series:
+        scatter.legend(loc="best")
+    else:
+        scatter.text(0.5, 0.5, "no star in common", ha="center", transform=scatter.transAxes)
+    residual.axhline(0, ls="--", lw=0.8, color="black", zorder=0)
+    residual.set(xlim=_limits([both["teff"].dropna() for both, *_ in series]),
+                 xlabel=f"{paper.PARAMETERS['teff'].label} (this work)",
+                 ylabel=f"literature $-$\nthis work [{paper.PARAMETERS[par].unit}]")  # fmt: skip
+
+
+def _running_median(ax, teff, difference, colour):
+    """Line of the median difference, over a tenth of the stars in the order of Teff but never fewer than 11."""
+    known = teff.notna()
+    window = max(11, known.sum() // 10)
+    if known.sum() < 2 * window:
+        return
+    order = np.argsort(teff[known].to_numpy(), kind="stable")
+    teff, difference = teff[known].to_numpy()[order], difference[known].to_numpy()[order]
+    running = [np.median(np.lib.stride_tricks.sliding_window_view(x, window), axis=1) for x in (teff, difference)]
+    ax.plot(*running, color=colour, zorder=3, path_effects=[withStroke(linewidth=2.4, foreground="white")])
+
+
+def _limits(parts):
+    """Limits of an axis that shows all values of these arrays."""
+    values = np.concatenate([*parts, []])
+    if not len(values):
+        return 0, 1
+    margin = 0.05 * np.ptp(values) or 1
+    return values.min() - margin, values.max() + margin
