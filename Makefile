@@ -1,10 +1,12 @@
 # make demo    everything from nothing, on simulated spectra, in minutes
 # make test    the tests
+# make figures    the comparison table and all figures, of the published estimates or of ESTIMATES=artifacts/final_estimations.csv
 # make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 RUN = $(VENV)/bin/python
 DEMO = --data src_files/demo --artifacts artifacts/demo --budget demo
+FIGURES ?= artifacts/figures
 
 demo: $(VENV)/installed
 	$(RUN) src_files/simulate_spectra.py --out src_files/demo --n-spectra 3000
@@ -12,6 +14,12 @@ demo: $(VENV)/installed
 	$(RUN) Methodology/autoencoder_training.py $(DEMO)
 	$(RUN) Methodology/autoencoder_fine_tuning.py $(DEMO)
 	$(RUN) Methodology/cnn_training.py $(DEMO)
+	$(MAKE) figures ESTIMATES=artifacts/demo/final_estimations.csv FIGURES=artifacts/demo/figures
+
+figures: $(VENV)/installed
+	$(RUN) Methodology/literature.py $(ESTIMATES)
+	ESTIMATES=$(ESTIMATES) FIGURES=$(FIGURES) $(RUN) -m nbconvert --to notebook --execute \
+		--log-level WARN --output-dir $(FIGURES) Section4_1_figs.ipynb Section4_2_figs.ipynb
 
 test: $(VENV)/installed
 	$(RUN) -m pytest
@@ -21,4 +29,4 @@ $(VENV)/installed: requirements.txt
 	$(RUN) -m pip install -q -r requirements.txt
 	touch $@
 
-.PHONY: demo test
+.PHONY: demo figures test

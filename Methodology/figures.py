@@ -59,6 +59,7 @@ def styled(simulated_note=""):
                 if spectra != "published":
                     note = simulated_note if spectra == "simulated" else ""
                     figure.suptitle(f"{spectra} spectra{note}", color="#D55E00", weight="bold", size=8)
+                plt.close(figure)  # pyplot would keep it, and a notebook show it a second time
                 return figure
 
         return drawn

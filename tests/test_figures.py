@@ -1,0 +1,167 @@
+"""Figures: every star where it belongs, simulated spectra marked, and nothing that breaks on a partial run."""
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
+
+import figures  # noqa: E402
+import literature  # noqa: E402
+
+FIGURES = {
+    "hr_young": lambda e: figures.hr_diagram(e, "young"),
+    "hr_active": lambda e: figures.hr_diagram(e, "active"),
+    "populations": figures.metallicity_by_population,
+    "kiel": figures.kiel_diagram,
+    "teff": lambda e: figures.one_to_one(e, "teff", figures.CARMENES, figures.DEEP_LEARNING),
+    "older_logg": lambda e: figures.one_to_one(e, "logg", figures.OLDER),
+    "vsini": figures.vsini_with_errors,
+}
+
+
+@pytest.fixture(scope="module")
+def published():
+    return literature.load_estimates()
+
+
+def points(ax):
+    """Numbers of plotted points, by label, of lines without a stroke and of scatters."""
+    found = {line.get_label(): len(line.get_xdata()) for line in ax.lines if line.get_ls() == "None"}
+    found.update({dots.get_label(): len(dots.get_offsets()) for dots in ax.collections})
+    return found
+
+
+@pytest.mark.parametrize(
+    "version, marked",
+    [("young", {"young disc (85)": 85, "young association (13)": 13}),
+     ("active", {r"H$\alpha$ active (51)": 51, "thick disc (21)": 21, "akin to subdwarfs (4)": 4})],
+)  # fmt: skip
+def test_hr_diagram_has_every_star(version, marked, published):
+    ax = figures.hr_diagram(published, version).axes[0]
+    coloured = [dots for dots in ax.collections if dots.get_array() is not None]
+    assert len(coloured) == 1 and len(coloured[0].get_offsets()) == 286
+    assert marked.items() <= points(ax).items()
+    hot, cool = ax.get_xlim()
+    assert hot > 4285 > 3050 > cool and ax.get_yscale() == "log"
+    star = literature.match(published, "stars").query("karmn == 'J13450+176'").iloc[0]
+    at = np.argmin(np.abs(coloured[0].get_offsets()[:, 0] - star["teff"]))
+    assert coloured[0].get_offsets()[at, 1] == pytest.approx(star["lbol"])
+    assert coloured[0].get_array()[at] == pytest.approx(star["mh"])
+    assert coloured[0].get_sizes()[at] == pytest.approx(7 * star["vsini"])
+
+
+def test_populations_have_a_row_each(published):
+    axes = figures.metallicity_by_population(published).axes
+    texts = [ax.texts[0].get_text() for ax in axes]
+    assert [text.split("\n")[0] for text in texts] == ["YD", "D", "TD-D", "TD"]
+    assert [int(text.split()[-2]) for text in texts] == [85, 167, 13, 21]
+    assert "p = 0.0071" in axes[0].get_title()
+    for ax in axes:
+        assert sum(bar.get_height() * bar.get_width() for bar in ax.patches) == pytest.approx(1)
+
+
+def test_kiel_diagram_marks_the_stars_below_the_grid(published):
+    ax = figures.kiel_diagram(published).axes[0]
+    assert points(ax)["below the grid (55)"] == 55
+    assert ax.get_xlim()[0] > ax.get_xlim()[1] and ax.get_ylim()[0] > ax.get_ylim()[1]
+
+
+@pytest.mark.parametrize(
+    "par, groups, expected",
+    [("teff", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278], [286, 283, 14]]),
+     ("logg", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278, 278], [286]]),
+     ("mh", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278], [286, 283, 6]]),
+     ("teff", (figures.OLDER,), [[230, 266, 92, 97]]), ("logg", (figures.OLDER,), [[230]]),
+     ("mh", (figures.OLDER,), [[230, 126, 85, 97]])],
+)  # fmt: skip
+def test_one_to_one_has_every_pair(par, groups, expected, published):
+    figure = figures.one_to_one(published, par, *groups)
+    axes = np.array(figure.axes).reshape(3, len(groups))
+    for scatter, residual, density, numbers in zip(*axes, expected):
+        assert list(points(scatter).values()) == numbers
+        residuals = [line for line in residual.lines if line.get_ls() == "None"]
+        assert [len(line.get_xdata()) for line in residuals] == numbers
+        for above, below in zip([line for line in scatter.lines if line.get_ls() == "None"], residuals):
+            np.testing.assert_allclose(below.get_ydata(), above.get_ydata() - above.get_xdata())
+        low, high = scatter.get_xlim()
+        assert scatter.get_ylim() == (low, high) and low < published[par].min() and published[par].max() < high
+        medians = [line for line in residual.lines if line.get_ls() == "-"]
+        assert len(medians) == len(density.lines) - 1 == sum(n >= figures.N_DENSITY for n in numbers)
+
+
+def test_running_median_is_one():
+    rng = np.random.default_rng(3)
+    teff = pd.Series(rng.permutation(np.arange(3000.0, 3300.0)))
+    unknown = pd.Series(np.full(300, np.nan))
+    ax = matplotlib.figure.Figure().subplots()
+    figures._running_median(ax, unknown, unknown, "black")
+    assert not ax.lines  # nothing known, nothing drawn
+    figures._running_median(ax, teff, 2 * teff, "black")
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), 2 * ax.lines[0].get_xdata())
+    assert len(ax.lines[0].get_xdata()) == 300 - 30 + 1 and (np.diff(ax.lines[0].get_xdata()) > 0).all()
+
+
+def test_schweitzer_has_both_log_g(published):
+    scatter = figures.one_to_one(published, "logg", figures.CARMENES).axes[0]
+    lines = {line.get_label(): line for line in scatter.lines if line.get_label().startswith("Schw19")}
+    assert list(lines) == ["Schw19, log g (278)", "Schw19, log g$_c$ (278)"]
+    means = [np.mean(line.get_ydata() - line.get_xdata()) for line in lines.values()]
+    assert means == pytest.approx([0.13, 0.056], abs=0.005)
+    assert lines["Schw19, log g (278)"].get_markerfacecolor() == "none"
+
+
+def test_vsini_tells_limits_from_measurements(published):
+    figure = figures.vsini_with_errors(published)
+    scatter, residual = figure.axes
+    found = {label: n for label, n in points(scatter).items() if "(" in label}
+    assert found == {"Pass20 (286)": 286, "Rein18 (41)": 41, "Rein18, upper limits (245)": 245}
+    assert len(scatter.containers) == 2 and scatter.get_xlim() == scatter.get_ylim() == (0, 42)
+    assert sum(n for n in points(residual).values()) > 0
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_face_says_where_the_spectra_came_from(draw, published):
+    assert draw(published).get_suptitle() == ""
+    assert draw(published.assign(spectra="simulated")).get_suptitle().startswith("simulated spectra")
+    assert draw(published.assign(spectra="HARPS")).get_suptitle() == "HARPS spectra"
+
+
+def test_simulated_comparison_is_titled_accordingly(published):
+    simulated = published.assign(spectra="simulated")
+    for name in ("teff", "vsini"):
+        assert "literature on the real ones" in FIGURES[name](simulated).get_suptitle()
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+@pytest.mark.parametrize("known", [["teff", "mh"], ["vsini"], ["logg"], []], ids=str)
+@pytest.mark.parametrize("n", [1, 12])
+def test_partial_run_is_drawn(draw, known, n, published):
+    empty = {par: np.nan for par in ("teff", "logg", "mh", "vsini") if par not in known}
+    draw(published.iloc[::23][:n].assign(**empty))
+
+
+@pytest.mark.parametrize("draw", [FIGURES[name] for name in FIGURES if name != "kiel"])  # that one joins nothing
+def test_order_of_rows_changes_no_picture(draw, published):
+    def drawn(estimates):
+        axes = draw(estimates).axes
+        return [dots.get_offsets() for ax in axes for dots in ax.collections if len(dots.get_offsets())] + [
+            line.get_xydata() for ax in axes for line in ax.lines]  # fmt: skip
+
+    for one, other in zip(drawn(published), drawn(published.sample(frac=1, random_state=5))):
+        np.testing.assert_allclose(one, other)
+
+
+def test_save_writes_vector_and_pixels(tmp_path, published):
+    figures.save(figures.kiel_diagram(published), "kiel", tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["kiel.pdf", "kiel.png"]
+    assert (tmp_path / "new" / "kiel.pdf").read_bytes().startswith(b"%PDF")
+    assert plt.imread(tmp_path / "new" / "kiel.png").shape[1] == pytest.approx(300 * 88 / 25.4, abs=1)
+
+
+def test_style_is_not_left_behind(published):
+    before = dict(matplotlib.rcParams)
+    figures.kiel_diagram(published)
+    assert dict(matplotlib.rcParams) == before and not plt.get_fignums()

@@ -1,0 +1,304 @@
+"""Published values: tidy tables, joining by name, the comparison by hand and against the paper's printed numbers."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import artifacts
+import literature
+import paper
+from artifacts import BadInput
+
+TABLES = sorted(path.stem for path in literature.FOLDER.glob("*.csv"))
+ROWS = {"mas24": 286, "mar21": 350, "pass19": 275, "schw19": 293, "pass20": 286, "bello23": 283, "rein18": 350,
+        "interf": 14, "fgkm": 6, "pass18": 300, "gaid14": 291, "gm14": 95, "mann15": 102, "stars": 286}  # fmt: skip
+
+
+def write_run(path, estimates, spectra="simulated"):
+    """A final_estimations.csv and its sidecar, of estimates as literature has them."""
+    columns = {"karmn": estimates["karmn"], "ra_gaiadr3": 10.0, "dec_gaiadr3": 20.0}
+    for par, parameter in paper.PARAMETERS.items():
+        for prefix in ("", "e_", "E_"):
+            columns[prefix + parameter.published] = estimates[prefix + par]
+    artifacts.write_csv(path, pd.DataFrame(columns))
+    artifacts.write_json(path.with_suffix(".json"), {"spectra": {"spectra": spectra}, "seed": 42, "kept": {}})
+    return path
+
+
+@pytest.fixture(scope="module")
+def published():
+    return literature.load_estimates()
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    """Write tables of a test's own, as {name: {column: values}}, in place of literature_data."""
+
+    def write(**content):
+        for name, columns in content.items():
+            artifacts.write_csv(tmp_path / f"{name}.csv", pd.DataFrame(columns))
+        monkeypatch.setattr(literature, "FOLDER", tmp_path)
+        monkeypatch.setattr(literature, "CATALOGUES", {name: name.title() for name in content})
+
+    return write
+
+
+def five_stars(**more):
+    """Estimates of five stars; only Teff unless told otherwise."""
+    frame = pd.DataFrame({"karmn": list("ABCDE"), "spectra": "published"})
+    for par in paper.PARAMETERS:
+        frame[par] = frame[f"e_{par}"] = frame[f"E_{par}"] = np.nan
+    return frame.assign(teff=[3000.0, 3100, 3200, 3300, 3400], **more)
+
+
+# ---------------------------------------------------------------- tables
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_tidy(name):
+    text = (literature.FOLDER / f"{name}.csv").read_text()
+    assert '"' not in text and " " not in text and text.endswith("\n")
+    karmn = [line.split(",")[0] for line in text.splitlines()]
+    assert karmn[0] == "karmn"
+    assert karmn[1:] == sorted(set(karmn[1:]))
+    assert len(karmn) - 1 == ROWS[name] == len(literature.load(name))
+    values = pd.read_csv(literature.FOLDER / f"{name}.csv").drop(columns="karmn")
+    assert values.notna().any(axis=1).all()
+    numbers = values.drop(columns=["population", "lbol_source"], errors="ignore")
+    assert set(numbers.dtypes.map(lambda dtype: dtype.kind)) <= {"i", "f"}
+    assert (numbers.filter(regex="^[eE]_") >= 0).sum().sum() == numbers.filter(regex="^[eE]_").notna().sum().sum()
+
+
+@pytest.mark.parametrize("name", [*literature.CATALOGUES, "mas24"])
+def test_every_catalogue_has_the_same_columns_and_sane_units(name):
+    table = literature.load(name)
+    assert {prefix + par for par in paper.PARAMETERS for prefix in ("", "e_", "E_")} <= set(table)
+    for par, (low, high) in {"teff": (2000, 5000), "logg": (3.5, 6), "mh": (-1.5, 1), "vsini": (0, 80)}.items():
+        assert table[par].dropna().between(low, high).all()
+
+
+def test_readme_tells_each_table_and_its_rows():
+    readme = (literature.FOLDER / "README.md").read_text()
+    for name in TABLES:
+        row = next(line for line in readme.splitlines() if line.startswith(f"| `{name}.csv`"))
+        assert f"| {ROWS[name]} |" in row
+
+
+def test_stars_agree_with_the_paper_and_with_marfil21():
+    stars = literature.load("stars")
+    assert list(stars.karmn) == list(literature.load("mas24").karmn)
+    both = stars.merge(literature.load("mar21"), on="karmn", suffixes=("", "_mar21"), validate="one_to_one")
+    assert len(both) == 286 and (both["population"] == both["population_mar21"]).all()
+    assert stars.groupby("population").size().to_dict() == {"D": 167, "TD": 21, "TD-D": 13, "YD": 85}
+    assert stars[["young", "active", "subdwarf"]].sum().tolist() == [13, 51, 4]
+    assert stars["lbol"].between(1e-3, 0.12).all() and set(stars["lbol_source"]) == {"cif20", "cif25", "schw19", "fig8"}
+
+
+# ---------------------------------------------------------------- joining
+def test_unknown_table_is_named():
+    with pytest.raises(BadInput, match=r"mar22\.csv not found: the tables are .*mar21"):
+        literature.load("mar22")
+
+
+def test_star_named_twice_is_named(tables, published):
+    tables(cat={"karmn": ["A", "B", "A "], "teff": [1.0, 2, 3]})
+    with pytest.raises(BadInput, match="names A twice"):
+        literature.load("cat")
+    with pytest.raises(BadInput, match="the estimates names B twice"):
+        literature.match(five_stars().assign(karmn=["A", "B", "C", "B", "E"]), "cat")
+
+
+def test_an_alias_and_its_star_cannot_both_stand(tables):
+    tables(cat={"karmn": ["J11110+304", "J11110+304W"], "teff": [1.0, 2]})
+    with pytest.raises(BadInput, match=r"J11110\+304 twice"):
+        literature.load("cat")
+
+
+def test_unknown_star_is_named(published):
+    misspelt = published.replace({"karmn": {"J00183+440": "J00183-440"}})
+    with pytest.raises(BadInput, match="J00183-440"):
+        literature.match(misspelt, "mar21")
+
+
+def test_aliases_and_neighbours(published):
+    for name, teff in (("mar21", 3730), ("gaid14", 3678)):
+        both = literature.match(published, name).set_index("karmn")
+        assert both.loc["J11110+304", "teff_lit"] == teff  # of the W component; E has 4211 K in Marfil+21
+    assert literature.load("mar21").set_index("karmn").loc["J11110+304E", "teff"] == 4211
+    assert "J20556-140N" in set(literature.load("pass18").karmn)
+    assert not set(literature.match(published, "pass18").karmn) & {"J20556-140N", "J20556-140S"}
+
+
+def test_missing_stars_are_left_out(published):
+    assert set(published.karmn) - set(literature.match(published, "bello23").karmn) == {
+        "J17364+683", "J18427+596N", "J18427+596S"}  # fmt: skip
+    some = published.iloc[[5, 200, 30]]
+    assert list(literature.match(some, "mar21").karmn) == sorted(some.karmn)
+
+
+@pytest.mark.parametrize("name", ["mar21", "pass19", "gaid14", "stars"])
+def test_order_of_rows_changes_nothing(name, published, tables):
+    expected = literature.match(published, name)
+    shuffled = published.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(literature.match(shuffled, name), expected)
+    source = {path.stem: pd.read_csv(path) for path in literature.FOLDER.glob("*.csv")}
+    tables(**{stem: table.sample(frac=1, random_state=2) for stem, table in source.items()})
+    pd.testing.assert_frame_equal(literature.match(shuffled, name), expected)
+
+
+# ---------------------------------------------------------------- the comparison
+def test_comparison_by_hand(tables):
+    tables(
+        cat={"karmn": ["E", "C", "A", "X", "B", "D"], "teff": [3430.0, 3200, 3010, 1, 3080, np.nan]},
+        stars={"karmn": list("ABCDE"), "population": "D"},
+    )
+    # literature minus estimate of A, B, C, E: 10, -20, 0, 30
+    row = literature.compare(five_stars()).query("catalogue == 'Cat'").iloc[0]
+    assert row[["parameter", "n"]].tolist() == ["Teff [K]", 4]
+    assert row["mean"] == pytest.approx(5) and row["rmse"] == pytest.approx(np.sqrt(1400 / 4))
+    # deviations from the means, 3175 and 3180: -175, -75, 25, 225 and -170, -100, 20, 250
+    r = (175 * 170 + 75 * 100 + 25 * 20 + 225 * 250) / np.sqrt((175**2 + 75**2 + 25**2 + 225**2) * (
+        170**2 + 100**2 + 20**2 + 250**2))  # fmt: skip
+    assert row["r"] == pytest.approx(r) and row["agrees"] == ""
+
+
+def test_vsini_is_split_by_the_estimate(tables):
+    tables(cat={"karmn": list("ABCDE"), "vsini": [1.0, 13, 11, 10, 20]})
+    rows = literature.compare(five_stars(vsini=[2.0, 11.9, 12.0, 15.0, 30.0])).set_index("which")
+    assert rows["n"].to_dict() == {"": 5, "below 12 km/s": 2, "from 12 km/s on": 3}
+    assert rows["mean"].tolist() == pytest.approx([-3.18, 0.05, -16 / 3])
+
+
+def test_star_without_an_estimate_does_not_count(tables):
+    tables(cat={"karmn": list("ABCDE"), "teff": 3000.0, "logg": 5.0})
+    rows = literature.compare(five_stars(logg=[5.0, np.nan, np.nan, np.nan, np.nan])).set_index("parameter")
+    assert rows["n"].tolist() == [5, 1]
+    assert rows["r"].isna().all()  # constant, and a single star
+
+
+def test_every_printed_comparison_is_reproduced(published):
+    table = literature.compare(published)
+    printed = table[table["agrees"] != ""]
+    assert len(printed) == len(paper.COMPARISONS) == 19
+    assert (printed["agrees"] == "yes").all()
+    assert (table[["paper_n", "paper_mean", "paper_rmse", "paper_r"]] != "").sum().tolist() == [4, 17, 4, 4]
+
+
+@pytest.mark.parametrize(
+    "catalogue, parameter, which, mean",
+    [("Mar21", "Teff [K]", "", -19), ("Interferometry", "Teff [K]", "", -119), ("Schw19", "logg [dex]", "", 0.13),
+     ("Schw19", "logg [dex]", "log g from mass and radius", 0.056), ("Mar21", "[M/H] [dex]", "", -0.11),
+     ("FGK+M", "[M/H] [dex]", "", -0.13), ("Rein18", "vsini [km/s]", "from 12 km/s on", -3.47)],
+)  # fmt: skip
+def test_paper_numbers_stand_where_they_belong(published, catalogue, parameter, which, mean):
+    row = literature.compare(published).query("catalogue == @catalogue and parameter == @parameter and which == @which")
+    assert len(row) == 1 and row["mean"].iloc[0] == pytest.approx(mean, abs=0.5 if "[K]" in parameter else 0.005)
+
+
+def test_every_finding_is_reproduced(published):
+    table = literature.findings(published)
+    assert set(table["agrees"][table["paper"] != ""]) == {"yes"} and (table["paper"] != "").sum() == 7
+    assert table["value"].tail(3).tolist() == [55, 5, 0]
+    assert table["finding"].iloc[-1].endswith("of 14")
+
+
+def test_wrong_numbers_do_not_pass(published):
+    shifted = published.assign(teff=published.teff + 2, mh=published.mh + 0.02)
+    table = literature.compare(shifted)
+    assert set(table["agrees"][table["parameter"] == "Teff [K]"]) == {"no", ""}
+    assert "no" in set(literature.findings(shifted)["agrees"])
+
+
+@pytest.mark.parametrize(
+    "value, printed, step, same",
+    [(-19.4, "-19", None, True), (-19.6, "-19", None, False), (-0.0047, "0.00", None, True),
+     (0.386, "0.39", None, True), (0.384, "0.39", None, False),
+     (3049.4, "3050", 50, True), (4274, "4300", 50, False), (np.nan, "0", None, False)],
+)  # fmt: skip
+def test_rounding(value, printed, step, same):
+    assert literature.agrees(value, printed, step) is same
+
+
+# ---------------------------------------------------------------- estimates of a run
+def test_run_is_read_with_its_provenance(tmp_path, published):
+    path = write_run(tmp_path / "final_estimations.csv", published)
+    estimates = literature.load_estimates(str(path))
+    assert set(estimates["spectra"]) == {"simulated"} and "SIMULATED" in literature.title(estimates)
+    pd.testing.assert_frame_equal(
+        estimates.drop(columns="spectra"), published.drop(columns="spectra"), check_like=True
+    )
+    assert set(literature.load_estimates("")["spectra"]) == {"published"}
+
+
+def test_infinite_estimate_is_none(tmp_path, published):
+    path = write_run(tmp_path / "run.csv", published.assign(teff=np.inf))
+    assert literature.load_estimates(path)["teff"].isna().all()
+
+
+def spoil_nothing_there(path):
+    path.unlink()
+
+
+def spoil_column(path):
+    artifacts.write_csv(path, pd.read_csv(path).drop(columns="E_logg"))
+
+
+def spoil_number(path):
+    path.write_text(path.read_text().replace("3780.05", "hot"))
+
+
+def spoil_empty(path):
+    path.write_text("")
+
+
+def spoil_no_star(path):
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+
+
+def spoil_twice(path):
+    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+
+
+def spoil_name(path):
+    path.write_text(path.read_text().replace("J00051+457", ""))
+
+
+def spoil_no_sidecar(path):
+    path.with_suffix(".json").unlink()
+
+
+def spoil_sidecar(path):
+    path.with_suffix(".json").write_text('{"spectra": "simulated"')
+
+
+def spoil_provenance(path):
+    path.with_suffix(".json").write_text(json.dumps({"spectra": {"n_pixels": 3501}}))
+
+
+@pytest.mark.parametrize(
+    "spoil, file",
+    [(spoil_nothing_there, "run.csv"), (spoil_column, "run.csv"), (spoil_number, "run.csv"), (spoil_empty, "run.csv"),
+     (spoil_no_star, "run.csv"), (spoil_twice, "J00051"), (spoil_name, "run.csv"), (spoil_no_sidecar, "run.json"),
+     (spoil_sidecar, "run.json"), (spoil_provenance, "run.json")],
+)  # fmt: skip
+def test_bad_run_is_one_line_with_file_and_remedy(spoil, file, tmp_path, published, capsys):
+    path = write_run(tmp_path / "run.csv", published)
+    spoil(path)
+    assert literature.main([str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and file in error and ": " in error[7:]
+
+
+def test_command_prints_the_tables(capsys):
+    assert literature.main([]) == 0
+    printed = capsys.readouterr().out
+    assert "286 stars, the published estimates" in printed and "0.0071" in printed
+    assert printed.count(" yes") == 26 and " no" not in printed.replace(" not", "").replace(" none", "")
+
+
+def test_neither_module_needs_tensorflow():
+    code = ("import sys, figures, literature; "
+            "sys.exit(bool({'tensorflow', 'keras', 'networks'} & set(sys.modules)))")  # fmt: skip
+    folder = str(artifacts.ROOT / "Methodology")
+    assert subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {folder!r}); {code}"]).returncode == 0

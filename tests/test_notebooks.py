@@ -1,0 +1,119 @@
+"""Both notebooks: they execute on the published estimates and on a small simulated run, and are committed clean."""
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from test_literature import write_run
+
+import artifacts
+import literature
+
+NOTEBOOKS = {"Section4_1_figs.ipynb": 4, "Section4_2_figs.ipynb": 7}  # and their figures
+
+
+def execute(folder, **environment):
+    """Execute copies of both; returns them as dict."""
+    subprocess.run(
+        [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(folder), *NOTEBOOKS],
+        cwd=artifacts.ROOT, env={**os.environ, "FIGURES": str(folder / "figures"), **environment},
+        check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    return {name: read(folder / name) for name in NOTEBOOKS}
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def code(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def outputs(notebook):
+    return [output for cell in code(notebook) for output in cell["outputs"]]
+
+
+def printed(notebook):
+    return "".join("".join(output.get("text", [])) for output in outputs(notebook))
+
+
+def pictures(notebook):
+    return [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Both notebooks, executed on a run with 20 stars, one parameter missing, a star without estimates."""
+    folder = tmp_path_factory.mktemp("run")
+    stars = literature.load_estimates().iloc[::14][:20].reset_index(drop=True)
+    stars.loc[3, ["teff", "logg", "mh", "vsini"]] = None
+    path = write_run(folder / "final_estimations.csv", stars.assign(logg=None))
+    return folder, execute(folder, ESTIMATES=str(path))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    return folder, execute(folder, ESTIMATES="")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_published_estimates(name, published):
+    folder, executed = published
+    assert "286 stars, the published estimates" in printed(executed[name])
+    assert len(pictures(executed[name])) == NOTEBOOKS[name]
+    assert not [output for output in outputs(executed[name]) if output.get("name") == "stderr"]
+    written = sorted(path.name for path in (folder / "figures").iterdir())
+    assert len(written) == 2 * sum(NOTEBOOKS.values()) and len([n for n in written if n.endswith(".pdf")]) == 11
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_committed_outputs_are_of_the_published_estimates(name, published):
+    committed, executed = read(artifacts.ROOT / name), published[1][name]
+    assert printed(committed) == printed(executed)
+    tables = [[o["data"].get("text/plain") for o in outputs(n) if "text/html" in o.get("data", {})]
+              for n in (committed, executed)]  # fmt: skip
+    assert tables[0] == tables[1] and len(tables[0]) == 1
+    assert [cell["source"] for cell in code(committed)] == [cell["source"] for cell in code(executed)]
+    assert len(pictures(committed)) == NOTEBOOKS[name]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_simulated_run(name, run):
+    folder, executed = run
+    assert "20 stars, estimates of SIMULATED stars" in printed(executed[name])
+    assert len(pictures(executed[name])) == NOTEBOOKS[name]
+    assert not [output for output in outputs(executed[name]) if output.get("name") == "stderr"]
+    assert len(list((folder / "figures").glob("*.png"))) == sum(NOTEBOOKS.values())
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_cells_are_thin(name):
+    notebook = read(artifacts.ROOT / name)
+    for before, cell in zip(notebook["cells"], notebook["cells"][1:]):
+        if cell["cell_type"] == "code" and "figures." in "".join(cell["source"][:1]):
+            assert before["cell_type"] == "markdown" and before["source"][0].startswith("## ")
+    assert max(len("".join(cell["source"]).splitlines()) for cell in code(notebook)) <= 15
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_committed_from_one_clean_execution(name):
+    notebook = read(artifacts.ROOT / name)
+    cells = code(notebook)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert all(not cell["metadata"] for cell in cells)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert {output["output_type"] for output in outputs(notebook)} <= {"execute_result", "stream"}
+    assert not [output for output in outputs(notebook) if output.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_machine_in_it(name):
+    text = (artifacts.ROOT / name).read_text(encoding="utf-8")
+    text = re.sub(r'"image/png": ".*"', "", text)
+    assert not re.findall(r'["\s(\'](/[A-Za-z]\w*/[\w/.]+|~/|[A-Z]:\\\\)', text)
+    assert "filterwarnings" not in text and "Warning" not in text
+    assert (artifacts.ROOT / name).stat().st_size < 2e6
