@@ -85,6 +85,7 @@ def save(figure, name, folder=artifacts.ROOT / "artifacts" / "figures"):
         for ending in ("pdf", "png"):
             with artifacts.writing(Path(folder) / f"{name}.{ending}") as partial:
                 figure.savefig(partial)
+            figure.set_layout_engine("none")  # laid out once is enough; it is a third of the time
 
 
 # ---------------------------------------------------------------- Sect. 4.1
@@ -274,6 +275,7 @@ def _series(estimates, par, group):
             series.append((both, label, colour, {
                 "ls": "", "marker": marker, "color": colour, "mec": colour if hollow or small else "black",
                 "mfc": "none" if hollow else colour, "mew": 0.5, "ms": 3 if small else 9, "alpha": 0.5 if small else 1,
+                "zorder": 2 if small else 4,
             }))  # fmt: skip
     return series
 
