@@ -64,9 +64,13 @@ def mean_nearest_distance(observed, synthetic):
     return float(pairwise_distances_argmin_min(observed, synthetic)[1].mean())
 
 
+def add_arguments(parser):
+    parser.add_argument("--penalty", choices=paper.PENALTIES, help="as in act 2; None: what the autoencoder had there")
+
+
 @artifacts.command
 def main(argv=None):
-    args = artifacts.parse(__doc__, argv)
+    args = artifacts.parse(__doc__, argv, add_arguments)
     flux_ph, _ = spectra.load_synthetic(args.data)
     flux_carm, stars = spectra.load_observed(args.data)
     good = np.flatnonzero(stars.good)
@@ -114,6 +118,8 @@ def main(argv=None):
     def unit_of(ac):
         trained = artifacts.read_sidecar(ac)["settings"]
         handed_on = {name: trained[name] for name in ("lr", "penalty", "penalty_weight", "batch_size")}
+        if args.penalty:
+            handed_on["penalty"] = args.penalty
         return Unit(
             args.artifacts / f"dtl_{ac.name}",
             {**handed_on, "frozen": paper.FROZEN_LAYERS, "epochs": args.budget.fine_tune_epochs},

@@ -7,7 +7,7 @@ Writes  {artifacts}/ac_{i}.h5, ac_{i}.json       the trained autoencoder and its
 
 Every architecture that act 1 kept is trained for 120 epochs on 70 % of the synthetic spectra. The loss is the
 mean squared error of the reconstruction, plus the L1 activity regularisers, plus 1e-4 times the contractive
-penalty on the 32 numbers of the bottleneck; --penalty chooses among its three readings (see the README).
+penalty on the 32 numbers of the bottleneck; --penalty chooses among its readings (see the README).
 
     python Methodology/autoencoder_training.py    # the paper
     python Methodology/autoencoder_training.py --budget demo --data src_files/demo --artifacts artifacts/demo
@@ -50,9 +50,9 @@ def train(settings, x, seed, tick=None):
 
 
 def add_arguments(parser):
-    parser.add_argument("--penalty", choices=("live", "frozen", "exact"), default="live",
-                        help="formula of the published code with W followed during training, the same with the "
-                        "initial W as that code has when it runs, or the true Jacobian of the ReLU layer")  # fmt: skip
+    parser.add_argument("--penalty", choices=paper.PENALTIES, default="live",
+                        help="formula of the published code with W followed during training, the same with the initial "
+                        "W as that code has when it runs, the true Jacobian of the ReLU layer, or none")  # fmt: skip
 
 
 @artifacts.command
@@ -76,7 +76,7 @@ def main(argv=None):
             unit, provenance, started,
             metrics={"mse_train": networks.mse(autoencoder, flux_ph, train_rows),
                      "mse_test": networks.mse(autoencoder, flux_ph, test_rows),
-                     "penalty": history["penalty"][-1]},
+                     "last_penalty": history["penalty"][-1]},
             history=history,
             network={"kind": "autoencoder", "neurons_in": unit.settings["neurons_in"],
                      "reg_par": unit.settings["reg_par"], "n_pixels": flux_ph.shape[1]},

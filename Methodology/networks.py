@@ -180,8 +180,8 @@ def contractive_penalty(h, kernel, variant="live"):
         Output of the bottleneck layer.
     kernel : tensor of shape (n_inputs, n_latent)
         W of the bottleneck layer.
-    variant : {"live", "frozen", "exact"}
-        `frozen` differs from `live` only in the W that it is given.
+    variant : {"live", "frozen", "exact", "none"}
+        `frozen` differs from `live` only in the W that it is given, `none` only in its weight.
 
     Returns
     -------
@@ -196,7 +196,8 @@ class ContractivePenalty(keras.layers.Layer):
 
     def __init__(self, bottleneck, variant, weight):
         super().__init__(name="contractive_penalty")
-        self.bottleneck, self.variant, self.weight = bottleneck, variant, weight
+        self.bottleneck, self.variant = bottleneck, variant
+        self.weight = 0.0 if variant == "none" else weight
         self.initial_kernel = tf.constant(bottleneck.kernel.numpy())
         self.penalty = keras.metrics.Mean(name="penalty")
 

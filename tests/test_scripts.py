@@ -232,6 +232,16 @@ def test_penalty_variant_is_recorded_and_handed_on(chain, tiny, tmp_path):
     assert not np.allclose(np.load(folder / "encoded_ph_ac_0.npy"), np.load(chain / "encoded_ph_ac_0.npy"))
 
 
+def test_fine_tuning_may_have_a_penalty_of_its_own(chain, tiny, tmp_path, capsys):
+    folder = shutil.copytree(chain, tmp_path / "none")
+    assert autoencoder_fine_tuning.main(flags(tiny, folder, "--penalty", "none", "--only", 0, "--jobs", 1)) == 2
+    assert "penalty live there, none now" in capsys.readouterr().err
+    overwriting = flags(tiny, folder, "--penalty", "none", "--only", 0, "--jobs", 1, "--overwrite")
+    assert autoencoder_fine_tuning.main(overwriting) == 0
+    assert artifacts.read_sidecar(folder / "dtl_ac_0.h5")["settings"]["penalty"] == "none"
+    assert not np.allclose(np.load(folder / "encoded_carm_ac_0.npy"), np.load(chain / "encoded_carm_ac_0.npy"))
+
+
 @pytest.mark.parametrize("act", range(1, 4))
 def test_act_before_the_one_it_needs(act, tiny, chain, tmp_path, capsys):
     folder = tmp_path / "artifacts"
