@@ -26,6 +26,11 @@ from tqdm import tqdm
 
 import paper
 
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
+
 __all__ = [
     "BadInput", "Unit", "architectures", "autoencoders", "chosen", "collect", "command", "finish", "git_blob_id",
     "is_done", "load_array", "number", "parse", "read_json", "read_sidecar", "require", "run", "seed_of", "sha256",
@@ -429,7 +434,13 @@ def run(units, work, args, ticks=1, description="", redo_stale=False):
     if args.dry_run:
         for unit in todo:
             print(f"  {unit.path}")
+        seconds = [read_sidecar(unit.path)["seconds"] for unit in units if unit not in todo]
+        if todo and seconds:
+            each = sum(seconds) / len(seconds)
+            print(f"  about {each * len(todo) / min(args.jobs, len(todo)):.0f} s with --jobs {args.jobs}: "
+                  f"those done took {each:.1f} s each")  # fmt: skip
         return False
+    started = time.time()
     args.artifacts.mkdir(parents=True, exist_ok=True)
     for leftover in args.artifacts.rglob("*.partial-*"):
         process = leftover.name.split(".partial-")[1].split(".")[0]
@@ -452,11 +463,15 @@ def run(units, work, args, ticks=1, description="", redo_stale=False):
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
         try:
-            Parallel(n_jobs=min(args.jobs, len(todo) or 1))(delayed(_do)(work, unit, progress) for unit in todo)
+            peaks = Parallel(n_jobs=min(args.jobs, len(todo) or 1))(delayed(_do)(work, unit, progress) for unit in todo)
         finally:
             finished.set()
             follower.join()
             progress.unlink()
+    if todo:
+        seconds = time.time() - started
+        print(f"{description}: {len(todo)} units in {seconds:.0f} s, {3600 * len(todo) / seconds:.0f} an hour, "
+              f"peak memory of a process {max(peaks) / 1e9:.2f} GB", flush=True)  # fmt: skip
     return True
 
 
@@ -473,6 +488,7 @@ def _alive(process):
 
 
 def _do(work, unit, progress):
+    """Do one unit; return the peak memory of this process so far [bytes]."""
     # A unit that is redone is not done until its new sidecar is there.
     with contextlib.suppress(FileNotFoundError):
         sidecar_of(unit.path).unlink()
@@ -482,3 +498,7 @@ def _do(work, unit, progress):
             file.write(b".")
 
     work(unit, tick)
+    if resource is None:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but on a Mac

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -368,3 +369,27 @@ def test_parse(tmp_path, capsys):
         with pytest.raises(SystemExit) as caught:
             artifacts.parse("doc", bad)
         assert caught.value.code == 2
+
+
+# ---------------------------------------------------------------- cost
+def test_a_run_ends_with_what_it_cost(tmp_path, capsys):
+    units = make_units(tmp_path)
+    artifacts.run(units, work, options(tmp_path), description="squares")
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    found = re.fullmatch(r"squares: (\d+) units in \d+ s, (\d+) an hour, peak memory of a process ([\d.]+) GB", line)
+    assert int(found[1]) == len(units) and int(found[2]) > 0 and 0.01 < float(found[3]) < 100
+    artifacts.run(units, work, options(tmp_path), description="squares")
+    assert "an hour" not in capsys.readouterr().out  # nothing was done
+
+
+def test_dry_run_judges_the_time_by_the_units_that_are_done(tmp_path, capsys):
+    units = make_units(tmp_path)
+    artifacts.run(units[:1], work, options(tmp_path))
+    sidecar = artifacts.sidecar_of(units[0].path)
+    artifacts.write_json(sidecar, {**json.loads(sidecar.read_text()), "seconds": 600.0})
+    capsys.readouterr()
+    artifacts.run(units, work, options(tmp_path, jobs=2, dry_run=True))
+    expected = f"about {300 * (len(units) - 1)} s with --jobs 2: those done took 600.0 s each"
+    assert expected in capsys.readouterr().out
+    artifacts.run(make_units(tmp_path / "new"), work, options(tmp_path / "new", dry_run=True))
+    assert "about" not in capsys.readouterr().out
