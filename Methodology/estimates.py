@@ -102,7 +102,7 @@ def against_truth(estimates, truth):
     Returns
     -------
     DataFrame
-        A row a parameter: number of stars, bias (mean of estimate minus truth), scatter (its standard
+        A row a parameter that was estimated: number of stars, bias (mean of estimate minus truth), scatter (its standard
         deviation), rmse, and the median of the estimates' own uncertainty, (e_ + E_) / 2.
     """
     both = estimates.merge(truth, on="karmn", validate="one_to_one", suffixes=("", "_true"))
@@ -110,6 +110,8 @@ def against_truth(estimates, truth):
     for par, parameter in paper.PARAMETERS.items():
         x = parameter.published
         difference = (both[x] - both[par if par != x else f"{par}_true"]).dropna()
+        if difference.empty:
+            continue
         rows[f"{x} [{parameter.unit}]"] = {
             "n": len(difference),
             "bias": difference.mean(),

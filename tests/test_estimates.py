@@ -122,3 +122,9 @@ def test_truth_is_matched_by_name():
     for shuffled in (truth.iloc[[3, 1, 4, 0, 2]], truth.iloc[::-1].reset_index(drop=True)):
         pd.testing.assert_frame_equal(estimates.against_truth(table, shuffled), expected)
     assert set(paper.PARAMETERS) <= set(truth)
+
+
+def test_a_parameter_without_estimates_is_left_out():
+    table, truth = five_stars()
+    table[["logg", "e_logg", "E_logg"]] = np.nan
+    assert list(estimates.against_truth(table, truth).index) == ["Teff [K]", "[M/H] [dex]", "vsini [km/s]"]
