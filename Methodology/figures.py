@@ -31,7 +31,7 @@ COLOUR_MAP = "viridis_r"  # dark is metal-rich; the published figure's rainbow c
 
 # Colours of Okabe and Ito, and a marker for who sees none
 MARKS = {
-    "ours": ("#000000", "."), "mar21": ("#0072B2", "o"), "pass19": ("#E69F00", "^"), "schw19": ("#009E73", "s"),
+    "mar21": ("#0072B2", "o"), "pass19": ("#E69F00", "^"), "schw19": ("#009E73", "s"),
     "pass20": ("#0072B2", "o"), "bello23": ("#E69F00", "^"), "interf": ("#D55E00", "*"), "fgkm": ("#D55E00", "*"),
     "rein18": ("#E69F00", "^"), "pass18": ("#0072B2", "o"), "gaid14": ("#E69F00", "^"), "gm14": ("#009E73", "s"),
     "mann15": ("#CC79A7", "D"),
@@ -41,8 +41,11 @@ POPULATIONS = {
     "TD-D": ("transition", "#E69F00"), "TD": ("thick disc", "#D55E00"),
 }  # fmt: skip
 CARMENES = ("mar21", "pass19", "schw19")  # left panels of Figs. 11 to 13
-DEEP_LEARNING = ("pass20", "bello23", "interf", "fgkm")  # right panels
+DEEP_LEARNING = ("bello23", "pass20", "interf", "fgkm")  # right panels
 OLDER = ("pass18", "gaid14", "gm14", "mann15")
+# Both axes of the published Figs. 11 to 14. They cut off no star there; a value outside widens them.
+LIMITS = {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
+N_BINS = 25
 SECOND_DRAWN = {"loggc": "log g$_c$"}  # the published Fig. 12 plots this column of Schweitzer+19, the text quotes logg
 N_DENSITY = 20  # fewer stars have no distribution to speak of
 
@@ -169,7 +172,7 @@ def metallicity_by_population(estimates):
         mh = stars["mh"][stars["population"] == population].to_numpy()
         if len(mh):
             ax.hist(mh, bins="auto", density=True, color=colour, alpha=0.4)
-        _density(ax, mh, colour, reach=1.5)
+        _density(ax, mh, colour)
         ax.text(0.03, 0.9, f"{population}\n{name}, {len(mh)} stars", color=colour, va="top", weight="bold",
                 transform=ax.transAxes)  # fmt: skip
         ax.set(yticks=[])
@@ -183,20 +186,20 @@ def metallicity_by_population(estimates):
     return figure
 
 
-def _density(ax, values, colour, reach=3.0, **line):
-    """Line of a Gaussian kernel density estimate, `reach` bandwidths beyond the extreme values."""
+def _density(ax, values, colour):
+    """Line of a Gaussian kernel density estimate, 1.5 bandwidths beyond the extreme values."""
     if len(values) < 3 or np.ptp(values) == 0:
         return
     kde = gaussian_kde(values)
-    margin = reach * np.sqrt(kde.covariance[0, 0])
+    margin = 1.5 * np.sqrt(kde.covariance[0, 0])
     x = np.linspace(values.min() - margin, values.max() + margin, 200)
-    ax.plot(x, kde(x), color=colour, **line)
+    ax.plot(x, kde(x), color=colour)
 
 
 # ---------------------------------------------------------------- Sect. 4.2
 @styled(NOT_REAL)
 def one_to_one(estimates, par, *groups):
-    """Literature against estimates of one parameter, their difference against Teff, and distributions (Figs. 11 to 13).
+    """Literature against estimates of one parameter, their difference against Teff, and histograms (Figs. 11 to 13).
 
     Parameters
     ----------
@@ -210,26 +213,35 @@ def one_to_one(estimates, par, *groups):
     figure, axes = plt.subplots(3, len(groups), figsize=(width, 1.85 * side), squeeze=False,
                                 height_ratios=[3, 1.4, 1.4])  # fmt: skip
     sets = [_series(estimates, par, group) for group in groups]
-    values = [both[["ours", "lit"]].to_numpy().ravel() for group in sets for both, *_ in group]
-    limits = _limits(values)
+    ours = estimates[par].dropna().to_numpy()
+    limits = _limits([ours, *(both["lit"].to_numpy() for group in sets for both, *_ in group)], LIMITS[par])
     differences = [(both["lit"] - both["ours"]).to_numpy() for group in sets for both, *_ in group]
     for column, series in zip(axes.T, sets):
-        scatter, residual, density = column
+        scatter, residual, histogram = column
+        _histogram(histogram, ours, limits, fill=True, color="0.5", alpha=0.35, lw=0, label="this work")
         for both, label, colour, mark in series:
             scatter.plot(both["ours"], both["lit"], label=f"{label} ({len(both)})", **mark)
             residual.plot(both["teff"], both["lit"] - both["ours"], **mark)
             _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
             if len(both) >= N_DENSITY:
-                _density(density, both["lit"].to_numpy(), colour, ls="--" if mark["mfc"] == "none" else "-")
-        _density(density, estimates[par].dropna().to_numpy(), MARKS["ours"][0], lw=2, label="this work")
+                _histogram(histogram, both["lit"], limits, color=colour, label=label,
+                           ls="--" if mark["mfc"] == "none" else "-")  # fmt: skip
         _dress(scatter, residual, par, limits, series)
-        density.set(xlabel=paper.PARAMETERS[par].label, xlim=limits, ylabel="density", yticks=[])
-        density.set_ylim(0, 1.15 * density.get_ylim()[1])
-        if density.get_legend_handles_labels()[0]:
-            density.legend(loc="best")
+        histogram.set(xlabel=paper.PARAMETERS[par].label, xlim=limits, ylabel="density")
+        names = histogram.get_legend_handles_labels()[1]
+        if names:
+            histogram.set_ylim(0, (1 + 0.2 * ((len(names) + 1) // 2)) * histogram.get_ylim()[1])  # room for its rows
+            histogram.legend(loc="upper right", ncols=2)
     for residual in axes[1]:
         residual.set_ylim(_limits(differences))
     return figure
+
+
+def _histogram(ax, values, limits, **style):
+    """Steps of a histogram that integrates to one, in the same bins for all within the limits."""
+    if len(values):
+        density, edges = np.histogram(values, bins=N_BINS, range=limits, density=True)
+        ax.stairs(density, edges, **style)
 
 
 @styled(NOT_REAL)
@@ -251,8 +263,8 @@ def vsini_with_errors(estimates):
                          **{**mark, "marker": marker})  # fmt: skip
             residual.plot(both["teff"][rows], (both["lit"] - both["ours"])[rows], **{**mark, "marker": marker})
         _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
-    top = max([42, *(1.05 * both[["ours", "lit"]].to_numpy().max() for both, *_ in series)])
-    _dress(scatter, residual, "vsini", (0, top), series)  # 42 km/s is the published figure's limit
+    limits = _limits([both[["ours", "lit"]].to_numpy().ravel() for both, *_ in series], LIMITS["vsini"])
+    _dress(scatter, residual, "vsini", limits, series)
     return figure
 
 
@@ -310,10 +322,12 @@ def _running_median(ax, teff, difference, colour):
     ax.plot(*running, color=colour, zorder=3, path_effects=[withStroke(linewidth=2.4, foreground="white")])
 
 
-def _limits(parts):
-    """Limits of an axis that shows all values of these arrays."""
+def _limits(parts, published=()):
+    """Limits of an axis that shows all values of these arrays: the published ones where these show them."""
     values = np.concatenate([*parts, []])
     if not len(values):
-        return 0, 1
-    margin = 0.05 * np.ptp(values) or 1
-    return values.min() - margin, values.max() + margin
+        return published or (0, 1)
+    low, high = values.min(), values.max()
+    margin = 0.05 * (high - low) or 1
+    start, end = published or (np.inf, -np.inf)
+    return (start if start <= low else low - margin), (end if end >= high else high + margin)

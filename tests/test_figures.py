@@ -70,25 +70,55 @@ def test_kiel_diagram_marks_the_stars_below_the_grid(published):
 
 @pytest.mark.parametrize(
     "par, groups, expected",
-    [("teff", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278], [286, 283, 14]]),
+    [("teff", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278], [283, 286, 14]]),
      ("logg", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278, 278], [286]]),
-     ("mh", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278], [286, 283, 6]]),
+     ("mh", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278], [283, 286, 6]]),
      ("teff", (figures.OLDER,), [[230, 266, 92, 97]]), ("logg", (figures.OLDER,), [[230]]),
      ("mh", (figures.OLDER,), [[230, 126, 85, 97]])],
 )  # fmt: skip
 def test_one_to_one_has_every_pair(par, groups, expected, published):
     figure = figures.one_to_one(published, par, *groups)
     axes = np.array(figure.axes).reshape(3, len(groups))
-    for scatter, residual, density, numbers in zip(*axes, expected):
+    for scatter, residual, histogram, numbers in zip(*axes, expected):
         assert list(points(scatter).values()) == numbers
         residuals = [line for line in residual.lines if line.get_ls() == "None"]
         assert [len(line.get_xdata()) for line in residuals] == numbers
         for above, below in zip([line for line in scatter.lines if line.get_ls() == "None"], residuals):
             np.testing.assert_allclose(below.get_ydata(), above.get_ydata() - above.get_xdata())
         low, high = scatter.get_xlim()
-        assert scatter.get_ylim() == (low, high) and low < published[par].min() and published[par].max() < high
+        assert scatter.get_ylim() == histogram.get_xlim() == (low, high)
+        assert groups == (figures.OLDER,) or (low, high) == figures.LIMITS[par]
+        for line in scatter.lines:
+            if line.get_ls() == "None":
+                assert low < line.get_xydata().min() and line.get_xydata().max() < high
         medians = [line for line in residual.lines if line.get_ls() == "-"]
-        assert len(medians) == len(density.lines) - 1 == sum(n >= figures.N_DENSITY for n in numbers)
+        assert len(medians) == len(histogram.patches) - 1 == sum(n >= figures.N_DENSITY for n in numbers)
+        assert [text.get_text() for text in histogram.get_legend().get_texts()][0] == "this work"
+        assert len(histogram.get_legend().get_texts()) == len(histogram.patches)
+
+
+def test_published_limits():
+    assert figures.LIMITS == {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
+
+
+def test_histograms_of_a_panel_share_bins_and_integrate_to_one(published):
+    for ax in figures.one_to_one(published, "logg", figures.CARMENES, figures.DEEP_LEARNING).axes[4:]:
+        steps = [patch.get_data() for patch in ax.patches]
+        for density, edges, _ in steps:
+            np.testing.assert_array_equal(edges, np.linspace(4.4, 5.4, figures.N_BINS + 1))
+            assert density @ np.diff(edges) == pytest.approx(1)
+        np.testing.assert_allclose(steps[0][0], np.histogram(published["logg"], steps[0][1], density=True)[0])
+        assert [patch.get_fill() for patch in ax.patches] == [True] + [False] * (len(steps) - 1)
+
+
+def test_values_outside_widen_the_published_limits(published):
+    hot = published.assign(teff=published["teff"] + 300)
+    scatter, _, histogram = figures.one_to_one(hot, "teff", figures.CARMENES).axes
+    assert scatter.get_xlim() == scatter.get_ylim() == histogram.get_xlim()
+    assert scatter.get_xlim()[0] == 2800 and scatter.get_xlim()[1] > hot["teff"].max() > 4500
+    fast = published.assign(vsini=published["vsini"] + 10)
+    low, high = figures.vsini_with_errors(fast).axes[0].get_xlim()
+    assert low == 0 and high > fast["vsini"].max() > 42
 
 
 def test_running_median_is_one():
@@ -148,7 +178,8 @@ def test_order_of_rows_changes_no_picture(draw, published):
     def drawn(estimates):
         axes = draw(estimates).axes
         return [dots.get_offsets() for ax in axes for dots in ax.collections if len(dots.get_offsets())] + [
-            line.get_xydata() for ax in axes for line in ax.lines]  # fmt: skip
+            line.get_xydata() for ax in axes for line in ax.lines] + [
+            patch.get_path().vertices for ax in axes for patch in ax.patches]  # fmt: skip
 
     for one, other in zip(drawn(published), drawn(published.sample(frac=1, random_state=5))):
         np.testing.assert_allclose(one, other)
