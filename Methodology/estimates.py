@@ -102,8 +102,8 @@ def against_truth(estimates, truth):
     Returns
     -------
     DataFrame
-        A row a parameter that was estimated: number of stars, bias (mean of estimate minus truth), scatter (its standard
-        deviation), rmse, and the median of the estimates' own uncertainty, (e_ + E_) / 2.
+        A row a parameter that was estimated: number of stars, bias (mean of estimate minus truth), scatter (its
+        standard deviation), rmse, and the median of the estimates' own uncertainty, (e_ + E_) / 2.
     """
     both = estimates.merge(truth, on="karmn", validate="one_to_one", suffixes=("", "_true"))
     rows = {}

@@ -17,6 +17,7 @@ import autoencoder_grid_search
 import autoencoder_training
 import cnn_training
 import paper
+import search
 
 METHODOLOGY = Path(cnn_training.__file__).parent
 ACTS = [autoencoder_grid_search, autoencoder_training, autoencoder_fine_tuning, cnn_training]
@@ -138,18 +139,17 @@ import {act}
 
 @pytest.mark.parametrize(
     "act, lost, result",
-    [("autoencoder_training", "ac_* encoded_ph_ac_* dtl* *carm* *estimation* cnn*", "encoded_ph_ac_0.npy"),
-     ("autoencoder_fine_tuning", "dtl* *carm* *estimation* cnn*", "encoded_carm_ac_0.npy")],
+    [(autoencoder_training, "ac_* encoded_ph_ac_* dtl* *carm* *estimation* cnn*", "encoded_ph_ac_0.npy"),
+     (autoencoder_fine_tuning, "dtl* *carm* *estimation* cnn*", "encoded_carm_ac_0.npy")],
 )  # fmt: skip
 def test_death_between_the_files_of_a_unit_and_its_sidecar(act, lost, result, chain, tiny, tmp_path):
     folder = tmp_path / "artifacts"
     shutil.copytree(chain, folder, ignore=shutil.ignore_patterns(*lost.split()))
     arguments = [str(METHODOLOGY), *flags(tiny, folder, "--jobs", 1)]
-    command = [sys.executable, "-c", DIE_BEFORE_THE_SIDECAR.format(act=act), *arguments]
+    command = [sys.executable, "-c", DIE_BEFORE_THE_SIDECAR.format(act=act.__name__), *arguments]
     assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 9
     assert (folder / result).exists()
-    assert {"autoencoder_training": autoencoder_training, "autoencoder_fine_tuning": autoencoder_fine_tuning}[act].main(
-        flags(tiny, folder, "--jobs", 1)) == 0  # fmt: skip
+    assert act.main(flags(tiny, folder, "--jobs", 1)) == 0
     np.testing.assert_array_equal(np.load(folder / result), np.load(chain / result))
     assert not list(folder.rglob("*.partial*"))
 
@@ -173,7 +173,8 @@ def test_only_keeps_the_tables_of_the_rest(copied, tiny, capsys):
     assert "1 fits of other combinations are still to do" in capsys.readouterr().out
 
 
-def test_search_that_keeps_nothing_says_so(chain, tiny, tmp_path, capsys):
+def test_search_that_keeps_nothing_says_so(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(search, "fold_score", lambda estimator, settings, x, y: settings["neurons_in"])
     assert autoencoder_grid_search.main(flags(tiny, tmp_path, "--jobs", 1, "--lr", 3e-4, "--neurons-in", 16, 24)) == 2
     assert "--keep" in capsys.readouterr().err
     assert not (tmp_path / "params_final.json").exists()
@@ -204,6 +205,7 @@ def test_bad_observed_spectrum_costs_only_its_own_star(chain, data, tmp_path):
 
 def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch):
     monkeypatch.setattr(paper, "CNN_GRID", {"nf1": [8], "nf2": [4], "nu": [8], "lr": [1e-3, 1e-2]})
+    monkeypatch.setattr(paper, "CV_FOLDS", 2)
     tune = flags(tiny, copied, "--jobs", 1, "--parameter", "logg")
     assert cnn_training.main([*tune, "--tune"]) == 0
     table = pd.read_csv(copied / "tune_logg.csv")
