@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from scipy.stats import gaussian_kde, ks_2samp
+from scipy.stats import gaussian_kde
 
 import artifacts
 import literature
@@ -179,9 +179,8 @@ def metallicity_by_population(estimates):
         ax.tick_params(which="both", left=False, right=False, top=False)
         ax.spines[["left", "right", "top"]].set_visible(False)
     axes[-1].set_xlabel(paper.PARAMETERS["mh"].label)
-    thin, thick = (stars["mh"][stars["population"] == population] for population in ("D", "TD"))
-    if len(thin) and len(thick):
-        p = ks_2samp(thin, thick).pvalue
+    p = literature.thin_against_thick(stars)
+    if np.isfinite(p):
         axes[0].set_title(f"Kolmogorov-Smirnov, D against TD: p = {p:.4f}")
     return figure
 

@@ -19,7 +19,10 @@ import artifacts
 import paper
 from artifacts import BadInput
 
-__all__ = ["compare", "findings", "load", "load_estimates", "match", "pairs", "printable", "title"]
+__all__ = [
+    "compare", "findings", "load", "load_estimates", "match", "pairs", "printable",
+    "thin_against_thick", "title",
+]  # fmt: skip
 
 FOLDER = artifacts.ROOT / "literature_data"
 
@@ -278,9 +281,7 @@ def findings(estimates):
         for which, text in zip(("min", "max"), printed):
             value = estimates[par].agg(which)
             rows.append((f"{which}imum {paper.PARAMETERS[par].published}", value, text, paper.RANGE_STEP[par]))
-    stars = match(estimates, "stars").dropna(subset="mh")
-    thin, thick = (stars.loc[stars["population"] == population, "mh"] for population in ("D", "TD"))
-    p = ks_2samp(thin, thick).pvalue if len(thin) and len(thick) else np.nan
+    p = thin_against_thick(match(estimates, "stars"))
     rows.append(("Kolmogorov-Smirnov p, [M/H] of thin (D) against thick disc (TD)", p, paper.KS_THIN_THICK, None))
     interf = pairs(estimates, "interf", "teff")
     inside = interf["lit"].between(interf["ours"] - interf["ours_low"], interf["ours"] + interf["ours_high"])
@@ -292,6 +293,19 @@ def findings(estimates):
     table = pd.DataFrame([row[:3] for row in rows], columns=["finding", "value", "paper"])
     table["agrees"] = [_mark([agrees(value, text, step)] if text else []) for _, value, text, step in rows]
     return table
+
+
+def thin_against_thick(stars):
+    """p of the two-sample Kolmogorov-Smirnov test on [M/H] of thin against thick disc; NaN if one of them is empty.
+
+    Parameters
+    ----------
+    stars : DataFrame
+        With `mh` and `population`, as `match(estimates, "stars")` gives them.
+    """
+    stars = stars.dropna(subset="mh")
+    thin, thick = (stars.loc[stars["population"] == population, "mh"] for population in ("D", "TD"))
+    return ks_2samp(thin, thick).pvalue if len(thin) and len(thick) else np.nan
 
 
 def below_floor(estimates):
