@@ -27,8 +27,10 @@ import paper
 import spectra
 from artifacts import BadInput, Unit
 
+CHUNK = 1024  # synthetic spectra compared at a time, so that memory stays flat
 
-def fine_tune(autoencoder, settings, x, tick=None):
+
+def fine_tune(autoencoder, settings, x, tick=None, rows=None):
     """Freeze the first four layers of the encoder and train the rest, in place.
 
     Parameters
@@ -38,9 +40,11 @@ def fine_tune(autoencoder, settings, x, tick=None):
     settings : dict
         `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs`; `frozen`, names of layers.
     x : ndarray of shape (n_stars, n_pixels)
-        Observed spectra of the training set.
+        Observed spectra.
     tick : callable, optional
         Called at the end of every epoch.
+    rows : ndarray of int, optional
+        The training spectra; default all.
 
     Returns
     -------
@@ -48,9 +52,9 @@ def fine_tune(autoencoder, settings, x, tick=None):
         A value an epoch: `loss`, `mse`, `penalty`, as in act 2.
     """
     networks.freeze(autoencoder, settings["frozen"])
-    model = networks.with_penalty(autoencoder, settings["penalty"], settings["penalty_weight"])
-    model.compile(optimizer=networks.adam(settings["lr"]), loss="mse", metrics=["mse"], jit_compile=False)
-    return networks.fit(model, x, x, settings["batch_size"], settings["epochs"], tick)
+    loss = networks.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
+    return networks.fit(autoencoder, loss, networks.adam(settings["lr"]), x, x, settings["batch_size"],
+                        settings["epochs"], tick, rows)  # fmt: skip
 
 
 def mean_nearest_distance(observed, synthetic):
@@ -61,7 +65,10 @@ def mean_nearest_distance(observed, synthetic):
     observed : ndarray of shape (n_stars, n_features)
     synthetic : ndarray of shape (n_spectra, n_features)
     """
-    return float(pairwise_distances_argmin_min(observed, synthetic)[1].mean())
+    chunks = range(0, len(synthetic), CHUNK)
+    nearest = [pairwise_distances_argmin_min(observed, artifacts.take(synthetic, slice(start, start + CHUNK)))[1]
+               for start in chunks]  # fmt: skip
+    return float(np.min(nearest, axis=0).mean())
 
 
 def add_arguments(parser):
@@ -101,7 +108,7 @@ def main(argv=None):
         autoencoder = networks.load(ac, seed=unit.own_seed)
         encoded_ph = np.load(args.artifacts / f"encoded_ph_{ac.stem}.npy")
         before, metrics = encode(autoencoder), errors(autoencoder, "before")
-        history = fine_tune(autoencoder, unit.settings, np.asarray(flux_carm[train_rows], np.float32), tick)
+        history = fine_tune(autoencoder, unit.settings, flux_carm, tick, train_rows)
         after = encode(autoencoder)
         metrics.update(
             errors(autoencoder, "after"),

@@ -80,8 +80,8 @@ def main(argv=None):
     def work(unit, tick):
         started = time.time()
         settings = {name: unit.settings[name] for name in (*grid, "fold")}
-        x = np.asarray(flux_ph[train], np.float32)
-        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(estimator, settings, x, x)})
+        mse = search.fold_score(estimator, settings, flux_ph, flux_ph, train)
+        artifacts.finish(unit, provenance, started, {"mse": mse})
         tick()
 
     everything = search.fit_units(args.artifacts / "grid_search", grid, fixed,

@@ -15,8 +15,6 @@ penalty on the 32 numbers of the bottleneck; --penalty chooses among its reading
 import sys
 import time
 
-import numpy as np
-
 import artifacts
 import networks
 import paper
@@ -24,7 +22,7 @@ import spectra
 from artifacts import Unit
 
 
-def train(settings, x, seed, tick=None):
+def train(settings, x, seed, tick=None, rows=None):
     """Train one contractive autoencoder.
 
     Parameters
@@ -32,10 +30,12 @@ def train(settings, x, seed, tick=None):
     settings : dict
         `neurons_in`, `reg_par`, `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs`.
     x : ndarray of shape (n_spectra, n_pixels)
-        Training spectra.
+        May be memory-mapped.
     seed : int
     tick : callable, optional
         Called at the end of every epoch.
+    rows : ndarray of int, optional
+        The training spectra; default all.
 
     Returns
     -------
@@ -44,9 +44,10 @@ def train(settings, x, seed, tick=None):
         A value an epoch: `loss` (all terms), `mse` (reconstruction), `penalty` (before its weight).
     """
     autoencoder = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)
-    model = networks.with_penalty(autoencoder, settings["penalty"], settings["penalty_weight"])
-    model.compile(optimizer=networks.adam(settings["lr"]), loss="mse", metrics=["mse"], jit_compile=False)
-    return autoencoder, networks.fit(model, x, x, settings["batch_size"], settings["epochs"], tick)
+    loss = networks.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
+    history = networks.fit(autoencoder, loss, networks.adam(settings["lr"]), x, x, settings["batch_size"],
+                           settings["epochs"], tick, rows)  # fmt: skip
+    return autoencoder, history
 
 
 def add_arguments(parser):
@@ -66,8 +67,7 @@ def main(argv=None):
     def work(unit, tick):
         started = time.time()
         networks.forget_models()
-        x = np.asarray(flux_ph[train_rows], np.float32)
-        autoencoder, history = train(unit.settings, x, unit.own_seed, tick)
+        autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
         with artifacts.writing(unit.path) as partial:
             networks.save(autoencoder, partial)
         encoded_ph = networks.predict(networks.encoder_of(autoencoder), flux_ph)

@@ -29,13 +29,11 @@ import search
 import spectra
 from artifacts import Unit
 
-STEPS = 32  # batches a call into TensorFlow: the same training, fewer round trips through Python
-
 
 def compiled_cnn(nf1, nf2, nu, lr, n_latent, seed):
     """Build the CNN of one parameter, ready to be trained on the mean squared error."""
     cnn = networks.build_cnn(nf1, nf2, nu, n_latent, seed)
-    cnn.compile(optimizer=networks.adam(lr), loss="mse", steps_per_execution=STEPS, jit_compile=False)
+    cnn.compile(optimizer=networks.adam(lr), loss="mse", jit_compile=False)
     return cnn
 
 
@@ -60,9 +58,10 @@ def train(settings, encoded, label, seed, tick=None):
     history : dict of str to list
         `loss`, the mean squared error, a value an epoch.
     """
-    hyper = {name: settings[name] for name in ("nf1", "nf2", "nu", "lr")}
-    cnn = compiled_cnn(**hyper, n_latent=encoded.shape[1], seed=seed)
-    return cnn, networks.fit(cnn, encoded[..., None], label, settings["batch_size"], settings["epochs"], tick)
+    cnn = networks.build_cnn(settings["nf1"], settings["nf2"], settings["nu"], encoded.shape[1], seed)
+    history = networks.fit(cnn, networks.squared_error(cnn), networks.adam(settings["lr"]), encoded[..., None], label,
+                           settings["batch_size"], settings["epochs"], tick)  # fmt: skip
+    return cnn, history
 
 
 def hyper_parameters(par, folder):
@@ -77,7 +76,7 @@ def tune(par, encoded_ph, labels_ph, args, provenance):
     """Search the hyper-parameters of one parameter's CNN as act 1 searches those of the autoencoder."""
     encoded, label = np.load(encoded_ph), labels_ph[:, paper.PARAMETERS[par].column]
     rows, _ = spectra.split_stratified(label)
-    x, y = encoded[rows][..., None], label[rows].astype(np.float32)
+    x, y = encoded[..., None], label.astype(np.float32)
     fixed = {"epochs": args.budget.search_epochs, "batch_size": paper.BATCH_CNN}
     estimator = search.regressor(
         compiled_cnn, paper.CNN_GRID, n_latent=encoded.shape[1], seed=args.seed,
@@ -87,7 +86,7 @@ def tune(par, encoded_ph, labels_ph, args, provenance):
     def work(unit, tick):
         started = time.time()
         settings = {name: unit.settings[name] for name in (*paper.CNN_GRID, "fold")}
-        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(estimator, settings, x, y)})
+        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(estimator, settings, x, y, rows)})
         tick()
 
     units = search.fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, fixed,
@@ -172,8 +171,7 @@ def main(argv=None):
         cnn, history = train(settings, encoded[train_rows], label[train_rows], unit.own_seed, tick)
         with artifacts.writing(unit.path) as partial:
             networks.save(cnn, partial)
-        predicted = networks.predict(cnn, encoded[..., None], test_rows)[:, 0]
-        mse_test = float(np.mean((predicted - label[test_rows]) ** 2, dtype=float))
+        mse_test = networks.mse(cnn, encoded[..., None], test_rows, label)
         network = {name: settings[name] for name in ("nf1", "nf2", "nu")}
         network.update(kind="cnn", n_latent=encoded.shape[1])
         artifacts.finish(unit, provenance, started, {"mse_test": mse_test}, history, network)

@@ -14,11 +14,12 @@ import artifacts
 import paper
 
 __all__ = [
-    "Batches", "SeededModel", "adam", "build_autoencoder", "build_cnn", "contractive_penalty", "encoder_of", "fit",
-    "forget_models", "freeze", "load", "mse", "predict", "save", "with_penalty",
+    "SeededModel", "adam", "build_autoencoder", "build_cnn", "contractive_loss", "contractive_penalty", "encoder_of",
+    "fit", "forget_models", "freeze", "load", "mse", "predict", "save", "squared_error",
 ]  # fmt: skip
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
+BLOCK = 1 << 20  # numbers handed to TensorFlow at a time in training, likewise
 KERAS_3 = keras.__version__.startswith("3")
 
 # One unit of work, one thread: results then do not depend on how many cores a machine has, and
@@ -33,60 +34,37 @@ except RuntimeError:  # TensorFlow is already running, in a notebook say
 
 
 def adam(lr):
-    """Adam with the given learning rate: the fused legacy one in Keras 2, which is the faster there."""
-    if KERAS_3:
-        return keras.optimizers.Adam(learning_rate=lr)
-    return keras.optimizers.legacy.Adam(learning_rate=lr)
+    """Adam with the given learning rate, in both versions of Keras as one fused operation a variable."""
+    if not KERAS_3:
+        return keras.optimizers.legacy.Adam(learning_rate=lr)
+    return FusedAdam(learning_rate=lr)
 
 
-class Batches(keras.callbacks.Callback):
-    """Shuffled batches in an order that depends on the seed and the epoch alone.
+class FusedAdam(keras.optimizers.Adam):
+    """Adam of Keras 3, each update one operation of TensorFlow instead of a dozen."""
 
-    Keras' own shuffling, and that of tf.data, depend on how often a version of Keras opens its data.
-
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_spectra, ...)
-    batch_size : int
-    seed : int
-
-    Attributes
-    ----------
-    dataset : tf.data.Dataset
-        Pairs of float32 tensors, in the order of the present epoch.
-    """
-
-    def __init__(self, x, y, batch_size, seed):
-        super().__init__()
-        self.seed, self.n_spectra = seed, len(x)
-        self.order = tf.Variable(tf.range(self.n_spectra))
-        same = y is x
-        x = tf.constant(x, tf.float32)
-        y = x if same else tf.constant(y, tf.float32)
-
-        def gather(places):
-            rows = tf.gather(self.order, places)
-            return tf.gather(x, rows), tf.gather(y, rows)
-
-        self.dataset = tf.data.Dataset.range(self.n_spectra).batch(batch_size).map(gather)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Draw the order of this epoch."""
-        self.order.assign(np.random.default_rng([self.seed, epoch]).permutation(self.n_spectra))
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable."""
+        index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, gradient.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, m=self._momentums[index].value.handle, v=self._velocities[index].value.handle,
+            beta1_power=self.beta_1**step, beta2_power=self.beta_2**step, lr=tf.cast(learning_rate, gradient.dtype),
+            beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon, grad=gradient,
+        )  # fmt: skip
 
 
 class SeededModel(keras.Model):
-    """A functional model that trains on `Batches` in the order of its own `seed`."""
+    """A functional model with the `seed` of its weights, which is also that of the order of its batches."""
 
     def __init__(self, inputs, outputs, seed):
         super().__init__(inputs, outputs)
         self.seed = seed
 
-    def fit(self, x, y, batch_size=32, callbacks=None, **kwargs):
-        """Train as `keras.Model.fit` does, on arrays."""
-        batches = Batches(x, y, batch_size, self.seed)
-        kwargs["shuffle"] = False  # `batches` does it
-        return super().fit(batches.dataset, callbacks=[*(callbacks or []), batches], **kwargs)
+    def fit(self, x, y, batch_size, epochs, rows=None, **_):
+        """Train as `fit` below does; this is how scikit-learn calls it, with more of Keras' defaults."""
+        history = keras.callbacks.History()
+        history.history = fit(self, squared_error(self), self.optimizer, x, y, batch_size, epochs, rows=rows)
+        return history
 
 
 def _dense(units, activation, name, seed, reg_par=0.0):
@@ -191,34 +169,43 @@ def contractive_penalty(h, kernel, variant="live"):
     return tf.reduce_sum(tf.square(slope) * tf.reduce_sum(tf.square(kernel), axis=0), axis=1)
 
 
-class ContractivePenalty(keras.layers.Layer):
-    """Adds the weighted batch mean of the penalty to the loss and hands the reconstruction on."""
+def squared_error(model):
+    """Loss of a network that has to give the targets: mean squared error and what its layers add to it.
 
-    def __init__(self, bottleneck, variant, weight):
-        super().__init__(name="contractive_penalty")
-        self.bottleneck, self.variant = bottleneck, variant
-        self.weight = 0.0 if variant == "none" else weight
-        self.initial_kernel = tf.constant(bottleneck.kernel.numpy())
-        self.penalty = keras.metrics.Mean(name="penalty")
+    Returns
+    -------
+    callable(x, y)
+        The terms `loss`, to be made small, and `mse` of a batch.
+    """
 
-    def call(self, inputs):
-        reconstruction, h = inputs
-        kernel = self.initial_kernel if self.variant == "frozen" else self.bottleneck.kernel
-        value = tf.reduce_mean(contractive_penalty(h, kernel, self.variant))
-        self.add_loss(self.weight * value)
-        self.penalty.update_state(value)
-        return reconstruction
+    def terms(x, y):
+        mse = tf.reduce_mean(tf.square(model(x, training=True) - y))
+        return {"loss": tf.add_n([mse, *model.losses]), "mse": mse}
+
+    return terms
 
 
-def with_penalty(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGHT):
-    """Return the model to train: same layers, and the contractive penalty in the loss.
+def contractive_loss(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGHT):
+    """Loss of the contractive autoencoder (Sect. 3.1): mean squared error, L1 activity, and weighted penalty.
 
-    The penalty is logged as `penalty`, before it is multiplied by the weight. The autoencoder itself stays
-    a plain model, which can be saved and loaded without custom objects.
+    Returns
+    -------
+    callable(x, y)
+        The terms `loss`, to be made small, `mse`, and `penalty` before it is weighted, of a batch.
     """
     bottleneck = autoencoder.get_layer("bottleneck")
-    penalised = ContractivePenalty(bottleneck, variant, weight)([autoencoder.output, bottleneck.output])
-    return SeededModel(autoencoder.input, penalised, autoencoder.seed)
+    both = keras.Model(autoencoder.input, [autoencoder.output, bottleneck.output])
+    initial_kernel = tf.constant(bottleneck.kernel.numpy())
+
+    def terms(x, y):
+        reconstruction, h = both(x, training=True)
+        kernel = initial_kernel if variant == "frozen" else bottleneck.kernel
+        mse = tf.reduce_mean(tf.square(reconstruction - y))
+        penalty = tf.reduce_mean(contractive_penalty(h, kernel, variant))
+        weighted = [] if variant == "none" else [weight * penalty]
+        return {"loss": tf.add_n([mse, *both.losses, *weighted]), "mse": mse, "penalty": penalty}
+
+    return terms
 
 
 def freeze(model, names=paper.FROZEN_LAYERS):
@@ -227,24 +214,66 @@ def freeze(model, names=paper.FROZEN_LAYERS):
         model.get_layer(name).trainable = False
 
 
-def fit(model, x, y, batch_size, epochs, tick=None):
-    """Train a compiled model in silence.
+def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None):
+    """Train a network on shuffled batches, in an order that depends on its seed and the epoch alone.
+
+    Spectra are read a block of batches at a time, so that memory stays flat however many there are, and a block
+    is one call into TensorFlow: for networks as small as the CNNs, Keras' own loop costs more than they do.
 
     Parameters
     ----------
     model : SeededModel
+    terms : callable(x, y)
+        Gives the terms of a batch's loss, a dict of scalar tensors; the first of them is made small.
+    optimizer : keras.optimizers.Optimizer
     x, y : ndarray of shape (n_spectra, ...)
+        May be memory-mapped, and the same array.
     batch_size, epochs : int
     tick : callable, optional
         Called at the end of every epoch.
+    rows : ndarray of int, optional
+        Which spectra to train on; default all.
 
     Returns
     -------
     dict of str to list
-        Losses and metrics, a value an epoch.
+        The terms, a mean over the spectra for every epoch.
     """
-    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: tick())] if tick else []
-    return model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=callbacks).history
+    rows = np.arange(len(x)) if rows is None else rows
+    targets = x if y is x else np.reshape(y, (len(y), -1))
+    weights = model.trainable_variables
+    if KERAS_3:
+        optimizer.build(weights)
+    names = []
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *part.shape[1:]), tf.float32) for part in (x, targets)])
+    def train(x, y):
+        n_batches = -(-tf.shape(x)[0] // batch_size)
+        log = tf.TensorArray(tf.float32, n_batches)
+        for batch in tf.range(n_batches):
+            part = slice(batch * batch_size, (batch + 1) * batch_size)
+            with tf.GradientTape() as tape:
+                found = terms(x[part], y[part])
+                loss, *_ = found.values()
+            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+            names[:] = found
+            log = log.write(batch, tf.stack(list(found.values())))
+        return log.stack()
+
+    history = []
+    block = max(1, BLOCK // (batch_size * int(np.prod(x.shape[1:])))) * batch_size
+    for epoch in range(epochs):
+        order = rows[np.random.default_rng([model.seed, epoch]).permutation(len(rows))]
+        log = []
+        for start in range(0, len(order), block):
+            spectra = tf.constant(artifacts.take(x, order[start : start + block]))
+            same = targets is x
+            log.append(train(spectra, spectra if same else artifacts.take(targets, order[start : start + block])))
+        sizes = np.minimum(batch_size, len(order) - np.arange(0, len(order), batch_size))
+        history.append(np.average(np.concatenate(log), axis=0, weights=sizes))
+        if tick:
+            tick()
+    return dict(zip(names, np.transpose(history).tolist()))
 
 
 def forget_models():
@@ -273,14 +302,16 @@ def predict(model, x, rows=None):
     ndarray of shape (n_spectra, n_outputs), float32
     """
     chunks = _chunks(x, rows)
-    return np.concatenate([model(tf.constant(x[chunk], tf.float32), training=False).numpy() for chunk in chunks])
+    return np.concatenate([model(artifacts.take(x, chunk), training=False).numpy() for chunk in chunks])
 
 
-def mse(autoencoder, x, rows=None):
-    """Mean squared error of the reconstruction of spectra, a float."""
+def mse(model, x, rows=None, y=None):
+    """Mean squared error of a network, a float: against `y`, or against `x` itself if it reconstructs."""
+    targets = x if y is None else np.reshape(y, (len(y), -1))
     chunks = _chunks(x, rows)
-    total = sum(float(np.square(predict(autoencoder, x, chunk) - x[chunk], dtype=float).sum()) for chunk in chunks)
-    return total / (sum(map(len, chunks)) * x.shape[1])
+    total = sum(np.square(predict(model, x, chunk) - artifacts.take(targets, chunk), dtype=float).sum()
+                for chunk in chunks)  # fmt: skip
+    return float(total) / (sum(map(len, chunks)) * targets.shape[1])
 
 
 def _chunks(x, rows):

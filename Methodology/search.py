@@ -6,8 +6,8 @@ of scikit-learn's `GridSearchCV` with the same estimator, grid and folds.
 import numpy as np
 import pandas as pd
 from scikeras.wrappers import KerasRegressor
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.metrics import mean_squared_error
 from sklearn.model_selection import KFold, ParameterGrid
 
 import artifacts
@@ -60,15 +60,18 @@ def fit_units(folder, grid, fixed, inputs, seed):
     ]
 
 
-def fold_score(estimator, settings, x, y):
+def fold_score(estimator, settings, x, y, rows):
     """Fit on all folds but one and score on that one.
 
     Parameters
     ----------
-    estimator : sklearn estimator
+    estimator : KerasRegressor
     settings : dict
         Parameters of the estimator; `fold` is the one to score on.
     x, y : ndarray of shape (n_spectra, ...)
+        May be memory-mapped, and the same array.
+    rows : ndarray of int
+        The spectra to search on, in the order in which they are cut into folds.
 
     Returns
     -------
@@ -76,12 +79,12 @@ def fold_score(estimator, settings, x, y):
         Mean squared error; infinite where the training diverged.
     """
     settings = dict(settings)
-    train, test = list(KFold(paper.CV_FOLDS).split(x))[settings.pop("fold")]
+    train, test = list(KFold(paper.CV_FOLDS).split(rows))[settings.pop("fold")]
     networks.forget_models()
-    x_train = x[train]
-    fitted = clone(estimator).set_params(**settings).fit(x_train, x_train if y is x else y[train])
-    predicted = fitted.predict(x[test])
-    return mean_squared_error(y[test], predicted) if np.isfinite(predicted).all() else np.inf
+    with config_context(assume_finite=True):  # spectra.py has looked
+        fitted = clone(estimator).set_params(**settings).fit(x, y, rows=rows[train])
+    mse = networks.mse(fitted.model_, x, rows[test], None if y is x else y)
+    return mse if np.isfinite(mse) else np.inf
 
 
 def table(units):

@@ -153,7 +153,7 @@ def _bad_rows(flux):
     low, high = FLUX_RANGE
     good = np.ones(len(flux), bool)
     for start in range(0, len(flux), CHUNK):
-        chunk = flux[start : start + CHUNK]
+        chunk = artifacts.take(flux, slice(start, start + CHUNK))
         good[start : start + CHUNK] = ((chunk >= low) & (chunk <= high)).all(axis=1)  # NaN is neither
     return np.flatnonzero(~good)
 

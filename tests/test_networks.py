@@ -35,10 +35,9 @@ def build(seed=3, neurons_in=NEURONS, reg_par=REG_PAR):
     return networks.build_autoencoder(neurons_in, reg_par, N_PIXELS, seed)
 
 
-def compiled(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGHT, lr=1e-2):
-    model = networks.with_penalty(autoencoder, variant, weight)
-    model.compile(optimizer=networks.adam(lr), loss="mse", metrics=["mse"], jit_compile=False)
-    return model
+def fit(autoencoder, variant, weight=paper.CONTRACTIVE_WEIGHT, epochs=1, tick=None):
+    loss = networks.contractive_loss(autoencoder, variant, weight)
+    return networks.fit(autoencoder, loss, networks.adam(1e-2), X, X, len(X), epochs, tick)
 
 
 def activations(autoencoder, x):
@@ -165,9 +164,7 @@ def test_first_loss_has_all_its_terms(variant):
     if variant != "none":
         terms.append(weight * penalty.mean())
     assert min(terms) > 1e-3 * sum(terms)
-    model = networks.with_penalty(autoencoder, variant, weight)
-    model.compile(optimizer=networks.adam(1e-2), loss="mse", metrics=["mse"], jit_compile=False, run_eagerly=True)
-    history = networks.fit(model, X, X, len(X), 1)
+    history = fit(autoencoder, variant, weight)
     assert history["loss"][0] == pytest.approx(sum(terms), rel=1e-5)
     assert history["mse"][0] == pytest.approx(terms[0], rel=1e-5)
     assert history["penalty"][0] == pytest.approx(penalty.mean(), rel=1e-5)
@@ -190,7 +187,7 @@ def test_live_follows_the_kernel_and_frozen_does_not(variant):
         states.append((activations(autoencoder, X)["bottleneck"], bottleneck.kernel.numpy().copy()))
 
     note()
-    logged = networks.fit(compiled(autoencoder, variant), X, X, len(X), 4, tick=note)["penalty"]
+    logged = fit(autoencoder, variant, epochs=4, tick=note)["penalty"]
     initial = states[0][1]
     followed = [numpy_penalty(h, kernel).mean() for h, kernel in states[:-1]]
     kept = [numpy_penalty(h, initial).mean() for h, _ in states[:-1]]
@@ -198,11 +195,10 @@ def test_live_follows_the_kernel_and_frozen_does_not(variant):
     np.testing.assert_allclose(logged, followed if variant == "live" else kept, rtol=2e-5)
 
 
-def test_penalty_adds_no_weights():
+def test_loss_adds_no_weights():
     autoencoder = build()
-    model = networks.with_penalty(autoencoder)
-    assert len(model.trainable_weights) == len({id(w) for w in model.trainable_weights}) == 2 * len(WIDTHS)
-    np.testing.assert_array_equal(networks.predict(model, X[:5]), networks.predict(autoencoder, X[:5]))
+    networks.contractive_loss(autoencoder)
+    assert len({id(w) for w in autoencoder.trainable_weights}) == 2 * len(WIDTHS)
 
 
 # ---------------------------------------------------------------- training
@@ -244,56 +240,61 @@ def test_initial_weights_depend_on_the_seed_alone():
 ORDER = [[[3, 1, 7], [5, 4, 2], [0, 6]], [[0, 5, 6], [7, 4, 3], [1, 2]]]  # of 8 rows, seed 11, by epoch
 
 
-def passes(x, y, batch_size, seed, epochs):
-    """The batches of some epochs, as lists of pairs of arrays."""
-    batches = networks.Batches(x, y, batch_size, seed)
-    for epoch in epochs:
-        batches.on_epoch_begin(epoch)
-        yield list(batches.dataset.as_numpy_iterator())
-
-
-def test_order_of_the_batches_depends_on_seed_and_epoch_alone():
-    x = np.arange(8.0)[:, None]
-
-    def orders(seed, epochs):
-        return [[b.ravel().astype(int).tolist() for b, _ in pairs] for pairs in passes(x, x, 3, seed, epochs)]
-
-    assert orders(11, [0, 1]) == ORDER
-    assert orders(11, [1, 0, 0]) == [ORDER[1], ORDER[0], ORDER[0]]
-    assert orders(12, [0, 1]) != ORDER
-
-
-class Recorder(networks.SeededModel):
-    """Notes which rows every training step sees."""
-
-    def train_step(self, data):
-        tf.py_function(lambda x: self.seen.append(x.numpy().ravel().astype(int).tolist()), [data[0]], [])
-        return super().train_step(data)
-
-
-@pytest.mark.parametrize("steps", [1, cnn_training.STEPS])
-def test_training_takes_the_batches_in_their_order(steps):
+def batches_of(x, y, batch_size, seed, epochs, block=1 << 20, rows=None):
+    """What training hands to the loss, batch by batch."""
     encoding = keras.Input((1,))
-    model = Recorder(encoding, keras.layers.Dense(1)(encoding), 11)
-    model.seen = seen = []
-    if networks.KERAS_3:  # its models track lists
-        object.__setattr__(model, "seen", seen)
-    model.compile(optimizer=networks.adam(1e-3), loss="mse", steps_per_execution=steps, jit_compile=False)
+    model = networks.SeededModel(encoding, keras.layers.Dense(1)(encoding), seed)
+    seen = []
+
+    def terms(x, y):
+        tf.py_function(lambda *pair: seen.append([part.numpy().ravel() for part in pair]), [x, y], [])
+        return {"loss": tf.reduce_sum(model(x))}
+
+    networks.fit(model, terms, networks.adam(1e-3), x, y, batch_size, epochs, rows=rows)
+    return seen
+
+
+@pytest.mark.parametrize("block", [1, 5, 1 << 20])  # in numbers: a batch, two batches, an epoch
+def test_order_of_the_batches_depends_on_seed_and_epoch_alone(block, monkeypatch):
+    monkeypatch.setattr(networks, "BLOCK", block)
     x = np.arange(8.0)[:, None]
-    networks.fit(model, x, x, 3, 2)
-    assert [list(rows) for rows in seen] == ORDER[0] + ORDER[1]
+    assert [x.tolist() for x, _ in batches_of(x, x, 3, 11, 2)] == ORDER[0] + ORDER[1]
+    assert [x.tolist() for x, _ in batches_of(x, x, 3, 12, 2)] != ORDER[0] + ORDER[1]
 
 
 def test_batches_are_permutations_of_float32():
-    x, y = np.arange(50.0), 2 * np.arange(50.0)
-    orders = []
-    for pairs in passes(x, y, 8, 1, range(3)):
-        assert [len(b) for b, _ in pairs] == [8] * 6 + [2]
-        assert all(b.dtype == c.dtype == np.float32 for b, c in pairs)
-        assert all(np.array_equal(2 * b, c) for b, c in pairs)  # rows stay together
-        orders.append(np.concatenate([b for b, _ in pairs]))
-        assert np.array_equal(np.sort(orders[-1]), x) and not np.array_equal(orders[-1], x)
-    assert len({tuple(order) for order in orders}) == 3
+    x, y = np.arange(60.0)[:, None], 2 * np.arange(60.0)
+    pairs = batches_of(x, y, 8, 1, 3, rows=np.arange(50))
+    assert [len(b) for b, _ in pairs] == ([8] * 6 + [2]) * 3
+    assert all(b.dtype == c.dtype == np.float32 for b, c in pairs)
+    assert all(np.array_equal(2 * b, c) for b, c in pairs)  # rows stay together
+    orders = [np.concatenate([b for b, _ in pairs[k : k + 7]]) for k in (0, 7, 14)]
+    assert all(np.array_equal(np.sort(order), np.arange(50)) for order in orders)
+    assert len({tuple(order) for order in [*orders, np.arange(50)]}) == 4
+
+
+def test_training_from_a_memory_mapped_file_is_that_from_an_array(tmp_path):
+    np.save(tmp_path / "x.npy", np.concatenate([X, X[::-1]]).astype(float))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    rows = np.arange(len(X))
+    (one, history), (other, other_history) = (
+        autoencoder_training.train(SETTINGS, x, 3, rows=rows) for x in (mapped, np.array(mapped, np.float32))
+    )
+    assert history == other_history
+    assert all(equal(weights(one)[name], weights(other)[name]) for name in WIDTHS)
+    assert networks.mse(one, mapped, rows) == pytest.approx(networks.mse(one, X), rel=1e-6)
+
+
+def test_adam_is_the_plain_one_of_keras():
+    start, gradients = np.linspace(-1, 1, 6), np.random.default_rng(5).normal(size=(5, 6))
+    found = []
+    for optimizer in (networks.adam(1e-2), keras.optimizers.Adam(1e-2)):
+        variable = keras.Variable(start) if networks.KERAS_3 else tf.Variable(start)
+        optimizer.build([variable]) if hasattr(optimizer, "build") else None
+        for gradient in gradients:
+            optimizer.apply_gradients([(tf.constant(gradient, variable.dtype), variable)])
+        found.append(variable.numpy())
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
 def test_history_is_the_same_in_both_versions_of_keras(trained):
@@ -302,20 +303,18 @@ def test_history_is_the_same_in_both_versions_of_keras(trained):
     np.testing.assert_allclose(history["penalty"], PENALTY, rtol=1e-3)
 
 
-def test_history_of_several_batches_is_that_of_a_loop_by_hand():
+def test_training_is_that_of_keras_own_loop_in_the_same_order():
     cnn = cnn_training.compiled_cnn(4, 3, 8, 1e-2, N_PIXELS, seed=3)
-    optimizer, expected = networks.adam(1e-2), []
-    for pairs in passes(X[..., None], LABEL, paper.BATCH_CNN, 3, range(2)):
-        squares = []
-        for x, y in pairs:
-            with tf.GradientTape() as tape:
-                error = (cnn(x, training=True)[:, 0] - y) ** 2
-                loss = tf.reduce_mean(error)
-            optimizer.apply_gradients(zip(tape.gradient(loss, cnn.trainable_variables), cnn.trainable_variables))
-            squares.extend(error.numpy())
-        expected.append(np.mean(squares))
-    history = cnn_training.train(CNN, X, LABEL, seed=3)[1]
-    np.testing.assert_allclose(history["loss"], expected, rtol=1e-3)
+    expected = []
+    for epoch in range(CNN["epochs"]):
+        order = np.random.default_rng([3, epoch]).permutation(len(X))
+        x, y = X[order, :, None], LABEL[order]
+        expected += keras.Model.fit(cnn, x, y, CNN["batch_size"], shuffle=False, verbose=0).history["loss"]
+    trained, history = cnn_training.train(CNN, X, LABEL, seed=3)
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
+    for name, values in weights(cnn).items():
+        for value, other in zip(values, weights(trained)[name]):
+            np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
 
 
 def test_training_does_not_depend_on_what_ran_before(trained):
@@ -358,7 +357,7 @@ def test_files_are_plain_and_give_the_same_predictions(kind, trained, tmp_path):
         model, x = networks.build_cnn(4, 3, 6, N_PIXELS, seed=8), X[..., None]
         network = {"nf1": 4, "nf2": 3, "nu": 6, "n_latent": N_PIXELS}
     else:
-        model, x = trained[0], X  # it carries the penalty, which must not come into the file
+        model, x = trained[0], X
         network = {"neurons_in": NEURONS, "reg_par": REG_PAR, "n_pixels": N_PIXELS}
     path = tmp_path / "network.h5"
     networks.save(model, path)
@@ -372,7 +371,7 @@ def test_files_are_plain_and_give_the_same_predictions(kind, trained, tmp_path):
         found = set(classes(json.loads(file.attrs["model_config"])))
         assert "optimizer_weights" not in file
     assert found & {"Dense", "InputLayer"} == {"Dense", "InputLayer"}
-    assert not found & {"SeededModel", "ContractivePenalty"}
+    assert "SeededModel" not in found
     assert all(hasattr(keras.layers, name) for name in found if name[0].isupper() and name in ("Dense", "Conv1D"))
 
 
