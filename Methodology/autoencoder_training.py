@@ -19,7 +19,7 @@ import artifacts
 import networks
 import paper
 import spectra
-from artifacts import Unit
+from artifacts import BadInput, Unit
 
 
 def train(settings, x, seed, tick=None, rows=None):
@@ -28,7 +28,7 @@ def train(settings, x, seed, tick=None, rows=None):
     Parameters
     ----------
     settings : dict
-        `neurons_in`, `reg_par`, `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs`.
+        `neurons_in`, `reg_par`, `lr`, `penalty`, `penalty_weight`, `precision`, `batch_size`, `epochs`.
     x : ndarray of shape (n_spectra, n_pixels)
         May be memory-mapped.
     seed : int
@@ -40,25 +40,36 @@ def train(settings, x, seed, tick=None, rows=None):
     Returns
     -------
     autoencoder : keras.Model
+        In float32, whatever it was trained in.
     history : dict of str to list
         A value an epoch: `loss` (all terms), `mse` (reconstruction), `penalty` (before its weight).
     """
-    autoencoder = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)
+    autoencoder = networks.build_autoencoder(
+        settings["neurons_in"], settings["reg_par"], x.shape[1], seed, settings["precision"]
+    )
     loss = networks.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
     history = networks.fit(autoencoder, loss, networks.adam(settings["lr"]), x, x, settings["batch_size"],
                            settings["epochs"], tick, rows)  # fmt: skip
-    return autoencoder, history
+    if settings["precision"] == "float32":
+        return autoencoder, history
+    plain = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)
+    plain.set_weights(autoencoder.get_weights())
+    return plain, history
 
 
 def add_arguments(parser):
     parser.add_argument("--penalty", choices=paper.PENALTIES, default="live",
                         help="formula of the published code with W followed during training, the same with the initial "
                         "W as that code has when it runs, the true Jacobian of the ReLU layer, or none")  # fmt: skip
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
+                        help="of the arithmetic in training; bfloat16 where the processor has it")  # fmt: skip
 
 
 @artifacts.command
 def main(argv=None):
     args = artifacts.parse(__doc__, argv, add_arguments)
+    if args.precision == "bfloat16" and not networks.has_bfloat16():
+        raise BadInput("--precision bfloat16: this processor has neither avx512_bf16 nor amx_bf16: leave it out")
     flux_ph, _ = spectra.load_synthetic(args.data)
     train_rows, test_rows = spectra.split(len(flux_ph), "ph")
     architectures = artifacts.architectures(args.artifacts)
@@ -67,7 +78,8 @@ def main(argv=None):
     def work(unit, tick):
         started = time.time()
         networks.forget_models()
-        autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
+        with networks.device(units.index(unit)):  # with several GPUs, each autoencoder has one to itself
+            autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
         with artifacts.writing(unit.path) as partial:
             networks.save(autoencoder, partial)
         encoded_ph = networks.predict(networks.encoder_of(autoencoder), flux_ph)
@@ -85,7 +97,7 @@ def main(argv=None):
     units = [
         Unit(args.artifacts / f"ac_{i}.h5",
              {**architectures[i], "penalty": args.penalty, "penalty_weight": paper.CONTRACTIVE_WEIGHT,
-              "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs},
+              "precision": args.precision, "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs},
              (args.data / "ph_flux_norm.npy",), args.seed, (args.artifacts / f"encoded_ph_ac_{i}.npy",))
         for i in range(len(architectures))
     ]  # fmt: skip

@@ -14,8 +14,8 @@ import artifacts
 import paper
 
 __all__ = [
-    "SeededModel", "adam", "build_autoencoder", "build_cnn", "contractive_loss", "contractive_penalty", "encoder_of",
-    "fit", "forget_models", "freeze", "load", "mse", "predict", "save", "squared_error",
+    "SeededModel", "adam", "build_autoencoder", "build_cnn", "contractive_loss", "contractive_penalty", "device",
+    "encoder_of", "fit", "forget_models", "freeze", "has_bfloat16", "load", "mse", "predict", "save", "squared_error",
 ]  # fmt: skip
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
@@ -67,10 +67,11 @@ class SeededModel(keras.Model):
         return history
 
 
-def _dense(units, activation, name, seed, reg_par=0.0):
+def _dense(units, activation, name, seed, reg_par=0.0, dtype="float32"):
     # Explicit seeds give the same initial weights in both versions of Keras.
     return keras.layers.Dense(
         units,
+        dtype=dtype,
         activation=activation,
         name=name,
         kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
@@ -78,7 +79,7 @@ def _dense(units, activation, name, seed, reg_par=0.0):
     )
 
 
-def build_autoencoder(neurons_in, reg_par, n_pixels=paper.N_PIXELS, seed=0):
+def build_autoencoder(neurons_in, reg_par, n_pixels=paper.N_PIXELS, seed=0, precision="float32"):
     """Build the autoencoder of Sect. 3.1, not compiled.
 
     Dense encoder n, 3n/4, n/2, n/4, n/8 -> bottleneck of 32 -> mirrored decoder -> n_pixels; ReLU, sigmoid
@@ -94,6 +95,8 @@ def build_autoencoder(neurons_in, reg_par, n_pixels=paper.N_PIXELS, seed=0):
     n_pixels : int
     seed : int
         Of the initial weights and of the order of the batches.
+    precision : {"float32", "bfloat16"}
+        Of the arithmetic in all layers but the bottleneck and the output; weights are always float32.
 
     Returns
     -------
@@ -101,12 +104,13 @@ def build_autoencoder(neurons_in, reg_par, n_pixels=paper.N_PIXELS, seed=0):
         Layers `encoded_1` .. `encoded_5`, `bottleneck`, `decoded_1` .. `decoded_5`, `output_l`.
     """
     widths = [int(fraction * neurons_in) for fraction in paper.ENCODER_FRACTIONS]
+    dtype = "mixed_bfloat16" if precision == "bfloat16" else precision
     h = spectrum = keras.Input((n_pixels,), name="input_l")
     for k, width in enumerate(widths, start=1):
-        h = _dense(width, "relu", f"encoded_{k}", seed + k, reg_par if k > 1 else 0.0)(h)
+        h = _dense(width, "relu", f"encoded_{k}", seed + k, reg_par if k > 1 else 0.0, dtype)(h)
     h = _dense(paper.N_LATENT, "relu", "bottleneck", seed + 100)(h)
     for k, width in enumerate(reversed(widths), start=1):
-        h = _dense(width, "relu", f"decoded_{k}", seed + 200 + k, reg_par)(h)
+        h = _dense(width, "relu", f"decoded_{k}", seed + 200 + k, reg_par, dtype)(h)
     output = _dense(n_pixels, "sigmoid", "output_l", seed + 300)(h)
     return SeededModel(spectrum, output, seed)
 
@@ -180,7 +184,7 @@ def squared_error(model):
 
     def terms(x, y):
         mse = tf.reduce_mean(tf.square(model(x, training=True) - y))
-        return {"loss": tf.add_n([mse, *model.losses]), "mse": mse}
+        return {"loss": mse + _sum(model.losses), "mse": mse}
 
     return terms
 
@@ -202,10 +206,14 @@ def contractive_loss(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGH
         kernel = initial_kernel if variant == "frozen" else bottleneck.kernel
         mse = tf.reduce_mean(tf.square(reconstruction - y))
         penalty = tf.reduce_mean(contractive_penalty(h, kernel, variant))
-        weighted = [] if variant == "none" else [weight * penalty]
-        return {"loss": tf.add_n([mse, *both.losses, *weighted]), "mse": mse, "penalty": penalty}
+        weighted = 0.0 if variant == "none" else weight * penalty
+        return {"loss": mse + _sum(both.losses) + weighted, "mse": mse, "penalty": penalty}
 
     return terms
+
+
+def _sum(losses):
+    return sum((tf.cast(loss, tf.float32) for loss in losses), 0.0)
 
 
 def freeze(model, names=paper.FROZEN_LAYERS):
@@ -274,6 +282,21 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None)
         if tick:
             tick()
     return dict(zip(names, np.transpose(history).tolist()))
+
+
+def has_bfloat16():
+    """Whether a GPU or this processor computes in bfloat16."""
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    with contextlib.suppress(OSError):
+        return bool({"avx512_bf16", "amx_bf16"} & set(open("/proc/cpuinfo").read().split()))
+    return False
+
+
+def device(number):
+    """Context in which TensorFlow uses one of this machine's GPUs, taken by turns, or its CPU if it has none."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return tf.device(gpus[number % len(gpus)].name if gpus else "CPU:0")
 
 
 def forget_models():

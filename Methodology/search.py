@@ -15,7 +15,7 @@ import networks
 import paper
 from artifacts import Unit
 
-__all__ = ["fit_units", "fold_score", "regressor", "table"]
+__all__ = ["fit_units", "fold_score", "halving_rounds", "regressor", "table"]
 
 
 def regressor(build, searched, **fixed):
@@ -37,8 +37,8 @@ def regressor(build, searched, **fixed):
     return KerasRegressor(build, **dict.fromkeys(searched), **fixed, verbose=0)
 
 
-def fit_units(folder, grid, fixed, inputs, seed):
-    """List the fits of a search: every combination of the grid on every fold.
+def fit_units(folder, grid, fixed, inputs, seed, combinations=None):
+    """List the fits of a search: combinations of the grid on every fold.
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ def fit_units(folder, grid, fixed, inputs, seed):
         Settings that all fits share, such as the epochs.
     inputs : tuple of Path
     seed : int
+    combinations : list of int, optional
+        Their places in the grid; default all.
 
     Returns
     -------
@@ -56,8 +58,31 @@ def fit_units(folder, grid, fixed, inputs, seed):
     return [
         Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed)
         for c, combination in enumerate(ParameterGrid(grid))
+        if combinations is None or c in combinations
         for fold in range(paper.CV_FOLDS)
     ]
+
+
+def halving_rounds(n_combinations, epochs, factor=3):
+    """Plan a search by successive halving: many combinations for few epochs, the best third of them for thrice as many.
+
+    The plan is that of scikit-learn's `HalvingGridSearchCV` with the epochs as its resource.
+
+    Returns
+    -------
+    list of (int, int)
+        Combinations and epochs of every round.
+    """
+    n_rounds, power = 1, factor
+    while power <= n_combinations:
+        n_rounds, power = n_rounds + 1, power * factor
+    first = max(1, epochs // factor ** (n_rounds - 1))
+    rounds = []
+    for k in range(n_rounds):
+        if first * factor**k <= epochs:
+            rounds.append((n_combinations, first * factor**k))
+        n_combinations = -(-n_combinations // factor)
+    return rounds
 
 
 def fold_score(estimator, settings, x, y, rows):

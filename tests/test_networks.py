@@ -26,7 +26,7 @@ X = 0.5 + 0.4 * np.sin(np.arange(N_PIXELS) * RNG.uniform(0.05, 0.3, (48, 1)) + R
 X = X.astype(np.float32)
 LABEL = X[:, :4].sum(axis=1)
 SETTINGS = {"neurons_in": NEURONS, "reg_par": REG_PAR, "lr": 3e-3, "penalty": "live", "penalty_weight": 1e-4,
-            "batch_size": 128, "epochs": 4}  # fmt: skip
+            "precision": "float32", "batch_size": 128, "epochs": 4}  # fmt: skip
 CNN = {"nf1": 4, "nf2": 3, "nu": 8, "lr": 1e-2, "batch_size": 32, "epochs": 2}
 FROZEN = ["encoded_1", "encoded_2", "encoded_3", "encoded_4"]
 
@@ -223,6 +223,26 @@ def test_fine_tuning_moves_all_but_the_frozen_layers():
     assert unmoved == ["encoded_1", "encoded_2", "encoded_3", "encoded_4"]
     assert all(not np.array_equal(before[name][0], after[name][0]) for name in WIDTHS if name not in unmoved)
     assert len(ticks) == len(history["loss"]) == 2
+
+
+def test_bfloat16_trains_nearly_the_same_and_gives_a_plain_autoencoder(trained):
+    rough, history = autoencoder_training.train({**SETTINGS, "precision": "bfloat16"}, X, seed=3)
+    np.testing.assert_allclose(history["mse"], trained[1]["mse"], rtol=0.01)
+    assert history["mse"] != trained[1]["mse"]
+    assert {layer.compute_dtype for layer in rough.layers} == {"float32"}
+    assert networks.mse(rough, X) == pytest.approx(networks.mse(trained[0], X), rel=0.01)
+
+
+def test_devices_are_taken_by_turns(monkeypatch):
+    gpus = [type("Device", (), {"name": f"GPU:{i}"}) for i in range(3)]
+    taken = []
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus if kind == "GPU" else [])
+    monkeypatch.setattr(tf, "device", taken.append)
+    for number in (0, 1, 2, 3, 7):
+        networks.device(number)
+    gpus.clear()
+    networks.device(2)
+    assert taken == ["GPU:0", "GPU:1", "GPU:2", "GPU:0", "GPU:1", "CPU:0"]
 
 
 def test_initial_weights_depend_on_the_seed_alone():

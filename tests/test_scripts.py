@@ -1,4 +1,6 @@
 """The four acts as a user runs them: in order, again, killed and resumed, and with bad input."""
+import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -177,8 +179,20 @@ def test_only_keeps_the_tables_of_the_rest(copied, tiny, capsys):
     assert "1 fits of other combinations are still to do" in capsys.readouterr().out
 
 
+def test_search_by_halving(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(paper.BUDGETS, "smoke", dataclasses.replace(paper.BUDGETS["smoke"], search_epochs=3))
+    monkeypatch.setattr(search, "fold_score", lambda _, s, *data: abs(s["neurons_in"] - 16) + s["fold"] / s["epochs"])
+    wanted = flags(tiny, tmp_path, "--jobs", 1, "--search", "halving", "--neurons-in", 8, 16, 24)
+    assert autoencoder_grid_search.main(wanted) == 0
+    table = pd.read_csv(tmp_path / "grid_search.csv")
+    found = table[["neurons_in", "epochs", "mse_mean"]].to_numpy().tolist()
+    assert found == [[8, 1, 9.5], [16, 1, 1.5], [24, 1, 9.5], [16, 3, 0.5]]
+    kept = json.loads((tmp_path / "params_final.json").read_text())["architectures"]
+    assert [a["neurons_in"] for a in kept] == [16]
+
+
 def test_search_that_keeps_nothing_says_so(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(search, "fold_score", lambda estimator, settings, x, y: settings["neurons_in"])
+    monkeypatch.setattr(search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
     assert autoencoder_grid_search.main(flags(tiny, tmp_path, "--jobs", 1, "--lr", 3e-4, "--neurons-in", 16, 24)) == 2
     assert "--keep" in capsys.readouterr().err
     assert not (tmp_path / "params_final.json").exists()
@@ -319,3 +333,9 @@ def test_help_shows_what_is_read_and_written(act, capsys):
         act.main(["--help"])
     shown = capsys.readouterr().out
     assert "Reads" in shown and "Writes" in shown and "--artifacts" in shown and "default:" in shown
+
+
+def test_precision_that_the_processor_has_not(tiny, chain, capsys, monkeypatch):
+    monkeypatch.setattr(autoencoder_training.networks, "has_bfloat16", lambda: False)
+    assert autoencoder_training.main(flags(tiny, chain, "--precision", "bfloat16")) == 2
+    assert "--precision bfloat16" in capsys.readouterr().err

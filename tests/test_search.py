@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.linear_model import Ridge, SGDRegressor
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, ParameterGrid
 
 import artifacts
+import paper
 import search
 from autoencoder_grid_search import compiled_autoencoder, select
 
@@ -101,3 +103,27 @@ def test_keep_takes_the_best_whatever_their_learning_rate():
     assert select(table, keep=1)["neurons_in"].tolist() == [1]
     assert select(table, keep=3)["neurons_in"].tolist() == [1, 3, 2]
     assert select(table, keep=9)["neurons_in"].tolist() == [1, 3, 2, 0]
+
+
+# ---------------------------------------------------------------- halving
+PLANS = [(25, 15), (25, 40), (9, 9), (8, 15), (4, 15), (4, 3), (2, 2), (1, 15), (30, 2)]
+
+
+@pytest.mark.parametrize(("n", "epochs"), PLANS)
+def test_halving_goes_as_that_of_scikit_learn(n, epochs):
+    grid = {"alpha": np.logspace(-3, 3, n).tolist()}
+    halving = HalvingGridSearchCV(
+        SGDRegressor(tol=None, random_state=0), grid, resource="max_iter", max_resources=epochs, cv=2
+    ).fit(X, Y)
+    assert search.halving_rounds(n, epochs) == list(zip(halving.n_candidates_, halving.n_resources_))
+
+
+def test_halving_of_the_published_grid_costs_less_than_a_third():
+    n = len(ParameterGrid(paper.GRID))
+    epochs = paper.BUDGETS["paper"].search_epochs
+    assert sum(k * e for k, e in search.halving_rounds(n, epochs)) < n * epochs / 3
+    assert search.halving_rounds(n, epochs)[-1][0] < n / 2
+
+
+def test_what_is_left_after_halving_is_kept():
+    assert select(frame([3.0, 1.0, 2.0], [1e-4, 1e-4, 1e-3]), halved=True)["neurons_in"].tolist() == [1, 0]
