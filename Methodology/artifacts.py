@@ -422,7 +422,7 @@ def collect(units, path, columns):
     return table
 
 
-def run(units, work, args, ticks=1, description="", redo_stale=False):
+def run(units, work, args, ticks=1, description="", redo_stale=False, together=None):
     """Do the units that are not done yet, `args.jobs` side by side, with one progress bar.
 
     Parameters
@@ -437,6 +437,8 @@ def run(units, work, args, ticks=1, description="", redo_stale=False):
     description : str
     redo_stale : bool
         For what costs nothing: redo a stale unit instead of stopping at it.
+    together : callable(units), optional
+        Groups the units to do into lists; each list is then one call, work(*units, tick).
 
     Returns
     -------
@@ -477,7 +479,9 @@ def run(units, work, args, ticks=1, description="", redo_stale=False):
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
         try:
-            peaks = Parallel(n_jobs=min(args.jobs, len(todo) or 1))(delayed(_do)(work, unit, progress) for unit in todo)
+            groups = together(todo) if together else [[unit] for unit in todo]
+            workers = Parallel(n_jobs=min(args.jobs, len(groups) or 1))
+            peaks = workers(delayed(_do)(work, group, progress) for group in groups)
         finally:
             finished.set()
             follower.join()
@@ -501,17 +505,17 @@ def _alive(process):
     return True
 
 
-def _do(work, unit, progress):
-    """Do one unit; return the peak memory of this process so far [bytes]."""
-    # A unit that is redone is not done until its new sidecar is there.
-    with contextlib.suppress(FileNotFoundError):
-        sidecar_of(unit.path).unlink()
+def _do(work, units, progress):
+    """Do one unit, or several at once; return the peak memory of this process so far [bytes]."""
+    for unit in units:  # one that is redone is not done until its new sidecar is there
+        with contextlib.suppress(FileNotFoundError):
+            sidecar_of(unit.path).unlink()
 
     def tick(*_):
         with open(progress, "ab") as file:
-            file.write(b".")
+            file.write(b"." * len(units))
 
-    work(unit, tick)
+    work(*units, tick=tick)
     if resource is None:
         return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -64,6 +64,33 @@ def train(settings, encoded, label, seed, tick=None):
     return cnn, history
 
 
+def train_together(settings, encoded, label, seeds, tick=None):
+    """Train several regressors of the same settings as one network, for a GPU.
+
+    Parameters
+    ----------
+    settings : dict
+        As in `train`.
+    encoded : list of ndarray of shape (n_spectra, n_latent)
+        Encodings of the training set, those of each regressor's own autoencoder.
+    label : ndarray of shape (n_spectra,)
+    seeds : list of int
+    tick : callable, optional
+
+    Returns
+    -------
+    list of (keras.Model, dict)
+        What `train` gives for each, but for rounding.
+    """
+    shape = settings["nf1"], settings["nf2"], settings["nu"], encoded[0].shape[1]
+    stack = networks.CnnStack([networks.build_cnn(*shape, seed) for seed in seeds])
+    x, y = np.stack(encoded, axis=1)[..., None], np.repeat(label[:, None], len(seeds), axis=1)
+    history = networks.fit(stack, stack.squared_error, networks.adam(settings["lr"]), x, y,
+                           settings["batch_size"], settings["epochs"], tick)  # fmt: skip
+    stack.unstack()
+    return [(cnn, {"loss": history[k]}) for k, cnn in enumerate(stack.cnns)]
+
+
 def hyper_parameters(par, folder):
     """Hyper-parameters of a parameter's CNN: those that --tune left in `folder`, else those of paper.py."""
     tuned = folder / f"tune_{par}.json"
@@ -145,6 +172,8 @@ def add_arguments(parser):
                         metavar="PAR", help="which of teff, logg, mh, vsini")  # fmt: skip
     parser.add_argument("--tune", action="store_true",
                         help="search the hyper-parameters on the first autoencoder; later runs use them")  # fmt: skip
+    parser.add_argument("--stack", type=artifacts.number(int, 1), default=1, metavar="N",
+                        help="train N regressors of a parameter as one network: for a GPU, with --jobs 1")  # fmt: skip
 
 
 @artifacts.command
@@ -162,19 +191,30 @@ def main(argv=None):
     for ac in autoencoders:
         artifacts.require(args.artifacts / f"dtl_{ac.name}", "autoencoder_fine_tuning", [ac, ph, carm])
 
-    def work(unit, tick):
-        settings, started = unit.settings, time.time()
+    def work(*units, tick):
+        started = time.time()
         networks.forget_models()
+        settings, seeds = units[0].settings, [unit.own_seed for unit in units]
         label = labels_ph[:, paper.PARAMETERS[settings["parameter"]].column].astype(np.float32)
         train_rows, test_rows = spectra.split_stratified(label)
-        encoded = np.load(unit.inputs[0])
-        cnn, history = train(settings, encoded[train_rows], label[train_rows], unit.own_seed, tick)
-        with artifacts.writing(unit.path) as partial:
-            networks.save(cnn, partial)
-        mse_test = networks.mse(cnn, encoded[..., None], test_rows, label)
-        network = {name: settings[name] for name in ("nf1", "nf2", "nu")}
-        network.update(kind="cnn", n_latent=encoded.shape[1])
-        artifacts.finish(unit, provenance, started, {"mse_test": mse_test}, history, network)
+        encoded = [np.load(unit.inputs[0]) for unit in units]
+        training = [values[train_rows] for values in encoded], label[train_rows]
+        if len(units) > 1:
+            regressors = train_together(settings, *training, seeds, tick)
+            started += (time.time() - started) * (1 - 1 / len(units))  # its share
+        else:
+            regressors = [train(settings, training[0][0], training[1], seeds[0], tick)]
+        for unit, values, (cnn, history) in zip(units, encoded, regressors):
+            with artifacts.writing(unit.path) as partial:
+                networks.save(cnn, partial)
+            mse_test = networks.mse(cnn, values[..., None], test_rows, label)
+            network = {name: settings[name] for name in ("nf1", "nf2", "nu")}
+            network.update(kind="cnn", n_latent=values.shape[1])
+            artifacts.finish(unit, provenance, started, {"mse_test": mse_test}, history, network)
+
+    def together(units):
+        of_parameter = {par: [unit for unit in units if unit.settings["parameter"] == par] for par in args.parameter}
+        return [some[k : k + args.stack] for some in of_parameter.values() for k in range(0, len(some), args.stack)]
 
     def apply(unit, tick):
         started = time.time()
@@ -200,7 +240,7 @@ def main(argv=None):
 
     parameters = dict.fromkeys(args.parameter)
     wanted = [unit for ac in autoencoders for par in parameters for unit in repeats(par, ac)]
-    if not artifacts.run(wanted, work, args, args.budget.cnn_epochs, "regressors"):
+    if not artifacts.run(wanted, work, args, args.budget.cnn_epochs, "regressors", together=together):
         return
     # An ensemble has the regressors of every autoencoder whose repeats are all done, now or by an earlier run.
     fine_tuned = [ac for ac in artifacts.trained(args.artifacts) if (args.artifacts / f"dtl_{ac.name}").exists()]

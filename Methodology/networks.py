@@ -14,8 +14,9 @@ import artifacts
 import paper
 
 __all__ = [
-    "SeededModel", "adam", "build_autoencoder", "build_cnn", "contractive_loss", "contractive_penalty", "device",
-    "encoder_of", "fit", "forget_models", "freeze", "has_bfloat16", "load", "mse", "predict", "save", "squared_error",
+    "CnnStack", "SeededModel", "adam", "build_autoencoder", "build_cnn", "contractive_loss", "contractive_penalty",
+    "device", "encoder_of", "fit", "forget_models", "freeze", "has_bfloat16", "load", "mse", "predict", "save",
+    "squared_error",
 ]  # fmt: skip
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
@@ -59,6 +60,10 @@ class SeededModel(keras.Model):
     def __init__(self, inputs, outputs, seed):
         super().__init__(inputs, outputs)
         self.seed = seed
+
+    def order(self, epoch, n_spectra):
+        """Order of the spectra in an epoch, (n_spectra,)."""
+        return np.random.default_rng([self.seed, epoch]).permutation(n_spectra)
 
     def fit(self, x, y, batch_size, epochs, rows=None, **_):
         """Train as `fit` below does; this is how scikit-learn calls it, with more of Keras' defaults."""
@@ -149,6 +154,52 @@ def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
     return SeededModel(encoding, _dense(1, "linear", "estimate", seed + 200)(h), seed)
 
 
+class CnnStack:
+    """CNNs of one architecture as one network, for a GPU, where a network as small as theirs leaves most of it idle.
+
+    They share nothing: every weight has a leading axis of members, every member its own encodings, targets and
+    order of batches, and Adam works element by element. Each ends as it would alone, but for rounding.
+
+    Parameters
+    ----------
+    cnns : list of SeededModel
+        As `build_cnn` makes them. Their weights change only with `unstack`.
+    """
+
+    def __init__(self, cnns):
+        self.cnns = cnns
+        variable = keras.Variable if KERAS_3 else tf.Variable
+        self.trainable_variables = [variable(np.stack(w)) for w in zip(*(cnn.get_weights() for cnn in cnns))]
+
+    def order(self, epoch, n_spectra):
+        """Order of the spectra in an epoch, a column a member, (n_spectra, n_members)."""
+        return np.stack([cnn.order(epoch, n_spectra) for cnn in self.cnns], axis=1)
+
+    def __call__(self, x):
+        """Outputs, (batch_size, n_members), of encodings of shape (batch_size, n_members, n_latent, 1)."""
+        h = tf.transpose(x, (1, 0, 2, 3))
+        weights = [tf.convert_to_tensor(w) for w in self.trainable_variables]
+        *hidden, last = zip(weights[::2], weights[1::2])
+        for kernel, bias in hidden[:2]:  # a convolution of width 2 is a product with two neighbours side by side
+            pairs = tf.concat([h, tf.pad(h[:, :, 1:], ((0, 0), (0, 0), (0, 1), (0, 0)))], axis=-1)
+            kernel = tf.reshape(kernel, (len(self.cnns), -1, kernel.shape[-1]))
+            h = tf.nn.relu(tf.einsum("mblc,mcf->mblf", pairs, kernel) + bias[:, None, None])
+        h = tf.reshape(h, (len(self.cnns), -1, h.shape[2] * h.shape[3]))
+        for kernel, bias in hidden[2:]:
+            h = tf.nn.relu(h @ kernel + bias[:, None])
+        return tf.transpose((h @ last[0] + last[1][:, None])[..., 0])
+
+    def squared_error(self, x, y):
+        """Terms of a batch's loss: the sum to be made small and, by its place, the mean squared error of each."""
+        errors = tf.unstack(tf.reduce_mean(tf.square(self(x) - y), axis=0), len(self.cnns))
+        return {"loss": tf.add_n(errors), **dict(enumerate(errors))}
+
+    def unstack(self):
+        """Give the weights back to the CNNs."""
+        for cnn, *weights in zip(self.cnns, *(w.numpy() for w in self.trainable_variables)):
+            cnn.set_weights(weights)
+
+
 def contractive_penalty(h, kernel, variant="live"):
     """Penalty of the encoding h, one value a spectrum (Sect. 3.1).
 
@@ -230,12 +281,12 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None)
 
     Parameters
     ----------
-    model : SeededModel
+    model : SeededModel or CnnStack
     terms : callable(x, y)
         Gives the terms of a batch's loss, a dict of scalar tensors; the first of them is made small.
     optimizer : keras.optimizers.Optimizer
     x, y : ndarray of shape (n_spectra, ...)
-        May be memory-mapped, and the same array.
+        May be memory-mapped, and the same array. Those of a stack have its members on the second axis.
     batch_size, epochs : int
     tick : callable, optional
         Called at the end of every epoch.
@@ -271,12 +322,14 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None)
     history = []
     block = max(1, BLOCK // (batch_size * int(np.prod(x.shape[1:])))) * batch_size
     for epoch in range(epochs):
-        order = rows[np.random.default_rng([model.seed, epoch]).permutation(len(rows))]
+        order = rows[model.order(epoch, len(rows))]
         log = []
         for start in range(0, len(order), block):
-            spectra = tf.constant(artifacts.take(x, order[start : start + block]))
-            same = targets is x
-            log.append(train(spectra, spectra if same else artifacts.take(targets, order[start : start + block])))
+            part = order[start : start + block]
+            if part.ndim > 1:  # a column a member
+                part = (part, np.arange(part.shape[1]))
+            spectra = tf.constant(artifacts.take(x, part))
+            log.append(train(spectra, spectra if targets is x else tf.constant(artifacts.take(targets, part))))
         sizes = np.minimum(batch_size, len(order) - np.arange(0, len(order), batch_size))
         history.append(np.average(np.concatenate(log), axis=0, weights=sizes))
         if tick:

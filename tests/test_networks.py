@@ -337,6 +337,17 @@ def test_training_is_that_of_keras_own_loop_in_the_same_order():
             np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
 
 
+def test_stacked_regressors_are_those_trained_alone():
+    encoded, seeds = [X, X[:, ::-1].copy(), X], [1, 2, 5]
+    settings = {**CNN, "epochs": 3}
+    for together, x, seed in zip(cnn_training.train_together(settings, encoded, LABEL, seeds), encoded, seeds):
+        alone, history = cnn_training.train(settings, x, LABEL, seed)
+        np.testing.assert_allclose(together[1]["loss"], history["loss"], rtol=1e-5)
+        for name, values in weights(alone).items():
+            for value, other in zip(values, weights(together[0])[name]):
+                np.testing.assert_allclose(other, value, rtol=1e-3, atol=1e-5)
+
+
 def test_training_does_not_depend_on_what_ran_before(trained):
     autoencoder, history, _ = trained
     keras.utils.set_random_seed(99)

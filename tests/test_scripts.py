@@ -236,6 +236,20 @@ def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch)
     assert artifacts.read_sidecar(copied / "cnn_regressor_logg_0_ac_0.h5")["settings"]["nf1"] == 8
 
 
+def test_stacked_regressors_leave_the_same_files(copied, tiny):
+    before = pd.read_csv(copied / "final_estimations.csv")
+    alone = [artifacts.read_sidecar(copied / f"cnn_regressor_teff_{k}_ac_0.h5") for k in range(2)]
+    wanted = flags(tiny, copied, "--jobs", 1, "--parameter", "teff", "--stack", 5, "--overwrite")
+    assert cnn_training.main(wanted) == 0
+    for k, one in enumerate(alone):
+        other = artifacts.read_sidecar(copied / f"cnn_regressor_teff_{k}_ac_0.h5")
+        assert other["metrics"]["mse_test"] == pytest.approx(one["metrics"]["mse_test"], rel=1e-4)
+        assert {key: other[key] for key in ("settings", "seed", "network")} == {
+            key: one[key] for key in ("settings", "seed", "network")
+        }
+    np.testing.assert_allclose(pd.read_csv(copied / "final_estimations.csv")["Teff"], before["Teff"], rtol=1e-3)
+
+
 def test_one_parameter_alone_keeps_the_others(copied, tiny):
     before = pd.read_csv(copied / "final_estimations.csv")
     assert cnn_training.main(flags(tiny, copied, "--jobs", 1, "--parameter", "teff", "--overwrite")) == 0
