@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import platform
+import re
 import sys
 import threading
 import time
@@ -44,6 +45,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("tensorflow", "keras", "scikit-learn", "scikeras", "numpy", "pandas")
+CONNECT = 10  # [s] that a Dask scheduler may take to answer
+HOST = re.sub(r"\W", "_", platform.node())  # a folder of artifacts may be shared with other machines
 
 
 class BadInput(Exception):
@@ -71,6 +74,7 @@ def parse(doc, argv, add_arguments=None):
     add("--artifacts", type=Path, default=ROOT / "artifacts", metavar="DIR", help="folder of the results")
     add("--budget", choices=paper.BUDGETS, default="paper", help="how much to compute")
     add("--jobs", type=number(int, 1), default=cpu_count(), metavar="N", help="units side by side, one thread each")
+    add("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster that does the units instead of this machine")
     add("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help="of weights and batch order")
     add("--only", type=int, nargs="+", metavar="I", help="only these autoencoders (or grid combinations)")
     add("--overwrite", action="store_true", help="redo what is done or stale")
@@ -78,6 +82,8 @@ def parse(doc, argv, add_arguments=None):
     if add_arguments:
         add_arguments(parser)
     args = parser.parse_args(argv)
+    if args.scheduler:  # its workers have another current folder
+        args.data, args.artifacts = args.data.absolute(), args.artifacts.absolute()
     for name, value in vars(args).items():
         print(f"{name:>14}  {value}")
     args.budget = paper.BUDGETS[args.budget]
@@ -144,13 +150,26 @@ def writing(path):
     """Give a partial name to write to; rename it to `path` if all went well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")  # np.save and Keras read the suffix
+    partial = _partial(path.parent, path.stem, path.suffix)
     try:
         yield partial
         os.replace(partial, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()
+
+
+def _partial(folder, stem, suffix=""):
+    # np.save and Keras read the suffix
+    return folder / f"{stem}.partial-{HOST}-{os.getpid()}{suffix}"
+
+
+def _sweep(folder):
+    """Remove what processes of this machine that have died left half written."""
+    for leftover in folder.rglob(f"*.partial-{HOST}-*"):
+        process = leftover.name.split(f".partial-{HOST}-")[1].split(".")[0]
+        if process.isdecimal() and not _alive(int(process)):
+            leftover.unlink()
 
 
 def write_json(path, content):
@@ -423,15 +442,16 @@ def collect(units, path, columns):
 
 
 def run(units, work, args, ticks=1, description="", redo_stale=False, together=None):
-    """Do the units that are not done yet, `args.jobs` side by side, with one progress bar.
+    """Do the units that are not done yet, `args.jobs` side by side or on a cluster, with one progress bar.
 
     Parameters
     ----------
     units : list of Unit
     work : callable(unit, tick)
-        Does one unit and leaves its files; calls tick() `ticks` times.
+        Does one unit and leaves its files; calls tick() `ticks` times. It is sent to other processes, so it
+        should open large arrays itself.
     args : namespace
-        With `artifacts`, `jobs`, `overwrite` and `dry_run`.
+        With `artifacts`, `jobs`, `scheduler`, `overwrite` and `dry_run`.
     ticks : int
         Steps of the progress bar a unit: its epochs.
     description : str
@@ -458,12 +478,9 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
         return False
     started = time.time()
     args.artifacts.mkdir(parents=True, exist_ok=True)
-    for leftover in args.artifacts.rglob("*.partial-*"):
-        process = leftover.name.split(".partial-")[1].split(".")[0]
-        if process.isdecimal() and not _alive(int(process)):
-            leftover.unlink()
+    _sweep(args.artifacts)
     # Workers append a byte an epoch to this file; its size is how far the run is.
-    progress = args.artifacts / f".progress.partial-{os.getpid()}"
+    progress = _partial(args.artifacts, ".progress")
     progress.touch()
     finished = threading.Event()
     unit_name = "epoch" if ticks > 1 else "unit"
@@ -473,24 +490,52 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
             over = False
             while not over:
                 over = finished.wait(0.3)
-                if progress.stat().st_size > bar.n:
-                    bar.update(progress.stat().st_size - bar.n)
+                done = min(progress.stat().st_size, bar.total)  # more if a worker died and its unit began again
+                if done > bar.n:
+                    bar.update(done - bar.n)
 
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
         try:
             groups = together(todo) if together else [[unit] for unit in todo]
-            workers = Parallel(n_jobs=min(args.jobs, len(groups) or 1))
-            peaks = workers(delayed(_do)(work, group, progress) for group in groups)
+            if args.scheduler and groups:
+                peaks = _on_cluster(args.scheduler, work, groups, progress)
+            else:
+                workers = Parallel(n_jobs=min(args.jobs, len(groups) or 1))
+                peaks = workers(delayed(_do)(work, group, progress) for group in groups)
         finally:
             finished.set()
             follower.join()
             progress.unlink()
+            _sweep(args.artifacts)
     if todo:
         seconds = time.time() - started
         print(f"{description}: {len(todo)} units in {seconds:.0f} s, {3600 * len(todo) / seconds:.0f} an hour, "
               f"peak memory of a process {max(peaks) / 1e9:.2f} GB", flush=True)  # fmt: skip
     return True
+
+
+def _on_cluster(address, work, groups, progress):
+    """Do groups of units on a Dask cluster, which gives those of a worker that dies to another one."""
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError:
+        raise BadInput("--scheduler needs Dask: pip install -r requirements-cluster.txt") from None
+    try:
+        client = Client(address, timeout=CONNECT)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--scheduler {address}: no Dask scheduler answers there ({error})") from None
+    with client:
+        if any(threads > 1 for threads in client.nthreads().values()):  # Keras has one session a process
+            raise BadInput(f"--scheduler {address}: start its workers with --nthreads 1")
+        futures = [client.submit(_do, work, group, progress, pure=False) for group in groups]
+        try:
+            return client.gather(futures)
+        except KilledWorker as error:
+            raise BadInput(f"--scheduler {address}: {error}: give its workers more memory, then run again") from None
+        except ModuleNotFoundError as error:
+            raise BadInput(f"--scheduler {address}: a worker has {error}: start it with the same Python environment "
+                           f"and PYTHONPATH={Path(__file__).parent}") from None  # fmt: skip
 
 
 def _alive(process):

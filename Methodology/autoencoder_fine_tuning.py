@@ -91,12 +91,12 @@ def main(argv=None):
     provenance = spectra.provenance(args.data)
     distance_flux = mean_nearest_distance(flux_carm[good], flux_ph)
 
-    def encode(autoencoder):
+    def encode(autoencoder, flux_carm):
         encoded = np.full((len(flux_carm), paper.N_LATENT), np.nan, np.float32)
         encoded[good] = networks.predict(networks.encoder_of(autoencoder), flux_carm, good)
         return encoded
 
-    def errors(autoencoder, when):
+    def errors(autoencoder, flux_ph, flux_carm, when):
         return {f"mse_ph_{when}": networks.mse(autoencoder, flux_ph),
                 f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
                 f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows)}  # fmt: skip
@@ -105,13 +105,14 @@ def main(argv=None):
         started = time.time()
         networks.forget_models()
         ac = unit.inputs[0]
+        flux = [np.load(path, mmap_mode="r") for path in (ph, carm)]
         autoencoder = networks.load(ac, seed=unit.own_seed)
         encoded_ph = np.load(args.artifacts / f"encoded_ph_{ac.stem}.npy")
-        before, metrics = encode(autoencoder), errors(autoencoder, "before")
-        history = fine_tune(autoencoder, unit.settings, flux_carm, tick, train_rows)
-        after = encode(autoencoder)
+        before, metrics = encode(autoencoder, flux[1]), errors(autoencoder, *flux, "before")
+        history = fine_tune(autoencoder, unit.settings, flux[1], tick, train_rows)
+        after = encode(autoencoder, flux[1])
         metrics.update(
-            errors(autoencoder, "after"),
+            errors(autoencoder, *flux, "after"),
             distance_flux=distance_flux,
             distance_latent_before=mean_nearest_distance(before[good], encoded_ph),
             distance_latent_after=mean_nearest_distance(after[good], encoded_ph),

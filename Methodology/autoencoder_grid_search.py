@@ -76,7 +76,7 @@ def main(argv=None):
     if len(train) < paper.CV_FOLDS:
         raise BadInput(f"{args.data}: {len(train)} training spectra are fewer than {paper.CV_FOLDS} folds")
     grid = {name: getattr(args, name) or values for name, values in args.budget.grid.items()}
-    provenance = spectra.provenance(args.data)
+    provenance, ph = spectra.provenance(args.data), args.data / "ph_flux_norm.npy"
     epochs, n_combinations = args.budget.search_epochs, len(ParameterGrid(grid))
     # Every fit has the seed of the run, as it would inside GridSearchCV.
     estimator = search.regressor(
@@ -87,6 +87,7 @@ def main(argv=None):
     def work(unit, tick):
         started = time.time()
         settings = {name: unit.settings[name] for name in (*grid, "epochs", "fold")}
+        flux_ph = np.load(ph, mmap_mode="r")
         mse = search.fold_score(estimator, settings, flux_ph, flux_ph, train)
         artifacts.finish(unit, provenance, started, {"mse": mse})
         tick()
@@ -101,7 +102,7 @@ def main(argv=None):
             candidates = [candidates[k] for k in sorted(best)]
         folder = args.artifacts / (f"halving_{epochs}_epochs" if halved else "grid_search")
         fixed = {"epochs": epochs, "batch_size": paper.BATCH_AUTOENCODER}
-        everything = search.fit_units(folder, grid, fixed, (args.data / "ph_flux_norm.npy",), args.seed, candidates)
+        everything = search.fit_units(folder, grid, fixed, (ph,), args.seed, candidates)
         units = [unit for k, unit in enumerate(everything) if candidates[k // paper.CV_FOLDS] in only]
         if not artifacts.run(units, work, args, description=f"{args.search} search, {epochs} epochs"):
             return

@@ -15,6 +15,8 @@ penalty on the 32 numbers of the bottleneck; --penalty chooses among its reading
 import sys
 import time
 
+import numpy as np
+
 import artifacts
 import networks
 import paper
@@ -70,14 +72,15 @@ def main(argv=None):
     args = artifacts.parse(__doc__, argv, add_arguments)
     if args.precision == "bfloat16" and not networks.has_bfloat16():
         raise BadInput("--precision bfloat16: this processor has neither avx512_bf16 nor amx_bf16: leave it out")
-    flux_ph, _ = spectra.load_synthetic(args.data)
-    train_rows, test_rows = spectra.split(len(flux_ph), "ph")
+    n_spectra = len(spectra.load_synthetic(args.data)[0])
+    train_rows, test_rows = spectra.split(n_spectra, "ph")
     architectures = artifacts.architectures(args.artifacts)
-    provenance = spectra.provenance(args.data)
+    provenance, ph = spectra.provenance(args.data), args.data / "ph_flux_norm.npy"
 
     def work(unit, tick):
         started = time.time()
         networks.forget_models()
+        flux_ph = np.load(ph, mmap_mode="r")
         with networks.device(units.index(unit)):  # with several GPUs, each autoencoder has one to itself
             autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
         with artifacts.writing(unit.path) as partial:
@@ -98,7 +101,7 @@ def main(argv=None):
         Unit(args.artifacts / f"ac_{i}.h5",
              {**architectures[i], "penalty": args.penalty, "penalty_weight": paper.CONTRACTIVE_WEIGHT,
               "precision": args.precision, "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs},
-             (args.data / "ph_flux_norm.npy",), args.seed, (args.artifacts / f"encoded_ph_ac_{i}.npy",))
+             (ph,), args.seed, (args.artifacts / f"encoded_ph_ac_{i}.npy",))
         for i in range(len(architectures))
     ]  # fmt: skip
     todo = [units[i] for i in artifacts.chosen(args.only, len(units))]

@@ -101,19 +101,18 @@ def hyper_parameters(par, folder):
 
 def tune(par, encoded_ph, labels_ph, args, provenance):
     """Search the hyper-parameters of one parameter's CNN as act 1 searches those of the autoencoder."""
-    encoded, label = np.load(encoded_ph), labels_ph[:, paper.PARAMETERS[par].column]
+    label = labels_ph[:, paper.PARAMETERS[par].column].astype(np.float32)
     rows, _ = spectra.split_stratified(label)
-    x, y = encoded[..., None], label.astype(np.float32)
     fixed = {"epochs": args.budget.search_epochs, "batch_size": paper.BATCH_CNN}
     estimator = search.regressor(
-        compiled_cnn, paper.CNN_GRID, n_latent=encoded.shape[1], seed=args.seed,
-        **fixed,
-    )  # fmt: skip
+        compiled_cnn, paper.CNN_GRID, n_latent=np.load(encoded_ph, mmap_mode="r").shape[1], seed=args.seed, **fixed
+    )
 
     def work(unit, tick):
         started = time.time()
         settings = {name: unit.settings[name] for name in (*paper.CNN_GRID, "fold")}
-        artifacts.finish(unit, provenance, started, {"mse": search.fold_score(estimator, settings, x, y, rows)})
+        mse = search.fold_score(estimator, settings, np.load(encoded_ph)[..., None], label, rows)
+        artifacts.finish(unit, provenance, started, {"mse": mse})
         tick()
 
     units = search.fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, fixed,
@@ -195,7 +194,7 @@ def main(argv=None):
         started = time.time()
         networks.forget_models()
         settings, seeds = units[0].settings, [unit.own_seed for unit in units]
-        label = labels_ph[:, paper.PARAMETERS[settings["parameter"]].column].astype(np.float32)
+        label = np.load(pars)[:, paper.PARAMETERS[settings["parameter"]].column].astype(np.float32)
         train_rows, test_rows = spectra.split_stratified(label)
         encoded = [np.load(unit.inputs[0]) for unit in units]
         training = [values[train_rows] for values in encoded], label[train_rows]

@@ -17,7 +17,7 @@ from artifacts import BadInput, Unit
 
 
 def options(folder, jobs=1, overwrite=False, dry_run=False):
-    return SimpleNamespace(artifacts=folder, jobs=jobs, overwrite=overwrite, dry_run=dry_run)
+    return SimpleNamespace(artifacts=folder, jobs=jobs, scheduler=None, overwrite=overwrite, dry_run=dry_run)
 
 
 def work(unit, tick):
@@ -290,7 +290,7 @@ def test_dry_run_computes_nothing(tmp_path, capsys):
     assert not folder.exists()
     assert all(str(unit.path) in capsys.readouterr().out for unit in units[:1])
     artifacts.run(units[:2], work, options(folder))
-    (folder / "unit_9.partial-1.npy").touch()
+    (folder / f"unit_9.partial-{artifacts.HOST}-{2**22 + 1}.npy").touch()  # no process has that number
     before = content(folder)
     capsys.readouterr()
     assert artifacts.run(units, never, options(folder, dry_run=True, overwrite=False)) is False
@@ -302,13 +302,14 @@ def test_dry_run_computes_nothing(tmp_path, capsys):
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    pid = ended.pid
-    leftovers = [tmp_path / f"unit_0.partial-{pid}.npy", tmp_path / "grid_search" / f"x.partial-{pid}.json",
-                 tmp_path / f".progress.partial-{pid}"]  # fmt: skip
+    mine = f"partial-{artifacts.HOST}"
+    leftovers = [tmp_path / f"unit_0.{mine}-{ended.pid}.npy", tmp_path / "grid_search" / f"x.{mine}-{ended.pid}.json",
+                 tmp_path / f".progress.{mine}-{ended.pid}"]  # fmt: skip
     leftovers[1].parent.mkdir()
     for leftover in leftovers:
         leftover.touch()
-    others = [tmp_path / "partial.txt", tmp_path / f"unit_7.partial-{os.getppid()}.npy"]  # the second is at work
+    others = [tmp_path / "partial.txt", tmp_path / f"unit_7.{mine}-{os.getppid()}.npy",  # at work
+              tmp_path / f"unit_8.partial-elsewhere-{ended.pid}.npy"]  # that process is of another machine
     for other in others:
         other.touch()
     units = make_units(tmp_path)

@@ -133,6 +133,64 @@ def test_killed_run_resumes_and_ends_the_same(act, done, result, chain, tiny, tm
     assert not list(folder.rglob("*.partial*"))
 
 
+@pytest.fixture
+def cluster(tmp_path):
+    """Address of a Dask scheduler on this machine and, by address, its two worker processes."""
+    distributed = pytest.importorskip("distributed")
+    note = tmp_path / "scheduler.json"
+    environment = {**os.environ, "PYTHONPATH": str(METHODOLOGY)}
+
+    def dask(*words):
+        command = [sys.executable, "-m", "dask", *words, "--scheduler-file", note, "--no-dashboard"]
+        return subprocess.Popen(list(map(str, command)), env=environment, cwd=tmp_path,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+
+    started = [dask("scheduler", "--host", "127.0.0.1", "--port", 0)]
+    try:
+        started += [dask("worker", "--nthreads", 1, "--no-nanny", "--name", name) for name in ("one", "two")]
+        with distributed.Client(scheduler_file=note, timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            named = {worker["name"]: address for address, worker in client.scheduler_info()["workers"].items()}
+        yield json.loads(note.read_text())["address"], {named["one"]: started[1], named["two"]: started[2]}
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_cluster_loses_a_worker_and_ends_the_same(cluster, chain, tiny, tmp_path):
+    address, workers = cluster
+    folder = shutil.copytree(chain, tmp_path / "artifacts",
+                             ignore=shutil.ignore_patterns("cnn_*", "*_estimation_*", "final_*"))  # fmt: skip
+    command = [sys.executable, METHODOLOGY / "cnn_training.py", *flags(tiny, folder, "--scheduler", address)]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    victim, process = next(iter(workers.items()))
+    at_work = ()
+    from distributed import Client
+
+    with Client(address) as client:
+        while not at_work and run.poll() is None:
+            time.sleep(0.02)
+            at_work = client.processing(list(workers))[victim]
+    process.kill()
+    assert at_work, "the run ended before a worker could be killed"
+    assert run.wait(timeout=120) == 0, run.stderr.read()
+    done = {path.name for path in chain.glob("cnn_*.json")}
+    assert {path.name for path in folder.glob("cnn_*.json")} == done and len(done) >= 8
+    for result in ("final_estimations.csv", "final_estimations_before.csv"):
+        assert (folder / result).read_bytes() == (chain / result).read_bytes()
+    assert not list(folder.rglob("*.partial*"))
+
+
+def test_no_scheduler_at_the_address(tiny, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(artifacts, "CONNECT", 1)
+    wanted = flags(tiny, tmp_path / "artifacts", "--scheduler", "tcp://127.0.0.1:9")
+    assert autoencoder_grid_search.main(wanted) == 2
+    error = capsys.readouterr().err
+    assert "no Dask scheduler answers" in error and "tcp://127.0.0.1:9" in error
+
+
 DIE_BEFORE_THE_SIDECAR = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
