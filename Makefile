@@ -1,6 +1,7 @@
 # make demo    everything from nothing, on simulated spectra, in minutes
 # make test    the tests
 # make figures    the comparison table and all figures, of the published estimates or of ESTIMATES=artifacts/final_estimations.csv
+# make bench   our way of training beside the plain one, half an hour on idle cores; OTHER_LANE=.venv-python3.11/bin/python for both lanes
 # make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
@@ -21,12 +22,20 @@ figures: $(VENV)/installed
 	ESTIMATES=$(ESTIMATES) FIGURES=$(FIGURES) $(RUN) -m nbconvert --to notebook --execute \
 		--log-level WARN --output-dir $(FIGURES) Section4_1_figs.ipynb Section4_2_figs.ipynb
 
-test: $(VENV)/installed
+test: $(VENV)/cluster
 	$(RUN) -m pytest
+
+bench: $(VENV)/installed
+	$(RUN) src_files/simulate_spectra.py
+	$(RUN) tests/benchmarks/bench.py $(OTHER_LANE)
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -q -r requirements.txt
 	touch $@
 
-.PHONY: demo figures test
+$(VENV)/cluster: requirements-cluster.txt $(VENV)/installed
+	$(RUN) -m pip install -q -r requirements-cluster.txt
+	touch $@
+
+.PHONY: bench demo figures test

@@ -1,0 +1,337 @@
+"""Our way of training beside the plain one, on this machine: `make bench`.
+
+Reads   src_files/simulated/    all 22,933 synthetic and 286 observed spectra
+Writes  artifacts/benchmarks.md, artifacts/growth.png    a table of ratios; how the cost grows
+
+Plain is Keras' own `fit` with batches of 128 or 32, its Adam, its default threads, one network after another in one
+process, float64 arrays in memory. Ours is what the acts do: a process a core, one thread each. Both train the same
+networks for a few epochs, plain autoencoders without the contractive penalty. Every measurement is a process of its
+own, and plain and ours go by turns; a ratio is the median over the turns. The first epoch, in which TensorFlow builds
+its graphs, is not timed.
+
+    python tests/benchmarks/bench.py [interpreter of the other lane]
+    python tests/benchmarks/bench.py --only regressors growth
+"""
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "Methodology"))
+DATA, OUT = ROOT / "src_files" / "simulated", ROOT / "artifacts"
+JOBS = os.cpu_count()
+TURNS = {"regressors": 6, "autoencoders": 3, "fine-tuning": 3}
+EPOCHS = {"regressors": 6, "autoencoders": 2, "fine-tuning": 60}
+NEURONS = 1024
+UNIT_EPOCHS = {"regressors": 200, "autoencoders": 120}  # of the paper, for units an hour
+
+
+# ---------------------------------------------------------------- one measurement, in a process of its own
+def child(task):
+    """Train one network; return its epochs' seconds, its test MSE and the peak memory of this process [bytes]."""
+    import keras
+    import tensorflow as tf
+
+    import networks
+    import spectra
+
+    plain, epochs, seed = task["way"] == "plain", task["epochs"], task["seed"]
+    if plain:
+        tf.config.threading.set_intra_op_parallelism_threads(0)
+        tf.config.threading.set_inter_op_parallelism_threads(0)
+    times = [time.perf_counter()]
+
+    def tick(*_):
+        times.append(time.perf_counter())
+
+    def plain_fit(network, x, y, lr, batch_size):
+        model = keras.Model(network.input, network.output)
+        model.compile(optimizer=keras.optimizers.Adam(lr), loss="mse")
+        model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0,
+                  callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=tick)])  # fmt: skip
+        return model
+
+    if task["what"] == "regressors":
+        import cnn_training
+
+        encoded, teff = np.load(task["encoded"]), np.load(DATA / "ph_pars.npy")[:, 0]
+        train, test = spectra.split_stratified(teff)
+        settings = {"nf1": 64, "nf2": 32, "nu": 64, "lr": 0.001, "batch_size": 32, "epochs": epochs}
+        times[0] = time.perf_counter()
+        if plain:
+            x, y = encoded.astype(float)[..., None], teff.astype(float)
+            model = plain_fit(networks.build_cnn(64, 32, 64, 32, seed), x[train], y[train], 0.001, 32)
+            mse = float(np.mean((model.predict(x[test], verbose=0)[:, 0] - y[test]) ** 2))
+        else:
+            model, _ = cnn_training.train(settings, encoded[train], teff[train].astype(np.float32), seed, tick)
+            mse = networks.mse(model, encoded[..., None], test, teff)
+    else:
+        import autoencoder_fine_tuning
+        import autoencoder_training
+
+        observed = task["what"] == "fine-tuning"
+        path = Path(task.get("flux", DATA / "ph_flux_norm.npy"))
+        flux = np.load(path, mmap_mode="r")[: task.get("spectra"), : task.get("pixels")]
+        train, test = spectra.split(len(flux), "ph")
+        settings = {"neurons_in": NEURONS, "reg_par": 1e-7, "lr": 1e-4, "penalty": "live", "penalty_weight": 1e-4,
+                    "precision": task.get("precision", "float32"), "batch_size": 128, "epochs": epochs,
+                    "frozen": [f"encoded_{k}" for k in range(1, 5)]}  # fmt: skip
+        network = networks.build_autoencoder(NEURONS, 1e-7, flux.shape[1], seed)
+        if plain:
+            flux = np.array(flux, float)
+            x, held_out = flux[train], flux[test]
+            if observed:
+                networks.freeze(network)
+                x = np.load(DATA / "carmf_norm.npy").astype(float)
+        times[0] = time.perf_counter()
+        if plain:
+            model = plain_fit(network, x, x, 1e-4, 128)
+            mse = float(np.mean((model.predict(held_out, verbose=0) - held_out) ** 2))
+            encoder = keras.Model(network.input, network.get_layer("bottleneck").output)
+            encoder.predict(flux, verbose=0)
+        else:
+            if observed:
+                carm = np.load(DATA / "carmf_norm.npy", mmap_mode="r")
+                autoencoder_fine_tuning.fine_tune(network, settings, carm, tick)
+            else:
+                network, _ = autoencoder_training.train(settings, flux, seed, tick, train)
+            mse = networks.mse(network, flux, test)
+            networks.predict(networks.encoder_of(network), flux)
+    whole = time.perf_counter() - times[0]
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": peak,
+            "keras": keras.__version__, "tensorflow": tf.__version__}  # fmt: skip
+
+
+def measure(python, copies=1, **task):
+    """Run one measurement, or several copies of it at the same time with other seeds."""
+    started = []
+    for copy in range(copies):
+        one = json.dumps({**task, "seed": task["seed"] + copy})
+        command = [python, __file__, "--child", one]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+    answers = [process.communicate()[0].strip().splitlines() for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit(f"failed: {' '.join(command)}")
+    return [json.loads(answer[-1]) for answer in answers]
+
+
+def seconds(results, what):
+    """Seconds that one network takes of this machine: an epoch, or all of a fine-tuning."""
+    each = [r["whole"] if what == "fine-tuning" else np.mean(r["epochs"][1:]) for r in results]
+    return float(np.mean(each) / len(results))
+
+
+# ---------------------------------------------------------------- pairs
+def encode(path):
+    """Save what stands for encodings: standardised means of 32 pieces of each synthetic spectrum."""
+    flux = np.load(DATA / "ph_flux_norm.npy", mmap_mode="r")
+    encoded = np.stack([piece.mean(axis=1) for piece in np.array_split(flux, 32, axis=1)], axis=1)
+    np.save(path, (encoded - encoded.mean(axis=0)) / encoded.std(axis=0))
+
+
+def pairs(python, what, folder, precisions):
+    """Measure plain and ours by turns; return a row of the table for each precision of ours."""
+    plain, ours = [], {precision: [] for precision in precisions}
+    for turn in range(TURNS[what]):
+        task = {"what": what, "epochs": EPOCHS[what], "seed": 100 * turn, "encoded": f"{folder}/encoded.npy"}
+        plain.append(measure(python, way="plain", **task))
+        print(f"  {what}, plain: {seconds(plain[-1], what):.2f} s", flush=True)
+        for precision in precisions:
+            ours[precision].append(measure(python, JOBS, way="ours", precision=precision, **task))
+            print(f"  {what}, {precision}: {seconds(ours[precision][-1], what):.2f} s", flush=True)
+    return [compare(plain, ours[precision], what, precision) for precision in precisions]
+
+
+def compare(plain, ours, what, precision):
+    """Make a row of the table from the results of all turns."""
+
+    def median(values):
+        return float(np.median(values))
+
+    times = [(seconds(a, what), seconds(b, what)) for a, b in zip(plain, ours)]
+    peaks = [(max(r["peak"] for r in a), max(r["peak"] for r in b)) for a, b in zip(plain, ours)]
+    mse = [[r["mse"] for results in way for r in results] for way in (plain, ours)]
+    row = {
+        "lane": f"Keras {plain[0][0]['keras']}, TensorFlow {plain[0][0]['tensorflow']}",
+        "what": what + (f", {precision}" if precision != "float32" else ""),
+        "plain [s]": f"{median([a for a, _ in times]):.2f}",
+        "ours [s]": f"{median([b for _, b in times]):.2f}",
+        "times faster": f"{median([a / b for a, b in times]):.2f} ({min(a / b for a, b in times):.2f} to "
+                        f"{max(a / b for a, b in times):.2f})",
+        "plain [GB]": f"{median([a for a, _ in peaks]) / 1e9:.2f}",
+        "ours [GB a process]": f"{median([b for _, b in peaks]) / 1e9:.2f}",
+        "all of ours / plain": f"{JOBS * median([b / a for a, b in peaks]):.0%}",
+        "test MSE, plain": spread(mse[0]),
+        "ours": spread(mse[1]),
+    }  # fmt: skip
+    if what in UNIT_EPOCHS:
+        row["ours, an hour"] = f"{3600 / UNIT_EPOCHS[what] / median([b for _, b in times]):.1f}"
+    return row
+
+
+def spread(values):
+    """Median and range of test errors."""
+    return f"{np.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def markdown(rows):
+    """Table of dicts."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, ["---"] * len(names), *([str(row.get(name, "")) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+# ---------------------------------------------------------------- whole scripts
+def script(python, name, *flags):
+    """Run a script; return its seconds and the peak memory that its last line but the table tells [bytes]."""
+    started = time.perf_counter()
+    command = list(map(str, [python, ROOT / name, *flags]))
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    peak = re.search(r"peak memory of a process ([\d.]+) GB", run.stdout)
+    return time.perf_counter() - started, float(peak[1]) * 1e9 if peak else 0
+
+
+def small(python, folder):
+    """Simulate 3,000 spectra for what would take too long with all."""
+    script(python, "src_files/simulate_spectra.py", "--out", f"{folder}/small", "--n-spectra", 3000)
+    return f"{folder}/small"
+
+
+def halving(python, folder):
+    """Search a grid as large as the published one, of smaller networks, in full and by halving."""
+    data, found = small(python, folder), {}
+    for way in ("full", "halving"):
+        took, _ = script(python, "Methodology/autoencoder_grid_search.py", "--data", data, "--search", way,
+                         "--artifacts", f"{folder}/{way}", "--neurons-in", *range(64, 129, 16))  # fmt: skip
+        kept = json.loads(Path(folder, way, "params_final.json").read_text())["architectures"]
+        found[way] = took, {tuple(a.values()) for a in kept}
+    (full, half), (less, winners) = found["full"], found["halving"]
+    return {"what": "25 combinations, n 64 to 128, 2,100 spectra", "full [s]": f"{full:.0f}",
+            "halving [s]": f"{less:.0f}", "cost": f"{less / full:.2f}",
+            "winners in the full search's kept half": f"{len(winners & half)} of {len(winners)}"}  # fmt: skip
+
+
+# ---------------------------------------------------------------- growth
+def growth(python, folder):
+    """Measure how the cost of act 2 grows; return rows of (axis, size, seconds, peak memory of a process)."""
+    rows = []
+
+    def add(axis, size, took, peak):
+        rows.append((axis, size, took, peak))
+        print(f"  growth with {axis}: {size}, {took:.2f} s, {peak / 1e9:.2f} GB", flush=True)
+
+    def epoch(axis, size, epochs=2, **more):
+        (one,) = measure(python, what="autoencoders", way="ours", epochs=epochs, seed=0, **more)
+        add(f"{axis}: an epoch", size, one["epochs"][-1], one["peak"])
+
+    for n in (2867, 5733, 11467, 22933):
+        epoch("spectra", n, spectra=n)
+    source = np.load(DATA / "ph_flux_norm.npy", mmap_mode="r")  # ten times the grid, 3.2 GB
+    large = np.lib.format.open_memmap(f"{folder}/large.npy", "w+", np.float32, (10 * len(source), source.shape[1]))
+    for k in range(10):
+        large[k * len(source) : (k + 1) * len(source)] = source
+    large.flush()
+    epoch("spectra", len(large), flux=f"{folder}/large.npy", epochs=1)
+    for n in (438, 875, 1751, 3501):
+        epoch("pixels", n, pixels=n, spectra=5733)
+
+    data = small(python, folder)
+
+    def units(axis, size, n_units, jobs):
+        kept = Path(folder, f"{axis}_{size}")
+        kept.mkdir()
+        architecture = {"neurons_in": 256, "reg_par": 1e-7, "lr": 1e-4}
+        (kept / "params_final.json").write_text(json.dumps({"architectures": [architecture] * n_units}))
+        add(f"{axis}: all of act 2", size, *script(python, "Methodology/autoencoder_training.py", "--budget", "demo",
+                                                   "--data", data, "--artifacts", kept, "--jobs", jobs))  # fmt: skip
+
+    for n in (JOBS, 2 * JOBS, 4 * JOBS):
+        units("autoencoders", n, n, JOBS)
+    for jobs in sorted({1, JOBS // 2, JOBS} - {0}):
+        units("jobs", jobs, 2 * JOBS, jobs)
+    return rows
+
+
+def draw(rows, path):
+    """Draw seconds an epoch and peak memory against each axis, both logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    axes = dict.fromkeys(row[0] for row in rows)
+    figure, panels = plt.subplots(2, len(axes), figsize=(3.1 * len(axes), 5), sharey="row", layout="constrained")
+    for column, axis in zip(panels.T, axes):
+        size, took, peak = np.array([row[1:] for row in rows if row[0] == axis]).T
+        column[0].loglog(size, took, "o-", color="#0072b2")
+        power = -1 if axis.startswith("jobs") else 1
+        expected = took[0] * (size / size[0]) ** power
+        column[0].loglog(size, expected, ":", color="0.6", label="proportional (jobs: inversely)")
+        column[1].loglog(size, peak / 1e9, "o-", color="#d55e00")
+        column[1].set_xlabel(axis)
+    panels[0, 0].set_ylabel("seconds")
+    panels[1, 0].set_ylabel("peak memory of a process [GB]")
+    panels[0, 0].legend(frameon=False)
+    figure.suptitle(f"Act 2, simulated spectra: an epoch of one autoencoder (n = {NEURONS}), all of several (n = 256)")
+    figure.savefig(path, dpi=120)
+
+
+def machine():
+    """Name the processor."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        name = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), name)
+    return f"{name}, {JOBS} cores"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = [*TURNS, "halving", "growth"]
+    parser.add_argument("other_lane", nargs="?", help="interpreter with the other version of Keras")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(child(args.child)))
+        return
+    if not (DATA / "ph_flux_norm.npy").exists():
+        sys.exit(f"{DATA}/ph_flux_norm.npy not found: run src_files/simulate_spectra.py first")
+    OUT.mkdir(exist_ok=True)
+    import networks
+
+    precisions = {what: ("float32",) for what in TURNS}
+    if networks.has_bfloat16():
+        precisions["autoencoders"] += ("bfloat16",)
+    lanes = [sys.executable, *filter(None, [args.other_lane])]
+    text = (f"{machine()}; {time.strftime('%Y-%m-%d')}; simulated spectra. Seconds are of this whole machine: an epoch "
+            "of one regressor or autoencoder, all of one fine-tuning.\n\n")  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=OUT) as folder:
+        encode(f"{folder}/encoded.npy")
+        rows = [row for lane in lanes for what in TURNS if what in args.only
+                for row in pairs(lane, what, folder, precisions[what])]  # fmt: skip
+        text += markdown(rows)
+        if "halving" in args.only:
+            text += "\n" + markdown([halving(sys.executable, folder)])
+        if "growth" in args.only:
+            grown = growth(sys.executable, folder)
+            draw(grown, OUT / "growth.png")
+            text += "\n" + markdown([{"grows": axis, "to": size, "seconds": f"{took:.2f}", "GB": f"{peak / 1e9:.2f}"}
+                                     for axis, size, took, peak in grown])  # fmt: skip
+    (OUT / "benchmarks.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
