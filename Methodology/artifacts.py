@@ -42,6 +42,10 @@ __all__ = [
 # Before anything imports TensorFlow. Its oneDNN kernels are the faster ones, but off by default on older processors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# One unit, one thread: results then do not depend on how many cores a machine has, and several units side by side
+# (--jobs) are faster than several threads inside one small network.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("tensorflow", "keras", "scikit-learn", "scikeras", "numpy", "pandas")

@@ -23,15 +23,8 @@ CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
 BLOCK = 1 << 20  # numbers handed to TensorFlow at a time in training, likewise
 KERAS_3 = keras.__version__.startswith("3")
 
-# One unit of work, one thread: results then do not depend on how many cores a machine has, and
-# several units side by side (--jobs) are faster than several threads inside one small network.
 for _gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all of its memory
     tf.config.experimental.set_memory_growth(_gpu, True)
-try:
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-except RuntimeError:  # TensorFlow is already running, in a notebook say
-    pass
 
 
 def adam(lr):

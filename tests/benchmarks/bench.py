@@ -38,16 +38,15 @@ UNIT_EPOCHS = {"regressors": 200, "autoencoders": 120}  # of the paper, for unit
 # ---------------------------------------------------------------- one measurement, in a process of its own
 def child(task):
     """Train one network; return its epochs' seconds, its test MSE and the peak memory of this process [bytes]."""
+    plain, epochs, seed = task["way"] == "plain", task["epochs"], task["seed"]
+    if plain:  # TensorFlow's own number of threads
+        os.environ.update(TF_NUM_INTRAOP_THREADS="0", TF_NUM_INTEROP_THREADS="0")
     import keras
     import tensorflow as tf
 
     import networks
     import spectra
 
-    plain, epochs, seed = task["way"] == "plain", task["epochs"], task["seed"]
-    if plain:
-        tf.config.threading.set_intra_op_parallelism_threads(0)
-        tf.config.threading.set_inter_op_parallelism_threads(0)
     times = [time.perf_counter()]
 
     def tick(*_):
