@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import mmap
 import os
@@ -18,6 +19,7 @@ import re
 import sys
 import threading
 import time
+from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +38,7 @@ except ImportError:  # Windows has none
 __all__ = [
     "BadInput", "Unit", "architectures", "autoencoders", "chosen", "collect", "command", "finish", "git_blob_id",
     "is_done", "load_array", "number", "parse", "read_json", "read_sidecar", "require", "run", "seed_of", "sha256",
-    "take", "trained", "write_array", "write_csv", "write_json", "writing",
+    "take", "to_do", "trained", "write_array", "write_csv", "write_json", "writing",
 ]  # fmt: skip
 
 # Before anything imports TensorFlow. Its oneDNN kernels are the faster ones, but off by default on older processors.
@@ -173,7 +175,7 @@ def _sweep(folder):
     for leftover in folder.rglob(f"*.partial-{HOST}-*"):
         process = leftover.name.split(f".partial-{HOST}-")[1].split(".")[0]
         if process.isdecimal() and not _alive(int(process)):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)  # another run may sweep too
 
 
 def write_json(path, content):
@@ -445,6 +447,11 @@ def collect(units, path, columns):
     return table
 
 
+def to_do(units, args, redo_stale=False):
+    """Those units that are not done yet, or all with --overwrite."""
+    return [unit for unit in units if args.overwrite or not is_done(unit, redo_stale)]
+
+
 def run(units, work, args, ticks=1, description="", redo_stale=False, together=None):
     """Do the units that are not done yet, `args.jobs` side by side or on a cluster, with one progress bar.
 
@@ -469,7 +476,7 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
     bool
         False for a dry run: nothing was computed.
     """
-    todo = [unit for unit in units if args.overwrite or not is_done(unit, redo_stale)]
+    todo = to_do(units, args, redo_stale)
     print(f"{description}: {len(units)} in all, {len(units) - len(todo)} done, {len(todo)} to do", flush=True)
     if args.dry_run:
         for unit in todo:
@@ -507,6 +514,9 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
             else:
                 workers = Parallel(n_jobs=min(args.jobs, len(groups) or 1))
                 peaks = workers(delayed(_do)(work, group, progress) for group in groups)
+        except BrokenExecutor:
+            raise BadInput(f"{description}: a process was killed, for lack of memory perhaps: the same command goes on "
+                           f"from here, with fewer than --jobs {args.jobs} if so") from None  # fmt: skip
         finally:
             finished.set()
             follower.join()
@@ -530,16 +540,26 @@ def _on_cluster(address, work, groups, progress):
     except (OSError, ValueError) as error:
         raise BadInput(f"--scheduler {address}: no Dask scheduler answers there ({error})") from None
     with client:
-        if any(threads > 1 for threads in client.nthreads().values()):  # Keras has one session a process
+        workers = client.nthreads()
+        if not workers:
+            raise BadInput(f"--scheduler {address}: it has no workers yet: start some with `dask worker {address}`")
+        if any(threads > 1 for threads in workers.values()):  # Keras has one session a process
             raise BadInput(f"--scheduler {address}: start its workers with --nthreads 1")
+        found = client.run(importlib.util.find_spec, "artifacts")
+        found["the scheduler"] = client.run_on_scheduler(importlib.util.find_spec, "artifacts")
+        without = [name for name, spec in found.items() if spec is None or not spec.origin]  # or a folder of that name
+        if without:
+            raise BadInput(f"--scheduler {address}: {', '.join(without)} cannot import this project: "
+                           f"start scheduler and workers with PYTHONPATH={Path(__file__).parent}")  # fmt: skip
         futures = [client.submit(_do, work, group, progress, pure=False) for group in groups]
         try:
-            return client.gather(futures)
+            peaks = client.gather(futures)
+            client.run(_sweep, progress.parent)
         except KilledWorker as error:
             raise BadInput(f"--scheduler {address}: {error}: give its workers more memory, then run again") from None
-        except ModuleNotFoundError as error:
-            raise BadInput(f"--scheduler {address}: a worker has {error}: start it with the same Python environment "
-                           f"and PYTHONPATH={Path(__file__).parent}") from None  # fmt: skip
+        except CancelledError:
+            raise BadInput(f"--scheduler {address}: it went away: the same command goes on from here") from None
+        return peaks
 
 
 def _alive(process):
@@ -560,9 +580,11 @@ def _do(work, units, progress):
         with contextlib.suppress(FileNotFoundError):
             sidecar_of(unit.path).unlink()
 
-    def tick(*_):
-        with open(progress, "ab") as file:
-            file.write(b"." * len(units))
+    def tick():
+        # Does not create the file: what is left on a cluster of a run that was given up ends here.
+        file = os.open(progress, os.O_WRONLY | os.O_APPEND)
+        os.write(file, b"." * len(units))
+        os.close(file)
 
     work(*units, tick=tick)
     if resource is None:

@@ -1,7 +1,7 @@
 """Act 1: search the architecture of the autoencoder by cross-validation (Sect. 3.1).
 
 Reads   {data}/ph_flux_norm.npy, ph_pars.npy
-Writes  {artifacts}/grid_search.csv      a row a combination: settings, four scores, mean, std, rank, seconds
+Writes  {artifacts}/grid_search.csv      a row a combination (and round): settings, scores, mean, std, rank, seconds
         {artifacts}/params_final.json    the architectures that act 2 trains
 
 The training 70 % of the synthetic spectra is split into four folds; every combination of the grid is trained
@@ -75,7 +75,7 @@ def main(argv=None):
     train, _ = spectra.split(len(flux_ph), "ph")
     if len(train) < paper.CV_FOLDS:
         raise BadInput(f"{args.data}: {len(train)} training spectra are fewer than {paper.CV_FOLDS} folds")
-    grid = {name: getattr(args, name) or values for name, values in args.budget.grid.items()}
+    grid = {name: list(dict.fromkeys(getattr(args, name) or values)) for name, values in args.budget.grid.items()}
     provenance, ph = spectra.provenance(args.data), args.data / "ph_flux_norm.npy"
     epochs, n_combinations = args.budget.search_epochs, len(ParameterGrid(grid))
     # Every fit has the seed of the run, as it would inside GridSearchCV.
@@ -92,25 +92,33 @@ def main(argv=None):
         artifacts.finish(unit, provenance, started, {"mse": mse})
         tick()
 
-    halved = args.search == "halving"
-    rounds = search.halving_rounds(n_combinations, epochs) if halved else [(n_combinations, epochs)]
+    halving = args.search == "halving"
+    rounds = search.halving_rounds(n_combinations, epochs) if halving else [(n_combinations, epochs)]
+    halved = len(rounds) > 1
+    if args.keep and args.keep > rounds[-1][0]:
+        raise BadInput(f"--keep {args.keep}: of {n_combinations} combinations the search leaves {rounds[-1][0]}")
     only = artifacts.chosen(args.only, n_combinations)
     tables, candidates = [], range(n_combinations)
     for n_candidates, epochs in rounds:
         if tables:
             best = tables[-1].sort_values("mse_mean", kind="stable").index[:n_candidates]
             candidates = [candidates[k] for k in sorted(best)]
-        folder = args.artifacts / (f"halving_{epochs}_epochs" if halved else "grid_search")
+        folder = args.artifacts / (f"halving_{epochs}_epochs" if halving else "grid_search")
         fixed = {"epochs": epochs, "batch_size": paper.BATCH_AUTOENCODER}
         everything = search.fit_units(folder, grid, fixed, (ph,), args.seed, candidates)
         units = [unit for k, unit in enumerate(everything) if candidates[k // paper.CV_FOLDS] in only]
-        if not artifacts.run(units, work, args, description=f"{args.search} search, {epochs} epochs"):
-            return
+        artifacts.run(units, work, args, description=f"{args.search} search, {epochs} epochs")
         missing = sum(not artifacts.is_done(unit) for unit in everything)
+        if missing and args.dry_run:
+            for later, (n_candidates, epochs) in enumerate(rounds[len(tables) + 1 :]):
+                print(f"  {'then' if later else 'after these'} {n_candidates * paper.CV_FOLDS} fits of {epochs} epochs")
+            return
         if missing:
             print(f"{missing} fits of other combinations are still to do: the tables come with the last of them")
             return
         tables.append(search.table(everything))
+    if args.dry_run:
+        return
     table = pd.concat(tables, ignore_index=True)
     chosen = select(tables[-1], args.keep, halved)
     artifacts.write_csv(args.artifacts / "grid_search.csv", table)

@@ -67,11 +67,16 @@ def add_arguments(parser):
                         help="of the arithmetic in training; bfloat16 where the processor has it")  # fmt: skip
 
 
+def check_precision(precision):
+    if precision == "bfloat16" and not networks.has_bfloat16():
+        raise BadInput("--precision bfloat16: this processor has neither avx512_bf16 nor amx_bf16: leave it out")
+
+
 @artifacts.command
 def main(argv=None):
     args = artifacts.parse(__doc__, argv, add_arguments)
-    if args.precision == "bfloat16" and not networks.has_bfloat16():
-        raise BadInput("--precision bfloat16: this processor has neither avx512_bf16 nor amx_bf16: leave it out")
+    if not args.scheduler:
+        check_precision(args.precision)
     n_spectra = len(spectra.load_synthetic(args.data)[0])
     train_rows, test_rows = spectra.split(n_spectra, "ph")
     architectures = artifacts.architectures(args.artifacts)
@@ -79,23 +84,20 @@ def main(argv=None):
 
     def work(unit, tick):
         started = time.time()
+        check_precision(unit.settings["precision"])
         networks.forget_models()
         flux_ph = np.load(ph, mmap_mode="r")
-        with networks.device(units.index(unit)):  # with several GPUs, each autoencoder has one to itself
+        with networks.device(waiting.index(unit)):  # several GPUs take the autoencoders by turns
             autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
-        with artifacts.writing(unit.path) as partial:
-            networks.save(autoencoder, partial)
-        encoded_ph = networks.predict(networks.encoder_of(autoencoder), flux_ph)
-        artifacts.write_array(unit.also[0], encoded_ph)
-        artifacts.finish(
-            unit, provenance, started,
-            metrics={"mse_train": networks.mse(autoencoder, flux_ph, train_rows),
-                     "mse_test": networks.mse(autoencoder, flux_ph, test_rows),
-                     "last_penalty": history["penalty"][-1]},
-            history=history,
-            network={"kind": "autoencoder", "neurons_in": unit.settings["neurons_in"],
-                     "reg_par": unit.settings["reg_par"], "n_pixels": flux_ph.shape[1]},
-        )  # fmt: skip
+            with artifacts.writing(unit.path) as partial:
+                networks.save(autoencoder, partial)
+            artifacts.write_array(unit.also[0], networks.predict(networks.encoder_of(autoencoder), flux_ph))
+            metrics = {"mse_train": networks.mse(autoencoder, flux_ph, train_rows),
+                       "mse_test": networks.mse(autoencoder, flux_ph, test_rows),
+                       "last_penalty": history["penalty"][-1]}  # fmt: skip
+        network = {"kind": "autoencoder", "neurons_in": unit.settings["neurons_in"],
+                   "reg_par": unit.settings["reg_par"], "n_pixels": flux_ph.shape[1]}  # fmt: skip
+        artifacts.finish(unit, provenance, started, metrics, history, network)
 
     units = [
         Unit(args.artifacts / f"ac_{i}.h5",
@@ -104,8 +106,9 @@ def main(argv=None):
              (ph,), args.seed, (args.artifacts / f"encoded_ph_ac_{i}.npy",))
         for i in range(len(architectures))
     ]  # fmt: skip
-    todo = [units[i] for i in artifacts.chosen(args.only, len(units))]
-    if not artifacts.run(todo, work, args, args.budget.train_epochs, "training"):
+    wanted = [units[i] for i in artifacts.chosen(args.only, len(units))]
+    waiting = artifacts.to_do(wanted, args)
+    if not artifacts.run(wanted, work, args, args.budget.train_epochs, "training"):
         return
     table = artifacts.collect(
         units, args.artifacts / "mse.csv", lambda unit: {"autoencoder": unit.name, **unit.settings}

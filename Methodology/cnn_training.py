@@ -61,7 +61,7 @@ def train(settings, encoded, label, seed, tick=None):
     cnn = networks.build_cnn(settings["nf1"], settings["nf2"], settings["nu"], encoded.shape[1], seed)
     history = networks.fit(cnn, networks.squared_error(cnn), networks.adam(settings["lr"]), encoded[..., None], label,
                            settings["batch_size"], settings["epochs"], tick)  # fmt: skip
-    return cnn, history
+    return cnn, {"loss": history["loss"]}
 
 
 def train_together(settings, encoded, label, seeds, tick=None):

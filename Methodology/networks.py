@@ -60,6 +60,8 @@ class SeededModel(keras.Model):
 
     def fit(self, x, y, batch_size, epochs, rows=None, **_):
         """Train as `fit` below does; this is how scikit-learn calls it, with more of Keras' defaults."""
+        if x.shape == y.shape and np.may_share_memory(x, y):  # scikit-learn hands on views
+            y = x
         history = keras.callbacks.History()
         history.history = fit(self, squared_error(self), self.optimizer, x, y, batch_size, epochs, rows=rows)
         return history
@@ -261,7 +263,7 @@ def _sum(losses):
 
 
 def freeze(model, names=paper.FROZEN_LAYERS):
-    """Freeze the layers of these names; compile afterwards."""
+    """Freeze the layers of these names, before `fit` looks which weights it trains."""
     for name in names:
         model.get_layer(name).trainable = False
 
@@ -340,7 +342,7 @@ def has_bfloat16():
 
 
 def device(number):
-    """Context in which TensorFlow uses one of this machine's GPUs, taken by turns, or its CPU if it has none."""
+    """Context in which TensorFlow uses the GPU of this machine whose turn it is, or its CPU if it has none."""
     gpus = tf.config.list_logical_devices("GPU")
     return tf.device(gpus[number % len(gpus)].name if gpus else "CPU:0")
 

@@ -15,7 +15,14 @@ import networks
 import paper
 from artifacts import Unit
 
-__all__ = ["fit_units", "fold_score", "halving_rounds", "regressor", "table"]
+__all__ = ["Regressor", "fit_units", "fold_score", "halving_rounds", "regressor", "table"]
+
+
+class Regressor(KerasRegressor):
+    """KerasRegressor that does not search its targets for classes, which takes more memory than they do."""
+
+    def _type_of_target(self, y):
+        return "continuous" if y.ndim == 1 else "continuous-multioutput"
 
 
 def regressor(build, searched, **fixed):
@@ -32,9 +39,9 @@ def regressor(build, searched, **fixed):
 
     Returns
     -------
-    scikeras.wrappers.KerasRegressor
+    Regressor
     """
-    return KerasRegressor(build, **dict.fromkeys(searched), **fixed, verbose=0)
+    return Regressor(build, **dict.fromkeys(searched), **fixed, verbose=0)
 
 
 def fit_units(folder, grid, fixed, inputs, seed, combinations=None):
@@ -90,7 +97,7 @@ def fold_score(estimator, settings, x, y, rows):
 
     Parameters
     ----------
-    estimator : KerasRegressor
+    estimator : Regressor
     settings : dict
         Parameters of the estimator; `fold` is the one to score on.
     x, y : ndarray of shape (n_spectra, ...)

@@ -249,6 +249,21 @@ def test_failing_unit_leaves_the_others_done(tmp_path, jobs):
     assert (tmp_path / "unit_0.json").read_bytes() == kept
 
 
+def test_killed_worker_process_is_one_line(tmp_path):
+    def dying(unit, tick):
+        os.kill(os.getpid(), 9)
+
+    with pytest.raises(BadInput, match="squares: a process was killed.*--jobs 2"):
+        artifacts.run(make_units(tmp_path, 3), dying, options(tmp_path, jobs=2), description="squares")
+    assert not list(tmp_path.glob(".progress*"))
+
+
+def test_unit_of_a_run_that_was_given_up_ends_at_its_next_tick(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        artifacts._do(work, make_units(tmp_path, 1), tmp_path / ".progress")
+    assert not (tmp_path / ".progress").exists()
+
+
 def test_failing_redo_is_not_done(tmp_path):
     units = make_units(tmp_path, 1)
     artifacts.run(units, work, options(tmp_path))

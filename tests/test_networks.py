@@ -195,12 +195,6 @@ def test_live_follows_the_kernel_and_frozen_does_not(variant):
     np.testing.assert_allclose(logged, followed if variant == "live" else kept, rtol=2e-5)
 
 
-def test_loss_adds_no_weights():
-    autoencoder = build()
-    networks.contractive_loss(autoencoder)
-    assert len({id(w) for w in autoencoder.trainable_weights}) == 2 * len(WIDTHS)
-
-
 # ---------------------------------------------------------------- training
 def test_training_moves_every_layer(trained):
     autoencoder, history, initial = trained

@@ -191,6 +191,40 @@ def test_no_scheduler_at_the_address(tiny, tmp_path, capsys, monkeypatch):
     assert "no Dask scheduler answers" in error and "tcp://127.0.0.1:9" in error
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [({"n_workers": 0}, "has no workers"), ({"n_workers": 1, "threads_per_worker": 2}, "--nthreads 1")],
+)
+def test_cluster_that_cannot_serve(options, message, tiny, tmp_path, capsys):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(processes=False, dashboard_address=None, protocol="tcp", **options) as cluster:
+        wanted = flags(tiny, tmp_path / "artifacts", "--scheduler", cluster.scheduler_address)
+        assert autoencoder_grid_search.main(wanted) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_cluster_without_this_project_on_its_path(tiny, tmp_path, capsys):
+    distributed = pytest.importorskip("distributed")
+    note, environment = tmp_path / "note.json", {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    dask = [sys.executable, "-m", "dask"]
+    quiet = {"env": environment, "cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+                           "--scheduler-file", note], **quiet) as scheduler, \
+         subprocess.Popen([*dask, "worker", "--nthreads", "1", "--no-nanny", "--no-dashboard",
+                           "--scheduler-file", note], **quiet) as worker:  # fmt: skip
+        try:
+            with distributed.Client(scheduler_file=note, timeout=60) as client:
+                client.wait_for_workers(1, timeout=60)
+                address = client.scheduler.address
+            wanted = flags(tiny, tmp_path / "artifacts", "--scheduler", address)
+            assert autoencoder_grid_search.main(wanted) == 2
+        finally:
+            worker.kill()
+            scheduler.kill()
+    error = capsys.readouterr().err
+    assert "the scheduler cannot import this project" in error and f"PYTHONPATH={METHODOLOGY}" in error
+
+
 DIE_BEFORE_THE_SIDECAR = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
@@ -249,6 +283,37 @@ def test_search_by_halving(tiny, tmp_path, monkeypatch):
     assert [a["neurons_in"] for a in kept] == [16]
 
 
+def test_halving_of_so_few_that_nothing_is_halved_keeps_the_papers_rule(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
+    wanted = flags(tiny, tmp_path, "--jobs", 1, "--search", "halving", "--neurons-in", 8, 16, 16)
+    assert autoencoder_grid_search.main(wanted) == 0
+    kept = json.loads((tmp_path / "params_final.json").read_text())
+    assert [a["neurons_in"] for a in kept["architectures"]] == [8] and "median of 2" in kept["rule"]
+
+
+def test_dry_run_of_halving_names_the_later_rounds(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(paper.BUDGETS, "smoke", dataclasses.replace(paper.BUDGETS["smoke"], search_epochs=3))
+    monkeypatch.setattr(search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
+    wanted = flags(tiny, tmp_path, "--jobs", 1, "--search", "halving", "--neurons-in", 8, 16, 24)
+    assert autoencoder_grid_search.main([*wanted, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "12 to do" in out and "after these 4 fits of 3 epochs" in out
+    assert autoencoder_grid_search.main(wanted) == 0
+    next((tmp_path / "halving_3_epochs").glob("*.json")).unlink()
+    before = snapshot(tmp_path)
+    capsys.readouterr()
+    assert autoencoder_grid_search.main([*wanted, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "0 to do" in out and "1 to do" in out and snapshot(tmp_path) == before
+
+
+def test_more_to_keep_than_the_search_leaves(tiny, tmp_path, capsys):
+    wanted = flags(tiny, tmp_path / "artifacts", "--neurons-in", 8, 16, "--keep", 3)
+    assert autoencoder_grid_search.main(wanted) == 2
+    assert "--keep 3: of 2 combinations the search leaves 2" in capsys.readouterr().err
+    assert not (tmp_path / "artifacts").exists()
+
+
 def test_search_that_keeps_nothing_says_so(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
     assert autoencoder_grid_search.main(flags(tiny, tmp_path, "--jobs", 1, "--lr", 3e-4, "--neurons-in", 16, 24)) == 2
@@ -294,11 +359,19 @@ def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch)
     assert artifacts.read_sidecar(copied / "cnn_regressor_logg_0_ac_0.h5")["settings"]["nf1"] == 8
 
 
-def test_stacked_regressors_leave_the_same_files(copied, tiny):
+def test_stacked_regressors_leave_the_same_files(copied, tiny, monkeypatch):
+    stacks, train_together = [], cnn_training.train_together
+
+    def counting(settings, encoded, label, seeds, tick):
+        stacks.append(len(seeds))
+        return train_together(settings, encoded, label, seeds, tick)
+
+    monkeypatch.setattr(cnn_training, "train_together", counting)
     before = pd.read_csv(copied / "final_estimations.csv")
     alone = [artifacts.read_sidecar(copied / f"cnn_regressor_teff_{k}_ac_0.h5") for k in range(2)]
     wanted = flags(tiny, copied, "--jobs", 1, "--parameter", "teff", "--stack", 5, "--overwrite")
     assert cnn_training.main(wanted) == 0
+    assert stacks == [len(alone)]
     for k, one in enumerate(alone):
         other = artifacts.read_sidecar(copied / f"cnn_regressor_teff_{k}_ac_0.h5")
         assert other["metrics"]["mse_test"] == pytest.approx(one["metrics"]["mse_test"], rel=1e-4)

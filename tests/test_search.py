@@ -1,6 +1,7 @@
 """The resumable search gives the scores of scikit-learn's GridSearchCV, and the paper's rule picks among them."""
 import gc
 import time
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sklearn.linear_model import Ridge, SGDRegressor
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, ParameterGrid
 
 import artifacts
+import networks
 import paper
 import search
 from autoencoder_grid_search import compiled_autoencoder, select
@@ -75,6 +77,22 @@ def test_units_are_every_combination_on_every_fold(tmp_path):
     units = search.fit_units(tmp_path, grid, {"epochs": 2}, (), 3)
     assert len({unit.path for unit in units}) == len({tuple(unit.settings.values()) for unit in units}) == 16
     assert [unit.settings["fold"] for unit in units] == [0, 1, 2, 3] * 4
+
+
+def test_fit_copies_no_spectra(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.tile(X, (100, 10)))  # 5 MB
+    x, seen = np.load(tmp_path / "x.npy", mmap_mode="r"), []
+    monkeypatch.setattr(networks, "fit", lambda model, terms, optimizer, x, y, *_, **__: seen.append((x, y)) or {})
+    monkeypatch.setattr(networks, "mse", lambda *_: 0.5)
+    grid = {"neurons_in": [16], "reg_par": [1e-5], "lr": [1e-3]}
+    estimator = search.regressor(compiled_autoencoder, grid, n_pixels=x.shape[1], seed=3, epochs=2, batch_size=16)
+    settings = {"neurons_in": 16, "reg_par": 1e-5, "lr": 1e-3, "fold": 1}
+    tracemalloc.start()
+    assert search.fold_score(estimator, settings, x, x, np.arange(len(x))) == 0.5
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes / 2
+    assert seen[0][0] is seen[0][1] and np.may_share_memory(seen[0][0], x)
 
 
 # ---------------------------------------------------------------- choice

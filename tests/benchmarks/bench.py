@@ -7,7 +7,7 @@ Plain is Keras' own `fit` with batches of 128 or 32, its Adam, its default threa
 process, float64 arrays in memory. Ours is what the acts do: a process a core, one thread each. Both train the same
 networks for a few epochs, plain autoencoders without the contractive penalty. Every measurement is a process of its
 own, and plain and ours go by turns; a ratio is the median over the turns. The first epoch, in which TensorFlow builds
-its graphs, is not timed.
+its graphs, is not timed, but where there is only one: fine-tuning as a whole, and the tenfold grid.
 
     python tests/benchmarks/bench.py [interpreter of the other lane]
     python tests/benchmarks/bench.py --only regressors growth
@@ -118,12 +118,14 @@ def measure(python, copies=1, **task):
     started = []
     for copy in range(copies):
         one = json.dumps({**task, "seed": task["seed"] + copy})
-        command = [python, __file__, "--child", one]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
-    answers = [process.communicate()[0].strip().splitlines() for process in started]
-    if any(process.returncode for process in started):
-        raise SystemExit(f"failed: {' '.join(command)}")
-    return [json.loads(answer[-1]) for answer in answers]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+        started.append(subprocess.Popen([python, __file__, "--child", one], env=environment, text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
+    answers = [process.communicate() for process in started]
+    for process, (_, errors) in zip(started, answers):
+        if process.returncode:
+            raise SystemExit(f"{errors}\n{' '.join(process.args)} failed")
+    return [json.loads(out.splitlines()[-1]) for out, _ in answers]
 
 
 def seconds(results, what):
