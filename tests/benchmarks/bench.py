@@ -27,9 +27,10 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Methodology"))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 DATA, OUT = ROOT / "src_files" / "simulated", ROOT / "artifacts"
 JOBS = os.cpu_count()
-TURNS = {"regressors": 6, "autoencoders": 3, "fine-tuning": 3}
+TURNS = {"regressors": 5, "autoencoders": 3, "fine-tuning": 3}
 EPOCHS = {"regressors": 6, "autoencoders": 2, "fine-tuning": 60}
 NEURONS = 1024
 UNIT_EPOCHS = {"regressors": 200, "autoencoders": 120}  # of the paper, for units an hour
@@ -106,11 +107,17 @@ def child(task):
             mse = networks.mse(network, flux, test)
             networks.predict(networks.encoder_of(network), flux)
     whole = time.perf_counter() - times[0]
+    return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": peak_memory(),
+            "keras": keras.__version__, "tensorflow": tf.__version__}  # fmt: skip
+
+
+def peak_memory():
+    """Peak memory of this process [bytes]; what `resource` knows counts that of the parent too, on Linux."""
+    if Path("/proc/self/status").exists():
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": peak,
-            "keras": keras.__version__, "tensorflow": tf.__version__}  # fmt: skip
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure(python, copies=1, **task):
@@ -240,11 +247,14 @@ def growth(python, folder):
     for n in (2867, 5733, 11467, 22933):
         epoch("spectra", n, spectra=n)
     source = np.load(DATA / "ph_flux_norm.npy", mmap_mode="r")  # ten times the grid, 3.2 GB
-    large = np.lib.format.open_memmap(f"{folder}/large.npy", "w+", np.float32, (10 * len(source), source.shape[1]))
-    for k in range(10):
-        large[k * len(source) : (k + 1) * len(source)] = source
-    large.flush()
-    epoch("spectra", len(large), flux=f"{folder}/large.npy", epochs=1)
+    large = Path(folder, "large.npy")
+    shape = 10 * len(source), source.shape[1]
+    with open(large, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for _ in range(10):
+            source.tofile(file)
+    epoch("spectra", len(source) * 10, flux=str(large), epochs=1)
+    large.unlink()
     for n in (438, 875, 1751, 3501):
         epoch("pixels", n, pixels=n, spectra=5733)
 
