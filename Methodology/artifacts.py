@@ -51,6 +51,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("tensorflow", "keras", "scikit-learn", "scikeras", "numpy", "pandas")
+PIECE = 64  # rows copied at a time: the system may map 2 MB of a file for each
 CONNECT = 10  # [s] that a Dask scheduler may take to answer
 HOST = re.sub(r"\W", "_", platform.node())  # a folder of artifacts may be shared with other machines
 
@@ -238,11 +239,15 @@ def load_array(path, ndim, remedy):
 
 def take(array, rows):
     """Copy rows of an array as float32; of a memory-mapped one, nothing else stays in memory."""
-    taken = np.array(array[rows], np.float32)
     owner = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
-    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    if not (isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")):
+        return np.array(array[rows], np.float32)
+    rows = np.arange(len(array))[rows]
+    taken = np.empty((len(rows), *array.shape[1:]), np.float32)
+    for start in range(0, len(rows), PIECE):
+        taken[start : start + PIECE] = array[rows[start : start + PIECE]]
         owner.madvise(mmap.MADV_DONTNEED)
     return taken
 

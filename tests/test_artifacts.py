@@ -110,6 +110,19 @@ def test_failed_writing_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("rows", [slice(None), slice(2, 9, 3), np.array([9, 0, 0, 4, 7, 1, 2]), np.array([], int)])
+def test_take_copies_rows_of_a_mapped_array_piece_by_piece(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "PIECE", 3)
+    array = np.arange(40.0).reshape(10, 4)
+    np.save(tmp_path / "x.npy", array)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for of, expected in ((mapped, array), (mapped[:9, 1:], array[:9, 1:]), (array, array)):
+        rows_there = rows if isinstance(rows, slice) else rows[rows < len(expected)]
+        taken = artifacts.take(of, rows_there)
+        assert taken.dtype == np.float32 and np.array_equal(taken, expected[rows_there])
+        assert not np.may_share_memory(taken, of)
+
+
 # ---------------------------------------------------------------- done, stale, absent
 def test_done_needs_file_and_sidecar(unit):
     sidecar = unit.path.with_suffix(".json")
