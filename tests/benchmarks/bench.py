@@ -292,9 +292,13 @@ def draw(rows, path):
         column[0].loglog(size, expected, ":", color="0.6", label="proportional (jobs: inversely)")
         column[1].loglog(size, peak / 1e9, "o-", color="#d55e00")
         column[1].set_xlabel(axis)
+        column[1].set_ylim(0.3, 5)
+        for panel in column:  # the sizes themselves, not powers of ten
+            panel.set_xticks(size, [f"{n:.0f}" for n in size], rotation=30, fontsize=8)
+            panel.minorticks_off()
     panels[0, 0].set_ylabel("seconds")
     panels[1, 0].set_ylabel("peak memory of a process [GB]")
-    panels[0, 0].legend(frameon=False)
+    panels[0, 1].legend(frameon=False, fontsize=8)
     figure.suptitle(f"Act 2, simulated spectra: an epoch of one autoencoder (n = {NEURONS}), all of several (n = 256)")
     figure.savefig(path, dpi=120)
 
