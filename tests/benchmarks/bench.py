@@ -28,12 +28,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Methodology"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import paper  # noqa: E402
+
 DATA, OUT = ROOT / "src_files" / "simulated", ROOT / "artifacts"
 JOBS = os.cpu_count()
 TURNS = {"regressors": 5, "autoencoders": 3, "fine-tuning": 3}
 EPOCHS = {"regressors": 6, "autoencoders": 2, "fine-tuning": 60}
 NEURONS = 1024
-UNIT_EPOCHS = {"regressors": 200, "autoencoders": 120}  # of the paper, for units an hour
+UNIT_EPOCHS = {"regressors": paper.BUDGETS["paper"].cnn_epochs, "autoencoders": paper.BUDGETS["paper"].train_epochs}
 
 
 # ---------------------------------------------------------------- one measurement, in a process of its own
@@ -65,11 +67,13 @@ def child(task):
 
         encoded, teff = np.load(task["encoded"]), np.load(DATA / "ph_pars.npy")[:, 0]
         train, test = spectra.split_stratified(teff)
-        settings = {"nf1": 64, "nf2": 32, "nu": 64, "lr": 0.001, "batch_size": 32, "epochs": epochs}
+        shape = {"nf1": 64, "nf2": 32, "nu": 64}
+        settings = {**shape, "lr": 0.001, "batch_size": paper.BATCH_CNN, "epochs": epochs}
         times[0] = time.perf_counter()
         if plain:
             x, y = encoded.astype(float)[..., None], teff.astype(float)
-            model = plain_fit(networks.build_cnn(64, 32, 64, 32, seed), x[train], y[train], 0.001, 32)
+            network = networks.build_cnn(**shape, seed=seed)
+            model = plain_fit(network, x[train], y[train], settings["lr"], paper.BATCH_CNN)
             mse = float(np.mean((model.predict(x[test], verbose=0)[:, 0] - y[test]) ** 2))
         else:
             model, _ = cnn_training.train(settings, encoded[train], teff[train].astype(np.float32), seed, tick)
@@ -82,10 +86,10 @@ def child(task):
         path = Path(task.get("flux", DATA / "ph_flux_norm.npy"))
         flux = np.load(path, mmap_mode="r")[: task.get("spectra"), : task.get("pixels")]
         train, test = spectra.split(len(flux), "ph")
-        settings = {"neurons_in": NEURONS, "reg_par": 1e-7, "lr": 1e-4, "penalty": "live", "penalty_weight": 1e-4,
-                    "precision": task.get("precision", "float32"), "batch_size": 128, "epochs": epochs,
-                    "frozen": [f"encoded_{k}" for k in range(1, 5)]}  # fmt: skip
-        network = networks.build_autoencoder(NEURONS, 1e-7, flux.shape[1], seed)
+        settings = {"neurons_in": NEURONS, "reg_par": 1e-7, "lr": 1e-4, "penalty": "live",
+                    "penalty_weight": paper.CONTRACTIVE_WEIGHT, "precision": task.get("precision", "float32"),
+                    "batch_size": paper.BATCH_AUTOENCODER, "epochs": epochs, "frozen": paper.FROZEN_LAYERS}  # fmt: skip
+        network = networks.build_autoencoder(NEURONS, settings["reg_par"], flux.shape[1], seed)
         if plain:
             flux = np.array(flux, float)
             x, held_out = flux[train], flux[test]
@@ -94,10 +98,9 @@ def child(task):
                 x = np.load(DATA / "carmf_norm.npy").astype(float)
         times[0] = time.perf_counter()
         if plain:
-            model = plain_fit(network, x, x, 1e-4, 128)
+            model = plain_fit(network, x, x, settings["lr"], paper.BATCH_AUTOENCODER)
             mse = float(np.mean((model.predict(held_out, verbose=0) - held_out) ** 2))
-            encoder = keras.Model(network.input, network.get_layer("bottleneck").output)
-            encoder.predict(flux, verbose=0)
+            networks.encoder_of(network).predict(flux, verbose=0)
         else:
             if observed:
                 carm = np.load(DATA / "carmf_norm.npy", mmap_mode="r")
@@ -336,7 +339,7 @@ def main():
         encode(f"{folder}/encoded.npy")
         rows = [row for lane in lanes for what in TURNS if what in args.only
                 for row in pairs(lane, what, folder, precisions[what])]  # fmt: skip
-        text += markdown(rows)
+        text += markdown(rows) if rows else ""
         if "halving" in args.only:
             text += "\n" + markdown([halving(sys.executable, folder)])
         if "growth" in args.only:
