@@ -3,6 +3,7 @@
 This is the one module that knows that two versions of Keras exist (2.13 and 3).
 """
 import contextlib
+import gc
 import logging
 import warnings
 
@@ -28,23 +29,30 @@ for _gpu in tf.config.list_physical_devices("GPU"):  # else the first process ta
 
 
 def adam(lr):
-    """Adam with the given learning rate, in both versions of Keras as one fused operation a variable."""
+    """Adam with the given learning rate, in both versions of Keras as one fused operation a variable.
+
+    Neither adds up the gradients of several copies of a network, for which TensorFlow registers a function a
+    training that keeps its weights in memory for as long as the process lives.
+    """
     if not KERAS_3:
-        return keras.optimizers.legacy.Adam(learning_rate=lr)
+        return keras.optimizers.legacy.Adam(learning_rate=lr, gradient_aggregator=list)
     return FusedAdam(learning_rate=lr)
 
 
 class FusedAdam(keras.optimizers.Adam):
     """Adam of Keras 3, each update one operation of TensorFlow instead of a dozen."""
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Update one variable."""
-        index, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, gradient.dtype)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle, m=self._momentums[index].value.handle, v=self._velocities[index].value.handle,
-            beta1_power=self.beta_1**step, beta2_power=self.beta_2**step, lr=tf.cast(learning_rate, gradient.dtype),
-            beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon, grad=gradient,
-        )  # fmt: skip
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        dtype = grads[0].dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        powers = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step}
+        for gradient, variable in zip(grads, trainable_variables):
+            index = self._get_variable_index(variable)
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.value.handle, m=self._momentums[index].value.handle,
+                v=self._velocities[index].value.handle, lr=tf.cast(learning_rate, dtype), **powers,
+                beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon, grad=gradient,
+            )  # fmt: skip
 
 
 class SeededModel(keras.Model):
@@ -350,6 +358,7 @@ def device(number):
 def forget_models():
     """Let go of all networks built so far, which Keras would keep as long as a worker process lives."""
     keras.backend.clear_session()
+    gc.collect()  # they refer to themselves
 
 
 def encoder_of(autoencoder):

@@ -1,4 +1,5 @@
 """The two networks: their layers, losses, frozen weights, batches, determinism and files, in both versions of Keras."""
+import gc
 import json
 
 import h5py
@@ -310,6 +311,17 @@ def test_adam_is_the_plain_one_of_keras():
             optimizer.apply_gradients([(tf.constant(gradient, variable.dtype), variable)])
         found.append(variable.numpy())
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+def test_a_training_leaves_nothing_in_memory():
+    def variables():
+        networks.forget_models()
+        tensors = [thing for thing in gc.get_objects() if isinstance(thing, tf.Tensor)]
+        return sum(getattr(tensor, "dtype", None) == tf.resource for tensor in tensors)
+
+    before = variables()
+    fit(build(), "live")
+    assert variables() == before
 
 
 def test_history_is_the_same_in_both_versions_of_keras(trained):
