@@ -304,8 +304,8 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None)
     rows = np.arange(len(x)) if rows is None else rows
     targets = x if y is x else np.reshape(y, (len(y), -1))
     weights = model.trainable_variables
-    if KERAS_3:
-        optimizer.build(weights)
+    # Else the loop below would make the state of the optimiser, and be built twice for it.
+    (optimizer.build if hasattr(optimizer, "build") else optimizer._create_all_weights)(weights)
     names = []
 
     @tf.function(input_signature=[tf.TensorSpec((None, *part.shape[1:]), tf.float32) for part in (x, targets)])
@@ -358,7 +358,8 @@ def device(number):
 def forget_models():
     """Let go of all networks built so far, which Keras would keep as long as a worker process lives."""
     keras.backend.clear_session()
-    gc.collect()  # they refer to themselves
+    if not KERAS_3:  # there it does this itself
+        gc.collect()
 
 
 def encoder_of(autoencoder):
