@@ -321,7 +321,7 @@ def test_a_training_leaves_nothing_in_memory():
 
     before = variables()
     fit(build(), "live")
-    assert variables() == before
+    assert variables() <= before
 
 
 def test_history_is_the_same_in_both_versions_of_keras(trained):
