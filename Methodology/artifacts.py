@@ -37,8 +37,8 @@ except ImportError:  # Windows has none
 
 __all__ = [
     "BadInput", "Unit", "architectures", "autoencoders", "chosen", "collect", "command", "finish", "git_blob_id",
-    "is_done", "load_array", "number", "parse", "read_json", "read_sidecar", "require", "run", "seed_of", "sha256",
-    "take", "to_do", "trained", "write_array", "write_csv", "write_json", "writing",
+    "is_done", "load_array", "number", "parse", "peak_memory", "read_json", "read_sidecar", "require", "run",
+    "seed_of", "sha256", "take", "to_do", "trained", "write_array", "write_csv", "write_json", "writing",
 ]  # fmt: skip
 
 # Before anything imports TensorFlow. Its oneDNN kernels are the faster ones, but off by default on older processors.
@@ -592,6 +592,13 @@ def _do(work, units, progress):
         os.close(file)
 
     work(*units, tick=tick)
+    return peak_memory()
+
+
+def peak_memory():
+    """Peak memory of this process so far [bytes]; what `resource` knows counts that of the parent too, on Linux."""
+    with contextlib.suppress(OSError, TypeError):  # no such file, or no such line in it
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
     if resource is None:
         return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -45,13 +45,14 @@ class FusedAdam(keras.optimizers.Adam):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         dtype = grads[0].dtype
         step = tf.cast(self.iterations + 1, dtype)
-        powers = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step}
+        shared = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step,
+                  "lr": tf.cast(learning_rate, dtype), "beta1": self.beta_1, "beta2": self.beta_2,
+                  "epsilon": self.epsilon}  # fmt: skip
         for gradient, variable in zip(grads, trainable_variables):
             index = self._get_variable_index(variable)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.value.handle, m=self._momentums[index].value.handle,
-                v=self._velocities[index].value.handle, lr=tf.cast(learning_rate, dtype), **powers,
-                beta1=self.beta_1, beta2=self.beta_2, epsilon=self.epsilon, grad=gradient,
+                v=self._velocities[index].value.handle, grad=gradient, **shared,
             )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ def child(task):
     import keras
     import tensorflow as tf
 
+    import artifacts
     import networks
     import spectra
 
@@ -110,17 +111,8 @@ def child(task):
             mse = networks.mse(network, flux, test)
             networks.predict(networks.encoder_of(network), flux)
     whole = time.perf_counter() - times[0]
-    return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": peak_memory(),
+    return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": artifacts.peak_memory(),
             "keras": keras.__version__, "tensorflow": tf.__version__}  # fmt: skip
-
-
-def peak_memory():
-    """Peak memory of this process [bytes]; what `resource` knows counts that of the parent too, on Linux."""
-    if Path("/proc/self/status").exists():
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure(python, copies=1, **task):
