@@ -1,11 +1,14 @@
 # make demo    everything from nothing, on simulated spectra, in minutes
 # make test    the tests
 # make figures    the comparison table and all figures, of the published estimates or of ESTIMATES=artifacts/final_estimations.csv
+# make lint    ruff on the code and the notebooks
 # make bench   our way of training beside the plain one, half an hour on idle cores; OTHER_LANE=.venv-python3.11/bin/python for both lanes
 # make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
 PYTHON ?= python3
-VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
+VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(lastword $(notdir $(PYTHON))))
 RUN = $(VENV)/bin/python
+VERSION = $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+SUPPORTED = 3.9 3.10 3.11 3.12 3.13
 DEMO = --data src_files/demo --artifacts artifacts/demo --budget demo
 FIGURES ?= artifacts/figures
 
@@ -18,19 +21,25 @@ demo: $(VENV)/installed
 	$(MAKE) figures ESTIMATES=artifacts/demo/final_estimations.csv FIGURES=artifacts/demo/figures
 
 figures: $(VENV)/installed
-	$(RUN) Methodology/literature.py $(ESTIMATES)
-	ESTIMATES=$(ESTIMATES) FIGURES=$(FIGURES) $(RUN) -m nbconvert --to notebook --execute \
-		--log-level WARN --output-dir $(FIGURES) Section4_1_figs.ipynb Section4_2_figs.ipynb
+	$(RUN) Methodology/literature.py $(if $(ESTIMATES),"$(ESTIMATES)")
+	ESTIMATES="$(ESTIMATES)" FIGURES="$(FIGURES)" $(RUN) -m nbconvert --to notebook --execute \
+		--log-level WARN --output-dir "$(FIGURES)" Section4_1_figs.ipynb Section4_2_figs.ipynb
 
 test: $(VENV)/cluster
 	$(RUN) -m pytest
 
+lint: $(VENV)/installed
+	$(RUN) -m ruff check
+
 bench: $(VENV)/installed
 	$(RUN) src_files/simulate_spectra.py
-	$(RUN) tests/benchmarks/bench.py $(OTHER_LANE)
+	$(RUN) tests/benchmarks/bench.py $(if $(OTHER_LANE),"$(OTHER_LANE)")
 
 $(VENV)/installed: requirements.txt
-	$(PYTHON) -m venv $(VENV)
+	$(if $(filter $(VERSION),$(SUPPORTED)),,$(error $(PYTHON) is $(if $(VERSION),Python $(VERSION),no Python that runs): \
+		use one from $(firstword $(SUPPORTED)) to $(lastword $(SUPPORTED)), as in make PYTHON=python3.11))
+	"$(PYTHON)" -m venv $(VENV)
+	$(RUN) -m pip install -q --upgrade pip
 	$(RUN) -m pip install -q -r requirements.txt
 	touch $@
 
@@ -38,4 +47,4 @@ $(VENV)/cluster: requirements-cluster.txt $(VENV)/installed
 	$(RUN) -m pip install -q -r requirements-cluster.txt
 	touch $@
 
-.PHONY: bench demo figures test
+.PHONY: bench demo figures lint test

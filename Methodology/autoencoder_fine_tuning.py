@@ -5,17 +5,24 @@ Writes  {artifacts}/dtl_ac_{i}.h5, dtl_ac_{i}.json     the fine-tuned autoencode
         {artifacts}/encoded_carm_ac_{i}.npy            encoding of every observed spectrum, (n_stars, 32)
         {artifacts}/encoded_carm_before_ac_{i}.npy     the same before fine-tuning, for comparison
         {artifacts}/fine_tuning.csv                    a row an autoencoder: errors and distances
+        {artifacts}/lag.csv                            by how many pixels each observed spectrum is shifted
 
 The first four layers of each encoder are frozen; the last one, the bottleneck and the decoder are trained for
 60 epochs to reconstruct 80 % of the observed spectra, with the loss of act 2 and without any label. What is
 measured: the reconstruction error in both domains before and after, and how far, on average, an observed
 spectrum is from its nearest synthetic one, among the fluxes and among the 32 latent values. There the
-synthetic spectra are those of the encoder before, the observed ones those of the encoder after.
+synthetic spectra are those of the encoder before, the observed ones those of the encoder after. Spectra that
+are shifted against the synthetic ones, as in air wavelengths or not at rest, are warned of.
 
     python Methodology/autoencoder_fine_tuning.py    # the paper
     python Methodology/autoencoder_fine_tuning.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
+from command_line import command, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
+
 import time
 
 import numpy as np
@@ -24,8 +31,12 @@ from sklearn.metrics import pairwise_distances_argmin_min
 import artifacts
 import networks
 import paper
+import records
+import running
 import spectra
-from artifacts import BadInput, Unit
+import training
+from artifacts import Unit
+from files import BadInput, load_array, read_table, take, write_array, write_csv, writing
 
 CHUNK = 1024  # synthetic spectra compared at a time, so that memory stays flat
 
@@ -41,10 +52,8 @@ def fine_tune(autoencoder, settings, x, tick=None, rows=None):
         `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs`; `frozen`, names of layers.
     x : ndarray of shape (n_stars, n_pixels)
         Observed spectra.
-    tick : callable, optional
-        Called at the end of every epoch.
-    rows : ndarray of int, optional
-        The training spectra; default all.
+    tick, rows
+        As of `training.fit`.
 
     Returns
     -------
@@ -53,7 +62,7 @@ def fine_tune(autoencoder, settings, x, tick=None, rows=None):
     """
     networks.freeze(autoencoder, settings["frozen"])
     loss = networks.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
-    return networks.fit(autoencoder, loss, networks.adam(settings["lr"]), x, x, settings["batch_size"],
+    return training.fit(autoencoder, loss, training.adam(settings["lr"]), x, x, settings["batch_size"],
                         settings["epochs"], tick, rows)  # fmt: skip
 
 
@@ -66,82 +75,126 @@ def mean_nearest_distance(observed, synthetic):
     synthetic : ndarray of shape (n_spectra, n_features)
     """
     chunks = range(0, len(synthetic), CHUNK)
-    nearest = [pairwise_distances_argmin_min(observed, artifacts.take(synthetic, slice(start, start + CHUNK)))[1]
+    nearest = [pairwise_distances_argmin_min(observed, take(synthetic, slice(start, start + CHUNK)))[1]
                for start in chunks]  # fmt: skip
     return float(np.min(nearest, axis=0).mean())
+
+
+def distance_of_fluxes(carm, ph):
+    """The same of two files of spectra."""
+    flux_carm = load_array(carm, 2, spectra.REMEDY)
+    good = np.flatnonzero(spectra.usable(flux_carm))
+    return mean_nearest_distance(take(flux_carm, good), load_array(ph, 2, spectra.REMEDY))
+
+
+def encode(autoencoder, flux_carm, good):
+    """Encodings of observed spectra, (n_stars, 32); NaN but for the rows `good`."""
+    encoded = np.full((len(flux_carm), paper.N_LATENT), np.nan, np.float32)
+    encoded[good] = networks.predict(networks.encoder_of(autoencoder), flux_carm, good)
+    return encoded
+
+
+def split_usable(flux_carm):
+    """Rows of the usable observed spectra: all, those to train on, those to test on."""
+    usable = spectra.usable(flux_carm)
+    return np.flatnonzero(usable), *(part[usable[part]] for part in spectra.split(len(flux_carm), "carm"))
+
+
+def plan(args):
+    """One unit for each pre-trained autoencoder, what to say of those that are missing, and the lag of every star.
+
+    Returns
+    -------
+    units : list of Unit
+    missing : list of str
+    lags : DataFrame
+        As `spectra.check_lag` gives it, whose warnings are printed.
+    """
+    flux_ph, _ = spectra.load_synthetic(args.data)
+    flux_carm, stars = spectra.load_observed(args.data)
+    path = args.data / "carmf_norm.npy"
+    if len(flux_carm) < 2:
+        raise BadInput(f"{path}: 1 spectrum, at least 2 are needed to split")
+    if not all(map(len, split_usable(flux_carm))):
+        raise BadInput(f"{path}: no usable spectrum in the training or the test set: add some")
+    provenance = spectra.provenance(args.data)
+    pre_trained, missing = artifacts.autoencoders(args, [args.data / "ph_flux_norm.npy"], provenance)
+    lags, mean_lag, warnings = spectra.check_lag(flux_ph, flux_carm, stars)
+    print(f"{path}: mean spectrum shifted by {mean_lag:+d} pixels against the synthetic ones", *warnings, sep="\n")
+    return [unit_of(ac, args, provenance) for ac in pre_trained], missing, lags
+
+
+def unit_of(ac, args, provenance):
+    """The unit that fine-tunes the autoencoder in the file `ac`."""
+    sidecar, fixed = artifacts.read_sidecar(ac), {"frozen": paper.FROZEN_LAYERS, "epochs": args.budget.fine_tune_epochs}
+    trained = records.convert(sidecar.settings, records.Training, artifacts.sidecar_of(ac),
+                              "run Methodology/autoencoder_training.py --overwrite")  # fmt: skip
+    handed_on = {**records.plain(trained), "penalty": args.penalty or trained.penalty}
+    encoded = tuple(ac.with_name(f"{name}_{ac.stem}.npy") for name in ("encoded_carm_before", "encoded_carm"))
+    inputs = ac, args.data / "ph_flux_norm.npy", args.data / "carmf_norm.npy"
+    return Unit(ac.with_name(f"dtl_{ac.name}"), {**handed_on, **fixed}, inputs, args.seed, encoded, provenance)
+
+
+def work(unit, tick):
+    """Fine-tune one autoencoder; encode the observed spectra and measure errors and distances before and after."""
+    started = time.time()
+    training.forget_models()
+    ac, ph, carm = unit.inputs
+    flux_ph, flux_carm = (load_array(path, 2, spectra.REMEDY) for path in (ph, carm))
+    good, train_rows, test_rows = split_usable(flux_carm)
+    autoencoder = networks.load(ac, seed=unit.own_seed)
+    encoded_ph = load_array(ac.with_name(f"encoded_ph_{ac.stem}.npy"), 2, "run Methodology/autoencoder_training.py")
+    metrics, encoded = {}, {}
+
+    def measure(when):
+        encoded[when] = encode(autoencoder, flux_carm, good)
+        metrics.update({
+            f"mse_ph_{when}": networks.mse(autoencoder, flux_ph),
+            f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
+            f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows),
+        })  # fmt: skip
+
+    measure("before")
+    history = fine_tune(autoencoder, unit.settings, flux_carm, tick, train_rows)
+    measure("after")
+    metrics["distance_flux"] = distance_of_fluxes(carm, ph)
+    for path, (when, values) in zip(unit.also, encoded.items()):
+        metrics[f"distance_latent_{when}"] = mean_nearest_distance(values[good], encoded_ph)
+        write_array(path, values)
+    with writing(unit.path) as partial:
+        networks.save(autoencoder, partial)
+    artifacts.finish(unit, started, metrics, history, artifacts.read_sidecar(ac).network)
+
+
+def check_names(path, lags, args):
+    """Refuse, without --overwrite, other names of the stars than those in the table that is there."""
+    had = read_table(path, "karmn", "delete it") if path.exists() else lags
+    if list(had["karmn"]) != list(lags["karmn"]) and not args.overwrite:
+        raise BadInput(f"{path} names other stars than {spectra.stars_file(args.data)}: delete it, and the same "
+                       "command makes it again")  # fmt: skip
 
 
 def add_arguments(parser):
     parser.add_argument("--penalty", choices=paper.PENALTIES, help="as in act 2; None: what the autoencoder had there")
 
 
-@artifacts.command
+@command
 def main(argv=None):
-    args = artifacts.parse(__doc__, argv, add_arguments)
-    flux_ph, _ = spectra.load_synthetic(args.data)
-    flux_carm, stars = spectra.load_observed(args.data)
-    good = np.flatnonzero(stars.good)
-    if len(stars) < 2:
-        raise BadInput(f"{args.data / 'carmf_norm.npy'}: 1 spectrum, at least 2 are needed to split")
-    train_rows, test_rows = (part[stars.good.to_numpy()[part]] for part in spectra.split(len(stars), "carm"))
-    if not (len(train_rows) and len(test_rows)):
-        raise BadInput(f"{args.data / 'carmf_norm.npy'}: no usable spectrum in the training or the test set")
-    ph, carm = args.data / "ph_flux_norm.npy", args.data / "carmf_norm.npy"
-    pre_trained = artifacts.autoencoders(args, [ph])
-    provenance = spectra.provenance(args.data)
-    distance_flux = mean_nearest_distance(flux_carm[good], flux_ph)
-
-    def encode(autoencoder, flux_carm):
-        encoded = np.full((len(flux_carm), paper.N_LATENT), np.nan, np.float32)
-        encoded[good] = networks.predict(networks.encoder_of(autoencoder), flux_carm, good)
-        return encoded
-
-    def errors(autoencoder, flux_ph, flux_carm, when):
-        return {f"mse_ph_{when}": networks.mse(autoencoder, flux_ph),
-                f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
-                f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows)}  # fmt: skip
-
-    def work(unit, tick):
-        started = time.time()
-        networks.forget_models()
-        ac = unit.inputs[0]
-        flux = [np.load(path, mmap_mode="r") for path in (ph, carm)]
-        autoencoder = networks.load(ac, seed=unit.own_seed)
-        encoded_ph = np.load(args.artifacts / f"encoded_ph_{ac.stem}.npy")
-        before, metrics = encode(autoencoder, flux[1]), errors(autoencoder, *flux, "before")
-        history = fine_tune(autoencoder, unit.settings, flux[1], tick, train_rows)
-        after = encode(autoencoder, flux[1])
-        metrics.update(
-            errors(autoencoder, *flux, "after"),
-            distance_flux=distance_flux,
-            distance_latent_before=mean_nearest_distance(before[good], encoded_ph),
-            distance_latent_after=mean_nearest_distance(after[good], encoded_ph),
-        )
-        for path, encoded in zip(unit.also, (before, after)):
-            artifacts.write_array(path, encoded)
-        with artifacts.writing(unit.path) as partial:
-            networks.save(autoencoder, partial)
-        artifacts.finish(unit, provenance, started, metrics, history, artifacts.read_sidecar(ac)["network"])
-
-    def unit_of(ac):
-        trained = artifacts.read_sidecar(ac)["settings"]
-        handed_on = {name: trained[name] for name in ("lr", "penalty", "penalty_weight", "batch_size")}
-        if args.penalty:
-            handed_on["penalty"] = args.penalty
-        return Unit(
-            args.artifacts / f"dtl_{ac.name}",
-            {**handed_on, "frozen": paper.FROZEN_LAYERS, "epochs": args.budget.fine_tune_epochs},
-            (ac, ph, carm), args.seed,
-            tuple(args.artifacts / f"{name}_{ac.stem}.npy" for name in ("encoded_carm_before", "encoded_carm")),
-        )  # fmt: skip
-
-    if not artifacts.run(list(map(unit_of, pre_trained)), work, args, args.budget.fine_tune_epochs, "fine-tuning"):
+    args = parse(__doc__, argv, add_arguments)
+    print(f"trained on {training.device_name()}")
+    units, missing, lags = plan(args)
+    check_names(args.artifacts / "lag.csv", lags, args)
+    failures = running.run(units, work, args, args.budget.fine_tune_epochs, "fine-tuning")
+    if failures is None:
         return
-    units = [unit_of(ac) for ac in artifacts.trained(args.artifacts)]
-    table = artifacts.collect(
-        units, args.artifacts / "fine_tuning.csv", lambda unit: {"autoencoder": unit.inputs[0].stem}
-    )
-    print(table.set_index("autoencoder").drop(columns="spectra").astype(float).T.to_string(float_format="{:.3g}".format))
+    write_csv(args.artifacts / "lag.csv", lags)
+    with running.reporting(failures + missing):
+        everything = [unit_of(ac, args, units[0].provenance) for ac in artifacts.trained(args.artifacts)]
+        table = artifacts.collect(
+            everything, args.artifacts / "fine_tuning.csv", lambda unit: {"autoencoder": unit.inputs[0].stem}, args
+        )
+        numbers = table.drop(columns="spectra", errors="ignore").T
+        print(numbers.to_string(header=False, float_format="{:.3g}".format))
 
 
 if __name__ == "__main__":

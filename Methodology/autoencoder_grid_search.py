@@ -14,6 +14,12 @@ third of those for nine: a fifth of the cost.
     python Methodology/autoencoder_grid_search.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
+from command_line import command, number, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
+
+import functools
 import time
 
 import numpy as np
@@ -23,15 +29,17 @@ from sklearn.model_selection import ParameterGrid
 import artifacts
 import networks
 import paper
+import records
 import search
 import spectra
-from artifacts import BadInput
+import training
+from files import BadInput, load_array, lock, write_csv, write_json
 
 
 def compiled_autoencoder(neurons_in, reg_par, lr, n_pixels, seed):
     """Build the autoencoder, ready to be trained on the mean squared error alone."""
     autoencoder = networks.build_autoencoder(neurons_in, reg_par, n_pixels, seed)
-    autoencoder.compile(optimizer=networks.adam(lr), loss="mse", jit_compile=False)
+    autoencoder.compile(optimizer=training.adam(lr), loss="mse", jit_compile=False)
     return autoencoder
 
 
@@ -57,83 +65,102 @@ def select(table, keep=None, halved=False):
     return ranked[better & np.isclose(ranked["lr"], paper.KEPT_LR)] if len(ranked) > 1 else ranked
 
 
+def grid_of(args):
+    """The values to search, a dict: those of the flags, else of the budget."""
+    return {name: list(dict.fromkeys(getattr(args, name) or values)) for name, values in args.budget.grid.items()}
+
+
+def plan_rounds(args, n_spectra):
+    """Combinations and epochs of every round of the search, checked against the flags."""
+    if len(spectra.split(n_spectra, "ph")[0]) < paper.CV_FOLDS:
+        raise BadInput(f"{args.data}: {n_spectra} spectra make fewer than {paper.CV_FOLDS} folds: add some")
+    n_combinations, epochs = len(ParameterGrid(grid_of(args))), args.budget.search_epochs
+    rounds = [(n_combinations, epochs)]
+    if args.search == "halving":
+        rounds = search.halving_rounds(n_combinations, epochs)
+    if args.keep and args.keep > rounds[-1][0]:
+        raise BadInput(f"--keep {args.keep}: of {n_combinations} combinations the search leaves {rounds[-1][0]}")
+    return rounds
+
+
+def plan(args, combinations, epochs):
+    """The fits of one round, a list of Unit."""
+    folder = args.artifacts / (f"halving_{epochs}_epochs" if args.search == "halving" else "grid_search")
+    fixed = {"epochs": epochs, "batch_size": paper.BATCH_AUTOENCODER}
+    return search.fit_units(folder, grid_of(args), fixed, (args.data / "ph_flux_norm.npy",), args.seed, combinations,
+                            spectra.provenance(args.data))  # fmt: skip
+
+
+def work(unit, tick):
+    """Do one fit: train on three folds, score on the fourth."""
+    started = time.time()
+    flux_ph = load_array(unit.inputs[0], 2, spectra.REMEDY)
+    train_rows, _ = spectra.split(len(flux_ph), "ph")
+    searched = {name: unit.settings[name] for name in (*paper.GRID, "epochs", "fold")}
+    # Every fit has the seed of the run, as it would inside GridSearchCV.
+    estimator = search.regressor(compiled_autoencoder, paper.GRID, n_pixels=flux_ph.shape[1], seed=unit.seed,
+                                 epochs=unit.settings["epochs"], batch_size=unit.settings["batch_size"])  # fmt: skip
+    mse = search.fold_score(estimator, searched, flux_ph, flux_ph, train_rows)
+    artifacts.finish(unit, started, {"mse": mse})
+    tick()
+
+
+def write_tables(table, chosen, rule, args):
+    """Write all scores and the chosen architectures; what either had is not lost without a word."""
+    scores, selection = args.artifacts / "grid_search.csv", args.artifacts / "params_final.json"
+    architectures = [records.Architecture(**row) for row in chosen[list(paper.GRID)].to_dict("records")]
+    with lock(args.artifacts):
+        if scores.exists():
+            try:
+                had = _rows(pd.read_csv(scores))
+            except (KeyError, ValueError):
+                raise BadInput(f"{scores} is no table of a search: delete it") from None
+            artifacts.may_replace(scores, had, _rows(table), args, partial=False)
+        if selection.exists() and not args.keep:
+            artifacts.may_replace(selection, list(map(str, artifacts.architectures(args.artifacts))),
+                                  list(map(str, architectures)), args, partial=False)  # fmt: skip
+        write_csv(scores, table)
+        if architectures:
+            write_json(selection, records.plain(
+                records.Selection(architectures, spectra.provenance(args.data), rule)))  # fmt: skip
+    if not architectures:
+        raise BadInput(
+            f"no combination has the learning rate {paper.KEPT_LR:g} and a score better than the median: use --keep N"
+        )
+    print(table.sort_values(["epochs", "rank"]).to_string(index=False))
+    print(f"kept {len(chosen)} of {len(table[table['epochs'] == table['epochs'].min()])} -> {selection}")
+
+
+def _rows(table):
+    return [", ".join(f"{name} {value:g}" for name, value in zip((*paper.GRID, "epochs"), row))
+            for row in table[[*paper.GRID, "epochs"]].to_numpy()]  # fmt: skip
+
+
 def add_arguments(parser):
     parser.add_argument("--search", choices=("full", "halving"), default="full",
                         help="all combinations for all epochs, or ever more epochs for ever fewer")  # fmt: skip
-    parser.add_argument("--keep", type=artifacts.number(int, 1), metavar="N",
+    parser.add_argument("--keep", type=number(int, 1), metavar="N",
                         help="keep the best N instead of the paper's rule")  # fmt: skip
-    for name, kind in (("neurons_in", artifacts.number(int, 8)), ("reg_par", artifacts.number(float, 0)),
-                       ("lr", artifacts.number(float, 1e-12))):  # fmt: skip
+    for name, kind in (("neurons_in", number(int, 8)), ("reg_par", number(float, 0)), ("lr", number(float, 1e-12))):
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X",
                             help=f"values of {name} to search, instead of the budget's")  # fmt: skip
 
 
-@artifacts.command
+@command
 def main(argv=None):
-    args = artifacts.parse(__doc__, argv, add_arguments)
+    args = parse(__doc__, argv, add_arguments)
+    print(f"trained on {training.device_name()}")
     flux_ph, _ = spectra.load_synthetic(args.data)
-    train, _ = spectra.split(len(flux_ph), "ph")
-    if len(train) < paper.CV_FOLDS:
-        raise BadInput(f"{args.data}: {len(train)} training spectra are fewer than {paper.CV_FOLDS} folds")
-    grid = {name: list(dict.fromkeys(getattr(args, name) or values)) for name, values in args.budget.grid.items()}
-    provenance, ph = spectra.provenance(args.data), args.data / "ph_flux_norm.npy"
-    epochs, n_combinations = args.budget.search_epochs, len(ParameterGrid(grid))
-    # Every fit has the seed of the run, as it would inside GridSearchCV.
-    estimator = search.regressor(
-        compiled_autoencoder, grid, n_pixels=flux_ph.shape[1], seed=args.seed,
-        epochs=epochs, batch_size=paper.BATCH_AUTOENCODER,
-    )  # fmt: skip
-
-    def work(unit, tick):
-        started = time.time()
-        settings = {name: unit.settings[name] for name in (*grid, "epochs", "fold")}
-        flux_ph = np.load(ph, mmap_mode="r")
-        mse = search.fold_score(estimator, settings, flux_ph, flux_ph, train)
-        artifacts.finish(unit, provenance, started, {"mse": mse})
-        tick()
-
-    halving = args.search == "halving"
-    rounds = search.halving_rounds(n_combinations, epochs) if halving else [(n_combinations, epochs)]
-    halved = len(rounds) > 1
-    if args.keep and args.keep > rounds[-1][0]:
-        raise BadInput(f"--keep {args.keep}: of {n_combinations} combinations the search leaves {rounds[-1][0]}")
-    only = artifacts.chosen(args.only, n_combinations)
-    tables, candidates = [], range(n_combinations)
-    for n_candidates, epochs in rounds:
-        if tables:
-            best = tables[-1].sort_values("mse_mean", kind="stable").index[:n_candidates]
-            candidates = [candidates[k] for k in sorted(best)]
-        folder = args.artifacts / (f"halving_{epochs}_epochs" if halving else "grid_search")
-        fixed = {"epochs": epochs, "batch_size": paper.BATCH_AUTOENCODER}
-        everything = search.fit_units(folder, grid, fixed, (ph,), args.seed, candidates)
-        units = [unit for k, unit in enumerate(everything) if candidates[k // paper.CV_FOLDS] in only]
-        artifacts.run(units, work, args, description=f"{args.search} search, {epochs} epochs")
-        missing = sum(not artifacts.is_done(unit) for unit in everything)
-        if missing and args.dry_run:
-            for later, (n_candidates, epochs) in enumerate(rounds[len(tables) + 1 :]):
-                print(f"  {'then' if later else 'after these'} {n_candidates * paper.CV_FOLDS} fits of {epochs} epochs")
-            return
-        if missing:
-            print(f"{missing} fits of other combinations are still to do: the tables come with the last of them")
-            return
-        tables.append(search.table(everything))
-    if args.dry_run:
+    rounds = plan_rounds(args, len(flux_ph))
+    tables = search.run_rounds(rounds, functools.partial(plan, args), work, args, f"{args.search} search")
+    if tables is None:
         return
     table = pd.concat(tables, ignore_index=True)
+    halved = len(rounds) > 1
     chosen = select(tables[-1], args.keep, halved)
-    artifacts.write_csv(args.artifacts / "grid_search.csv", table)
-    if chosen.empty:
-        raise BadInput(
-            f"no combination has the learning rate {paper.KEPT_LR:g} and a score better than the median: use --keep N"
-        )
-    rule = f"left after halving to {n_candidates}" if halved else f"mse_mean < median of {len(table)}"
-    artifacts.write_json(args.artifacts / "params_final.json", {
-        "spectra": provenance,
-        "rule": f"best {args.keep}" if args.keep else f"{rule}, lr {paper.KEPT_LR:g}",
-        "architectures": chosen[list(grid)].to_dict("records"),
-    })  # fmt: skip
-    print(table.sort_values(["epochs", "rank"]).to_string(index=False))
-    print(f"kept {len(chosen)} of {n_combinations} -> {args.artifacts / 'params_final.json'}")
+    rule = f"left after halving to {rounds[-1][0]}" if halved else f"mse_mean < median of {len(table)}"
+    rule = f"best {args.keep}" if args.keep else f"{rule}, lr {paper.KEPT_LR:g}"
+    write_tables(table, chosen, rule, args)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,22 @@ penalty on the 32 numbers of the bottleneck; --penalty chooses among its reading
     python Methodology/autoencoder_training.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys
-import time
+from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
+from command_line import command, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
+
+import time
 
 import artifacts
 import networks
 import paper
+import records
+import running
 import spectra
-from artifacts import BadInput, Unit
+import training
+from artifacts import Unit
+from files import BadInput, load_array, write_array, writing
 
 
 def train(settings, x, seed, tick=None, rows=None):
@@ -33,11 +40,8 @@ def train(settings, x, seed, tick=None, rows=None):
         `neurons_in`, `reg_par`, `lr`, `penalty`, `penalty_weight`, `precision`, `batch_size`, `epochs`.
     x : ndarray of shape (n_spectra, n_pixels)
         May be memory-mapped.
-    seed : int
-    tick : callable, optional
-        Called at the end of every epoch.
-    rows : ndarray of int, optional
-        The training spectra; default all.
+    seed, tick, rows
+        As of `training.fit`; the seed is also that of the weights.
 
     Returns
     -------
@@ -50,13 +54,50 @@ def train(settings, x, seed, tick=None, rows=None):
         settings["neurons_in"], settings["reg_par"], x.shape[1], seed, settings["precision"]
     )
     loss = networks.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
-    history = networks.fit(autoencoder, loss, networks.adam(settings["lr"]), x, x, settings["batch_size"],
+    history = training.fit(autoencoder, loss, training.adam(settings["lr"]), x, x, settings["batch_size"],
                            settings["epochs"], tick, rows)  # fmt: skip
     if settings["precision"] == "float32":
         return autoencoder, history
     plain = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)
     plain.set_weights(autoencoder.get_weights())
     return plain, history
+
+
+def plan(args):
+    """One unit an architecture that act 1 kept, a list of Unit."""
+    spectra.load_synthetic(args.data)
+    fixed = {"penalty": args.penalty, "penalty_weight": paper.CONTRACTIVE_WEIGHT, "precision": args.precision,
+             "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs}  # fmt: skip
+    return [
+        Unit(args.artifacts / f"ac_{i}.h5", {**records.plain(architecture), **fixed},
+             (args.data / "ph_flux_norm.npy",), args.seed, (args.artifacts / f"encoded_ph_ac_{i}.npy",),
+             spectra.provenance(args.data))
+        for i, architecture in enumerate(artifacts.architectures(args.artifacts))
+    ]  # fmt: skip
+
+
+def work(unit, tick):
+    """Train one autoencoder, encode all synthetic spectra, measure its errors."""
+    started = time.time()
+    check_precision(unit.settings["precision"])
+    training.forget_models()
+    flux_ph = load_array(unit.inputs[0], 2, spectra.REMEDY)
+    train_rows, test_rows = spectra.split(len(flux_ph), "ph")
+    with training.device(int(unit.name.split("_")[-1])):  # several GPUs take the autoencoders by turns
+        autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
+        with writing(unit.path) as partial:
+            networks.save(autoencoder, partial)
+        write_array(unit.also[0], networks.predict(networks.encoder_of(autoencoder), flux_ph))
+        metrics = {"mse_train": networks.mse(autoencoder, flux_ph, train_rows),
+                   "mse_test": networks.mse(autoencoder, flux_ph, test_rows),
+                   "last_penalty": history["penalty"][-1]}  # fmt: skip
+    shape = records.AutoencoderShape(unit.settings["neurons_in"], unit.settings["reg_par"], flux_ph.shape[1])
+    artifacts.finish(unit, started, metrics, history, shape)
+
+
+def check_precision(precision):
+    if precision == "bfloat16" and not training.has_bfloat16():
+        raise BadInput("--precision bfloat16: this processor has neither avx512_bf16 nor amx_bf16: leave it out")
 
 
 def add_arguments(parser):
@@ -67,53 +108,22 @@ def add_arguments(parser):
                         help="of the arithmetic in training; bfloat16 where the processor has it")  # fmt: skip
 
 
-def check_precision(precision):
-    if precision == "bfloat16" and not networks.has_bfloat16():
-        raise BadInput("--precision bfloat16: this processor has neither avx512_bf16 nor amx_bf16: leave it out")
-
-
-@artifacts.command
+@command
 def main(argv=None):
-    args = artifacts.parse(__doc__, argv, add_arguments)
+    args = parse(__doc__, argv, add_arguments)
     if not args.scheduler:
         check_precision(args.precision)
-    n_spectra = len(spectra.load_synthetic(args.data)[0])
-    train_rows, test_rows = spectra.split(n_spectra, "ph")
-    architectures = artifacts.architectures(args.artifacts)
-    provenance, ph = spectra.provenance(args.data), args.data / "ph_flux_norm.npy"
-
-    def work(unit, tick):
-        started = time.time()
-        check_precision(unit.settings["precision"])
-        networks.forget_models()
-        flux_ph = np.load(ph, mmap_mode="r")
-        with networks.device(waiting.index(unit)):  # several GPUs take the autoencoders by turns
-            autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
-            with artifacts.writing(unit.path) as partial:
-                networks.save(autoencoder, partial)
-            artifacts.write_array(unit.also[0], networks.predict(networks.encoder_of(autoencoder), flux_ph))
-            metrics = {"mse_train": networks.mse(autoencoder, flux_ph, train_rows),
-                       "mse_test": networks.mse(autoencoder, flux_ph, test_rows),
-                       "last_penalty": history["penalty"][-1]}  # fmt: skip
-        network = {"kind": "autoencoder", "neurons_in": unit.settings["neurons_in"],
-                   "reg_par": unit.settings["reg_par"], "n_pixels": flux_ph.shape[1]}  # fmt: skip
-        artifacts.finish(unit, provenance, started, metrics, history, network)
-
-    units = [
-        Unit(args.artifacts / f"ac_{i}.h5",
-             {**architectures[i], "penalty": args.penalty, "penalty_weight": paper.CONTRACTIVE_WEIGHT,
-              "precision": args.precision, "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs},
-             (ph,), args.seed, (args.artifacts / f"encoded_ph_ac_{i}.npy",))
-        for i in range(len(architectures))
-    ]  # fmt: skip
+        print(f"trained on {training.device_name()}")
+    units = plan(args)
     wanted = [units[i] for i in artifacts.chosen(args.only, len(units))]
-    waiting = artifacts.to_do(wanted, args)
-    if not artifacts.run(wanted, work, args, args.budget.train_epochs, "training"):
+    failures = running.run(wanted, work, args, args.budget.train_epochs, "training")
+    if failures is None:
         return
-    table = artifacts.collect(
-        units, args.artifacts / "mse.csv", lambda unit: {"autoencoder": unit.name, **unit.settings}
-    )
-    print(table.to_string(index=False))
+    with running.reporting(failures):
+        table = artifacts.collect(
+            units, args.artifacts / "mse.csv", lambda unit: {"autoencoder": unit.name, **unit.settings}, args
+        )
+        print(table.to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Writes  {artifacts}/cnn_regressor_{par}_{k}_ac_{i}.h5 (+ .json)       one regres
         {artifacts}/{par}_estimation_{k}_ac_{i}.npy (+ .json)         its estimates for every star, (n_stars,)
         {artifacts}/final_estimations.csv (+ .json)                   the columns of the published table
         {artifacts}/final_estimations_before.csv                      the same without fine-tuning, for comparison
+        {artifacts}/summary.png                                       of simulated stars: both against the truth
 
 For each of Teff, log g, [M/H] and v sin i, and for each autoencoder, five CNNs learn the parameter from the 32
 latent values of 70 % of the synthetic spectra. Of all a parameter's regressors the best 80 of 130 on the
@@ -16,8 +17,12 @@ remaining spectra (or the same fraction) are applied to the stars; the estimate 
     python Methodology/cnn_training.py --parameter logg --tune    # search its hyper-parameters
 """
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
+from command_line import command, number, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
+
 import time
-from dataclasses import asdict
 
 import numpy as np
 
@@ -25,16 +30,14 @@ import artifacts
 import estimates
 import networks
 import paper
-import search
+import records
+import run_figures
+import running
 import spectra
+import training
+import tuning
 from artifacts import Unit
-
-
-def compiled_cnn(nf1, nf2, nu, lr, n_latent, seed):
-    """Build the CNN of one parameter, ready to be trained on the mean squared error."""
-    cnn = networks.build_cnn(nf1, nf2, nu, n_latent, seed)
-    cnn.compile(optimizer=networks.adam(lr), loss="mse", jit_compile=False)
-    return cnn
+from files import BadInput, lock, sha256, write_array, write_csv, write_json, writing
 
 
 def train(settings, encoded, label, seed, tick=None):
@@ -48,9 +51,8 @@ def train(settings, encoded, label, seed, tick=None):
         Encodings of the training set.
     label : ndarray of shape (n_spectra,)
         The parameter, in its own unit.
-    seed : int
-    tick : callable, optional
-        Called at the end of every epoch.
+    seed, tick
+        As of `training.fit`; the seed is also that of the weights.
 
     Returns
     -------
@@ -59,7 +61,7 @@ def train(settings, encoded, label, seed, tick=None):
         `loss`, the mean squared error, a value an epoch.
     """
     cnn = networks.build_cnn(settings["nf1"], settings["nf2"], settings["nu"], encoded.shape[1], seed)
-    history = networks.fit(cnn, networks.squared_error(cnn), networks.adam(settings["lr"]), encoded[..., None], label,
+    history = training.fit(cnn, training.squared_error(cnn), training.adam(settings["lr"]), encoded[..., None], label,
                            settings["batch_size"], settings["epochs"], tick)  # fmt: skip
     return cnn, {"loss": history["loss"]}
 
@@ -85,55 +87,145 @@ def train_together(settings, encoded, label, seeds, tick=None):
     shape = settings["nf1"], settings["nf2"], settings["nu"], encoded[0].shape[1]
     stack = networks.CnnStack([networks.build_cnn(*shape, seed) for seed in seeds])
     x, y = np.stack(encoded, axis=1)[..., None], np.repeat(label[:, None], len(seeds), axis=1)
-    history = networks.fit(stack, stack.squared_error, networks.adam(settings["lr"]), x, y,
+    history = training.fit(stack, stack.squared_error, training.adam(settings["lr"]), x, y,
                            settings["batch_size"], settings["epochs"], tick)  # fmt: skip
     stack.unstack()
     return [(cnn, {"loss": history[k]}) for k, cnn in enumerate(stack.cnns)]
 
 
-def hyper_parameters(par, folder):
-    """Hyper-parameters of a parameter's CNN: those that --tune left in `folder`, else those of paper.py."""
-    tuned = folder / f"tune_{par}.json"
-    if tuned.exists():
-        return artifacts.read_json(tuned, ["best"], "delete it to use those of paper.py")["best"]
-    return asdict(paper.PARAMETERS[par].cnn)
+# ---------------------------------------------------------------- units
+def plan(args):
+    """The regressors to train, a list of Unit, and what to say of autoencoders that are missing."""
+    spectra.load_synthetic(args.data)
+    provenance = spectra.provenance(args.data)
+    ph, carm = args.data / "ph_flux_norm.npy", args.data / "carmf_norm.npy"
+    autoencoders, missing = artifacts.autoencoders(args, [ph], provenance)
+    if args.tune:
+        return [unit for par in args.parameter for unit in tuning.plan(par, autoencoders[0], args, provenance)], missing
+    spectra.load_observed(args.data)  # what is only used at the end is refused before hours of training
+    there = [ac for ac in autoencoders if ac.with_name(f"dtl_{ac.name}").exists()] or autoencoders[:1]
+    for ac in there:
+        artifacts.require(ac.with_name(f"dtl_{ac.name}"), "autoencoder_fine_tuning", [ac, ph, carm], provenance)
+    missing += [f"{ac.with_name(f'dtl_{ac.name}')} not found: run Methodology/autoencoder_fine_tuning.py first"
+                for ac in autoencoders if ac not in there]  # fmt: skip
+    parameters = dict.fromkeys(args.parameter)
+    return [unit for ac in there for par in parameters for unit in repeats(par, ac, args, provenance)], missing
 
 
-def tune(par, encoded_ph, labels_ph, args, provenance):
-    """Search the hyper-parameters of one parameter's CNN as act 1 searches those of the autoencoder."""
-    label = labels_ph[:, paper.PARAMETERS[par].column].astype(np.float32)
-    rows, _ = spectra.split_stratified(label)
-    fixed = {"epochs": args.budget.search_epochs, "batch_size": paper.BATCH_CNN}
-    estimator = search.regressor(
-        compiled_cnn, paper.CNN_GRID, n_latent=np.load(encoded_ph, mmap_mode="r").shape[1], seed=args.seed, **fixed
-    )
-
-    def work(unit, tick):
-        started = time.time()
-        settings = {name: unit.settings[name] for name in (*paper.CNN_GRID, "fold")}
-        mse = search.fold_score(estimator, settings, np.load(encoded_ph)[..., None], label, rows)
-        artifacts.finish(unit, provenance, started, {"mse": mse})
-        tick()
-
-    units = search.fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, fixed,
-                             (encoded_ph, args.data / "ph_pars.npy"), args.seed)  # fmt: skip
-    if not artifacts.run(units, work, args, description=f"tuning {par}"):
-        return
-    table = search.table(units).sort_values("rank")
-    artifacts.write_csv(args.artifacts / f"tune_{par}.csv", table)
-    artifacts.write_json(args.artifacts / f"tune_{par}.json", {
-        "spectra": provenance, "epochs": args.budget.search_epochs, "mse_mean": table["mse_mean"].iloc[0],
-        "best": table[list(paper.CNN_GRID)].to_dict("records")[0],
-    })  # fmt: skip
-    print(table.to_string(index=False))
+def repeats(par, ac, args, provenance):
+    """The regressors of one parameter and one autoencoder."""
+    hyper, autoencoder = tuning.hyper_parameters(par, args.artifacts), int(ac.stem.split("_")[1])
+    fixed = {**hyper, "batch_size": paper.BATCH_CNN, "epochs": args.budget.cnn_epochs}
+    return [
+        Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
+             {"parameter": par, "autoencoder": autoencoder, "repeat": k, **fixed},
+             (args.artifacts / f"encoded_ph_{ac.stem}.npy", args.data / "ph_pars.npy"), args.seed,
+             provenance=provenance)
+        for k in range(args.budget.repeats)
+    ]  # fmt: skip
 
 
-def combine(ensembles, stars, suffix, args, provenance):
+def work(*units, tick):
+    """Train one regressor, or several of one parameter as one network."""
+    started = time.time()
+    training.forget_models()
+    settings, seeds = units[0].settings, [unit.own_seed for unit in units]
+    label = spectra.label(settings["parameter"], units[0].inputs[1])
+    train_rows, test_rows = spectra.split_stratified(label)
+    encoded = [np.load(unit.inputs[0]) for unit in units]
+    data = [values[train_rows] for values in encoded], label[train_rows]
+    if len(units) > 1:
+        regressors = train_together(settings, *data, seeds, tick)
+        started += (time.time() - started) * (1 - 1 / len(units))  # its share
+    else:
+        regressors = [train(settings, data[0][0], data[1], seeds[0], tick)]
+    for unit, values, (cnn, history) in zip(units, encoded, regressors):
+        with writing(unit.path) as partial:
+            networks.save(cnn, partial)
+        mse_test = networks.mse(cnn, values[..., None], test_rows, label)
+        shape = records.CnnShape(settings["nf1"], settings["nf2"], settings["nu"], values.shape[1])
+        artifacts.finish(unit, started, {"mse_test": mse_test}, history, shape)
+
+
+def stacks(units, n):
+    """Groups of at most `n` regressors of one parameter."""
+    of_parameter = {}
+    for unit in units:
+        of_parameter.setdefault(unit.settings["parameter"], []).append(unit)
+    return [some[k : k + n] for some in of_parameter.values() for k in range(0, len(some), n)]
+
+
+# ---------------------------------------------------------------- estimates
+def ensembles(args, provenance, planned=()):
+    """All regressors of each parameter whose autoencoder has all its repeats, done by now or `planned`."""
+    fine_tuned = [ac for ac in artifacts.trained(args.artifacts) if ac.with_name(f"dtl_{ac.name}").exists()]
+    found = {par: [] for par in paper.PARAMETERS}
+    for par, ensemble in found.items():
+        for ac in fine_tuned:
+            units = repeats(par, ac, args, provenance)
+            if all(unit in planned or artifacts.is_done(unit, stale_is_undone=True) for unit in units):
+                ensemble += units
+    return found
+
+
+def may_write(found, args):
+    """Whether the table of these ensembles has every regressor, so every column, that the one there has.
+
+    Raises
+    ------
+    BadInput
+        It has not, or the stars have other names or positions, without --overwrite.
+    """
+    path = args.artifacts / "final_estimations.csv"
+    if not path.exists():
+        return True
+    remedy = f"delete it and {path.name}, and the same command makes both again"
+    sidecar = records.read(artifacts.sidecar_of(path), records.Estimates, remedy)
+    stars = spectra.stars_file(args.data)
+    if sidecar.inputs not in ({}, {stars.name: sha256(stars)}) and not args.overwrite:
+        raise BadInput(f"{path} was made with another stars.csv than {stars}: delete it and {path.stem}.json, and the "
+                       "same command makes both again")  # fmt: skip
+    had = [name for kept in sidecar.kept.values() for name in kept.ensemble or kept.members]
+    has = [unit.name for ensemble in found.values() for unit in ensemble]
+    partial = bool(args.only) or set(args.parameter) < set(paper.PARAMETERS)
+    return artifacts.may_replace(path, had, has, args, partial)
+
+
+def estimation_path(unit, suffix=""):
+    """Where the predictions of a regressor for the stars lie; suffix "_before" of those without fine-tuning."""
+    s = unit.settings
+    return unit.path.parent / f"{s['parameter']}_estimation_{s['repeat']}_ac_{s['autoencoder']}{suffix}.npy"
+
+
+def plan_predictions(found, args):
+    """The predictions of every regressor, after and before fine-tuning, a list of Unit."""
+    return [
+        Unit(estimation_path(unit, suffix), {},
+             (unit.path, args.artifacts / f"encoded_carm{suffix}_ac_{unit.settings['autoencoder']}.npy"), args.seed,
+             provenance=unit.provenance)
+        for ensemble in found.values() for unit in ensemble for suffix in ("", "_before")
+    ]  # fmt: skip
+
+
+def work_prediction(unit, tick):
+    """Apply one regressor to the encodings of all stars."""
+    started = time.time()
+    training.forget_models()
+    cnn, encoded_carm = unit.inputs[0], np.load(unit.inputs[1])
+    good = np.flatnonzero(np.isfinite(encoded_carm).all(axis=1))
+    predicted = np.full(len(encoded_carm), np.nan, np.float32)
+    predicted[good] = networks.predict(networks.load(cnn), encoded_carm[..., None], good)[:, 0]
+    write_array(unit.path, predicted)
+    artifacts.finish(unit, started, {})
+    tick()
+
+
+def combine(found, stars, suffix, args, provenance):
     """Write the table of estimates from the predictions of each parameter's best regressors.
 
     Parameters
     ----------
-    ensembles : dict of str to list of Unit
+    found : dict of str to list of Unit
         The regressors of each parameter, all done.
     stars : DataFrame
     suffix : {"", "_before"}
@@ -144,26 +236,46 @@ def combine(ensembles, stars, suffix, args, provenance):
     DataFrame
     """
     estimated, kept = {}, {}
-    for par, ensemble in ensembles.items():
+    for par, ensemble in found.items():
         if not ensemble:
             print(f"warning: {par} has no regressors made with these settings, its columns are empty")
             continue
-        test_mse = np.array([artifacts.read_sidecar(unit.path)["metrics"]["mse_test"] for unit in ensemble])
+        test_mse = np.array([artifacts.read_sidecar(unit.path).metrics["mse_test"] for unit in ensemble])
         chosen = [ensemble[j] for j in estimates.best(test_mse)]
-        kept[par] = {"members": [unit.name for unit in chosen],
-                     "largest_mse_test": float(np.sort(test_mse)[len(chosen) - 1])}  # fmt: skip
+        kept[par] = records.Kept([unit.name for unit in chosen], float(np.sort(test_mse)[len(chosen) - 1]),
+                                 [unit.name for unit in ensemble])  # fmt: skip
         estimated[par] = estimates.estimate(np.array([np.load(estimation_path(unit, suffix)) for unit in chosen]))
     table = estimates.table(stars, estimated)
     path = args.artifacts / f"final_estimations{suffix}.csv"
-    artifacts.write_csv(path, table)
-    artifacts.write_json(path.with_suffix(".json"), {"spectra": provenance, "seed": args.seed, "kept": kept})
+    write_csv(path, table)
+    names = spectra.stars_file(args.data)
+    sidecar = records.Estimates(provenance, args.seed, kept, {names.name: sha256(names)}, {path.name: sha256(path)})
+    write_json(path.with_suffix(".json"), records.signed(records.plain(sidecar)))
     return table
 
 
-def estimation_path(unit, suffix=""):
-    """Where the predictions of a regressor for the stars lie."""
-    s = unit.settings
-    return unit.path.parent / f"{s['parameter']}_estimation_{s['repeat']}_ac_{s['autoencoder']}{suffix}.npy"
+def write_estimates(args, provenance):
+    """Predict, combine and write the tables, of all regressors that are done by now, this run's or another's."""
+    _, stars = spectra.load_observed(args.data)
+    with lock(args.artifacts):
+        found = ensembles(args, provenance)
+        for par, ensemble in found.items():
+            print(f"{par}: {len(ensemble)} regressors of {len(ensemble) // args.budget.repeats} autoencoders")
+        if not any(found.values()):
+            raise BadInput(f"{args.artifacts}: no parameter has all regressors of any autoencoder, nothing to combine: "
+                           "run without --only, or with a smaller learning rate")  # fmt: skip
+        if not may_write(found, args):
+            return
+        running.run(plan_predictions(found, args), work_prediction, args, description="predictions", redo_stale=True)
+        tables = {suffix: combine(found, stars, suffix, args, provenance) for suffix in ("_before", "")}
+    if provenance.spectra == "simulated" and set(paper.PARAMETERS) <= set(stars):
+        before_and_after = tables["_before"], tables[""], stars
+        print("\nEstimates before and after fine-tuning, against the truth of the simulation")
+        print(estimates.against_truth(*before_and_after).to_string(float_format="{:.3g}".format))
+        with writing(args.artifacts / "summary.png") as partial:
+            run_figures.against_truth(*before_and_after).savefig(partial)
+        print(f"\nthe same as a picture -> {args.artifacts / 'summary.png'}")
+    print(f"{len(stars)} stars, spectra: {provenance.spectra} -> {args.artifacts / 'final_estimations.csv'}")
 
 
 def add_arguments(parser):
@@ -171,97 +283,30 @@ def add_arguments(parser):
                         metavar="PAR", help="which of teff, logg, mh, vsini")  # fmt: skip
     parser.add_argument("--tune", action="store_true",
                         help="search the hyper-parameters on the first autoencoder; later runs use them")  # fmt: skip
-    parser.add_argument("--stack", type=artifacts.number(int, 1), default=1, metavar="N",
+    parser.add_argument("--stack", type=number(int, 1), default=1, metavar="N",
                         help="train N regressors of a parameter as one network: for a GPU, with --jobs 1")  # fmt: skip
 
 
-@artifacts.command
+@command
 def main(argv=None):
-    args = artifacts.parse(__doc__, argv, add_arguments)
-    flux_ph, labels_ph = spectra.load_synthetic(args.data)
-    flux_carm, stars = spectra.load_observed(args.data)
+    args = parse(__doc__, argv, add_arguments)
+    print(f"trained on {training.device_name()}")
+    if args.stack > 1 and not training.has_gpu():
+        print("warning: --stack is slower than --jobs on a processor, and TensorFlow sees no GPU")
+    units, missing = plan(args)
     provenance = spectra.provenance(args.data)
-    ph, carm, pars = (args.data / name for name in ("ph_flux_norm.npy", "carmf_norm.npy", "ph_pars.npy"))
-    autoencoders = artifacts.autoencoders(args, [ph])
     if args.tune:
-        for par in args.parameter:
-            tune(par, args.artifacts / f"encoded_ph_{autoencoders[0].stem}.npy", labels_ph, args, provenance)
+        return tuning.tune(units, args, provenance)
+    try:
+        may_write(ensembles(args, provenance, units), args)
+    except BadInput as error:  # what is missing may be why
+        running.report([*missing, str(error)])
+    failures = running.run(units, work, args, args.budget.cnn_epochs, "regressors",
+                           together=lambda units: stacks(units, args.stack))  # fmt: skip
+    if failures is None:
         return
-    for ac in autoencoders:
-        artifacts.require(args.artifacts / f"dtl_{ac.name}", "autoencoder_fine_tuning", [ac, ph, carm])
-
-    def work(*units, tick):
-        started = time.time()
-        networks.forget_models()
-        settings, seeds = units[0].settings, [unit.own_seed for unit in units]
-        label = np.load(pars)[:, paper.PARAMETERS[settings["parameter"]].column].astype(np.float32)
-        train_rows, test_rows = spectra.split_stratified(label)
-        encoded = [np.load(unit.inputs[0]) for unit in units]
-        training = [values[train_rows] for values in encoded], label[train_rows]
-        if len(units) > 1:
-            regressors = train_together(settings, *training, seeds, tick)
-            started += (time.time() - started) * (1 - 1 / len(units))  # its share
-        else:
-            regressors = [train(settings, training[0][0], training[1], seeds[0], tick)]
-        for unit, values, (cnn, history) in zip(units, encoded, regressors):
-            with artifacts.writing(unit.path) as partial:
-                networks.save(cnn, partial)
-            mse_test = networks.mse(cnn, values[..., None], test_rows, label)
-            network = {name: settings[name] for name in ("nf1", "nf2", "nu")}
-            network.update(kind="cnn", n_latent=values.shape[1])
-            artifacts.finish(unit, provenance, started, {"mse_test": mse_test}, history, network)
-
-    def together(units):
-        of_parameter = {par: [unit for unit in units if unit.settings["parameter"] == par] for par in args.parameter}
-        return [some[k : k + args.stack] for some in of_parameter.values() for k in range(0, len(some), args.stack)]
-
-    def apply(unit, tick):
-        started = time.time()
-        networks.forget_models()
-        cnn, encoded_carm = unit.inputs[0], np.load(unit.inputs[1])
-        good = np.flatnonzero(np.isfinite(encoded_carm).all(axis=1))
-        predicted = np.full(len(encoded_carm), np.nan, np.float32)
-        predicted[good] = networks.predict(networks.load(cnn), encoded_carm[..., None], good)[:, 0]
-        artifacts.write_array(unit.path, predicted)
-        artifacts.finish(unit, provenance, started, {})
-        tick()
-
-    def repeats(par, ac):
-        hyper = hyper_parameters(par, args.artifacts)
-        number = int(ac.stem.split("_")[1])
-        return [
-            Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
-                 {"parameter": par, "autoencoder": number, "repeat": k, **hyper,
-                  "batch_size": paper.BATCH_CNN, "epochs": args.budget.cnn_epochs},
-                 (args.artifacts / f"encoded_ph_{ac.stem}.npy", pars), args.seed)
-            for k in range(args.budget.repeats)
-        ]  # fmt: skip
-
-    parameters = dict.fromkeys(args.parameter)
-    wanted = [unit for ac in autoencoders for par in parameters for unit in repeats(par, ac)]
-    if not artifacts.run(wanted, work, args, args.budget.cnn_epochs, "regressors", together=together):
-        return
-    # An ensemble has the regressors of every autoencoder whose repeats are all done, now or by an earlier run.
-    fine_tuned = [ac for ac in artifacts.trained(args.artifacts) if (args.artifacts / f"dtl_{ac.name}").exists()]
-    complete = {par: [] for par in paper.PARAMETERS}
-    for par, ensemble in complete.items():
-        for ac in fine_tuned:
-            units = repeats(par, ac)
-            if all(artifacts.is_done(unit, stale_is_undone=True) for unit in units):
-                ensemble += units
-        print(f"{par}: {len(ensemble)} regressors of {len(ensemble) // args.budget.repeats} autoencoders")
-    predictions = [
-        Unit(estimation_path(unit, suffix), {},
-             (unit.path, args.artifacts / f"encoded_carm{suffix}_ac_{unit.settings['autoencoder']}.npy"), args.seed)
-        for ensemble in complete.values() for unit in ensemble for suffix in ("", "_before")
-    ]  # fmt: skip
-    artifacts.run(predictions, apply, args, description="predictions", redo_stale=True)
-    for suffix, title in (("_before", "without fine-tuning"), ("", "with fine-tuning")):
-        table = combine(complete, stars, suffix, args, provenance)
-        if provenance["spectra"] == "simulated" and set(paper.PARAMETERS) <= set(stars):
-            print(f"\nEstimates {title} against the truth of the simulation")
-            print(estimates.against_truth(table, stars).to_string(float_format="{:.3f}".format))
-    print(f"\n{len(table)} stars, spectra: {provenance['spectra']} -> {args.artifacts / 'final_estimations.csv'}")
+    with running.reporting(failures + missing):
+        write_estimates(args, provenance)
 
 
 if __name__ == "__main__":

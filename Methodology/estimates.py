@@ -89,34 +89,34 @@ def table(stars, estimated):
     return frame
 
 
-def against_truth(estimates, truth):
-    """Compare estimates with the truth of a simulation.
+def against_truth(before, after, truth):
+    """Compare estimates without and with fine-tuning with the truth of a simulation.
 
     Parameters
     ----------
-    estimates : DataFrame
-        As `table` makes it.
+    before, after : DataFrame
+        As `table` makes them.
     truth : DataFrame
         `karmn`, `teff`, `logg`, `mh`, `vsini`.
 
     Returns
     -------
     DataFrame
-        A row a parameter that was estimated: number of stars, bias (mean of estimate minus truth), scatter (its
-        standard deviation), rmse, and the median of the estimates' own uncertainty, (e_ + E_) / 2.
+        A row a parameter that was estimated: number of stars; before and after, the bias (mean of estimate minus
+        truth), scatter (its standard deviation) and rmse; and the median of the estimates' own uncertainty after,
+        (e_ + E_) / 2.
     """
-    both = estimates.merge(truth, on="karmn", validate="one_to_one", suffixes=("", "_true"))
+    measures = {"bias": np.mean, "scatter": lambda d: d.std(ddof=0), "rmse": lambda d: np.sqrt(np.mean(d**2))}
     rows = {}
     for par, parameter in paper.PARAMETERS.items():
-        x = parameter.published
-        difference = (both[x] - both[par if par != x else f"{par}_true"]).dropna()
-        if difference.empty:
+        x, true = parameter.published, truth.set_index("karmn")[par]
+        differences = {when: (table.set_index("karmn")[x] - true).dropna()
+                       for when, table in (("before", before), ("after", after))}  # fmt: skip
+        if differences["after"].empty:
             continue
-        rows[f"{x} [{parameter.unit}]"] = {
-            "n": len(difference),
-            "bias": difference.mean(),
-            "scatter": difference.std(ddof=0),
-            "rmse": np.sqrt(np.mean(difference**2)),
-            "uncertainty": ((both[f"e_{x}"] + both[f"E_{x}"]) / 2).median(),
-        }
+        own = (after[f"e_{x}"] + after[f"E_{x}"]) / 2
+        row = {"n": len(differences["after"])}
+        for measure, of in measures.items():
+            row.update({f"{measure} {when}": of(difference) for when, difference in differences.items()})
+        rows[f"{x} [{parameter.unit}]"] = {**row, "own uncertainty": own.median()}
     return pd.DataFrame(rows).T

@@ -4,6 +4,7 @@ Every function takes estimates as `literature.load_estimates` gives them and ret
 the spectra are not the published ones, every figure says what they are. Stars without an estimate are left out.
 """
 import functools
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,11 +13,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.stats import gaussian_kde
 
-import artifacts
 import literature
 import paper
+from command_line import ROOT
+from files import one_line, writing
 
-__all__ = ["hr_diagram", "kiel_diagram", "metallicity_by_population", "one_to_one", "save", "vsini_with_errors"]
+__all__ = [
+    "hr_diagram", "kiel_diagram", "metallicity_by_population", "one_to_one", "path_in", "save", "vsini_with_errors",
+]  # fmt: skip
+
+FOLDER = ROOT / "artifacts" / "figures"
 
 SINGLE, DOUBLE = 88 / 25.4, 180 / 25.4  # [inch] one and two columns of A&A
 STYLE = {
@@ -61,7 +67,8 @@ def styled(simulated_note=""):
                 spectra = estimates["spectra"].iloc[0]
                 if spectra != "published":
                     note = simulated_note if spectra == "simulated" else ""
-                    figure.suptitle(f"{spectra} spectra{note}", color="#D55E00", weight="bold", size=8)
+                    word = one_line(spectra)  # anybody's: a $ in it is no formula
+                    figure.suptitle(f"{word} spectra{note}", color="#D55E00", weight="bold", size=8, parse_math=False)
                 plt.close(figure)  # pyplot would keep it, and a notebook show it a second time
                 return figure
 
@@ -73,7 +80,16 @@ def styled(simulated_note=""):
 NOT_REAL = ":\nstars drawn around the published estimates\nagainst the literature on the real ones"
 
 
-def save(figure, name, folder=artifacts.ROOT / "artifacts" / "figures"):
+def path_in(variable, default=None):
+    """Path in a variable of the environment: from the current folder if it is there, else from the repository.
+
+    Where the variable is not set, or empty, it is `default`.
+    """
+    path = os.environ.get(variable)
+    return default if not path else Path(path) if Path(path).exists() else ROOT / path
+
+
+def save(figure, name, folder=FOLDER):
     """Write a figure as vector PDF and as PNG.
 
     Parameters
@@ -86,7 +102,7 @@ def save(figure, name, folder=artifacts.ROOT / "artifacts" / "figures"):
     """
     with plt.rc_context(STYLE):
         for ending in ("pdf", "png"):
-            with artifacts.writing(Path(folder) / f"{name}.{ending}") as partial:
+            with writing(Path(folder) / f"{name}.{ending}") as partial:
                 figure.savefig(partial)
             figure.set_layout_engine("none")  # laid out once is enough; it is a third of the time
 

@@ -11,20 +11,25 @@ import functools
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
+from command_line import ROOT, command  # isort: skip  # first: it shortens what Ctrl-C says from here on
+
 import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
-import artifacts
 import paper
-from artifacts import BadInput
+import records
+import star_tables
+from artifacts import sidecar_of
+from files import BadInput, sha256
 
 __all__ = [
     "compare", "findings", "load", "load_estimates", "match", "pairs", "printable",
     "thin_against_thick", "title",
 ]  # fmt: skip
 
-FOLDER = artifacts.ROOT / "literature_data"
+FOLDER = ROOT / "literature_data"
 
 # Tables the estimates are compared with, and the paper's names for them
 CATALOGUES = {
@@ -34,8 +39,6 @@ CATALOGUES = {
 }  # fmt: skip
 # A catalogue's second column for a parameter, and how to tell it from the first
 SECOND = {"loggc": ("logg", "log g from mass and radius"), "mh_plain": ("mh", "plain metallicity")}
-# Spellings of a name in a catalogue, and in the paper. J11110+304E is another star; so are J20556-140N and S.
-ALIASES = {"J11110+304W": "J11110+304"}
 
 
 # ---------------------------------------------------------------- tables
@@ -56,7 +59,7 @@ def load(name):
     Raises
     ------
     BadInput
-        No such table, or one that names a star twice.
+        No such table, or one that cannot be used, see `star_tables.read`.
     """
     path = FOLDER / f"{name}.csv"
     if not path.exists():
@@ -67,24 +70,13 @@ def load(name):
 
 @functools.cache
 def _read(path):
-    table = _by_name(pd.read_csv(path, dtype={"karmn": str}), path)
+    table = star_tables.in_paper_spelling(star_tables.read(path, "restore it, `git checkout literature_data`"), path)
     if any(par in table for par in paper.PARAMETERS):
         for column in (*paper.PARAMETERS, *(column for column in SECOND if column in table)):
             for part in (column, f"e_{column}"):
                 table[part] = table.get(part, np.nan)
             table[f"E_{column}"] = table.get(f"E_{column}", table[f"e_{column}"])
     return table
-
-
-def _by_name(table, source):
-    """The same table with clean names in the paper's spelling, each once."""
-    karmn = table["karmn"].str.strip().replace(ALIASES)
-    if karmn.isna().any():
-        raise BadInput(f"{source}: a row has no star's name under karmn: fill it in or delete the row")
-    twice = karmn[karmn.duplicated()].unique()
-    if len(twice):
-        raise BadInput(f"{source} names {', '.join(twice)} twice: keep one row a star")
-    return table.assign(karmn=karmn)
 
 
 def load_estimates(path=None):
@@ -100,39 +92,35 @@ def load_estimates(path=None):
     DataFrame
         A row a star: `karmn`, then `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s], each with e_ and E_;
         NaN where there is no estimate. `spectra` says in every row where the spectra came from: "published",
-        "simulated" or another word of the sidecar.
+        "simulated" or another word of the sidecar; `run`, whether a run made the estimates from them.
 
     Raises
     ------
     BadInput
-        The table or its sidecar is absent or not of this form, or a star is named twice.
+        The table or its sidecar is absent or not of this form, or the table was changed after it was made.
     """
     if not path:
-        return load("mas24").drop(columns=["ra", "dec"]).assign(spectra="published")
+        return load("mas24").drop(columns=["ra", "dec"]).assign(spectra="published", run=False)
     path = Path(path)
-    remedy = "give the final_estimations.csv that Methodology/cnn_training.py wrote"
-    if not path.is_file():
-        raise BadInput(f"{path} not found: {remedy}, or none for the published estimates")
+    remedy = "give a final_estimations.csv of Methodology/cnn_training.py, or none for the published estimates"
+    table = star_tables.in_paper_spelling(star_tables.read(path, remedy), path)
     columns = {
         prefix + parameter.published: prefix + par
         for par, parameter in paper.PARAMETERS.items() for prefix in ("", "e_", "E_")
     }  # fmt: skip
-    try:
-        table = pd.read_csv(path, dtype={"karmn": str})
-        numbers = table[list(columns)].astype(float).rename(columns=columns)
-        table = pd.concat([table[["karmn"]], numbers.replace([np.inf, -np.inf], np.nan)], axis=1)
-    except (KeyError, ValueError) as error:
-        raise BadInput(f"{path} has not the columns of the published table ({str(error)[:80]}): {remedy}") from None
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise BadInput(f"{path} has no column {missing[0]} ({len(missing)} missing): {remedy}")
     if table.empty:
         raise BadInput(f"{path} names no star: {remedy}")
-    sidecar = artifacts.sidecar_of(path)
-    remedy = f"keep the sidecar beside the table it came with; it says whether {path.name} comes from simulated spectra"
-    if not sidecar.is_file():
-        raise BadInput(f"{sidecar} not found: {remedy}")
-    provenance = artifacts.read_json(sidecar, ["spectra"], remedy)["spectra"]
-    if not isinstance(provenance, dict) or not isinstance(provenance.get("spectra"), str):
-        raise BadInput(f"{sidecar} does not say where the spectra came from: {remedy}")
-    return _by_name(table, path).assign(spectra=provenance["spectra"])
+    keep = f"keep the sidecar beside the table it came with; it says whether {path.name} comes from simulated spectra"
+    sidecar = records.read(sidecar_of(path), records.Estimates, keep)
+    if sidecar.outputs and sha256(path) not in sidecar.outputs.values():
+        raise BadInput(f"{path} was changed after it was made: restore it, or run Methodology/cnn_training.py again")
+    numbers = table[list(columns)].rename(columns=columns).astype(float).replace([np.inf, -np.inf], np.nan)
+    return numbers.assign(spectra=sidecar.spectra.spectra, run=True, karmn=table["karmn"])[
+        ["karmn", *columns.values(), "spectra", "run"]
+    ]
 
 
 # ---------------------------------------------------------------- joining
@@ -155,7 +143,7 @@ def match(estimates, name):
     BadInput
         A star is named twice, or its name is in no table at all.
     """
-    estimates = _by_name(estimates, "the estimates")
+    estimates = star_tables.in_paper_spelling(estimates, "the estimates")
     known = set().union(*(_read(file)["karmn"] for file in FOLDER.glob("*.csv")))
     unknown = [karmn for karmn in estimates["karmn"] if karmn not in known]
     if unknown:
@@ -202,7 +190,8 @@ def compare(estimates):
     DataFrame
         A row for each parameter, catalogue and column; for v sin i also the two sides of paper.VSINI_SPLIT. `n` stars,
         `mean` of literature minus estimate, `rmse` about zero, Pearson's `r`; `paper_n`, ... as the paper prints
-        them, "" where it does not; `agrees`: "yes" if each of ours rounds to the printed digits.
+        them, "" where it does not; `agrees`: "yes" if each of ours rounds to the printed digits,
+        "" of simulated stars, which are not the paper's.
     """
     rows = []
     for par, parameter in paper.PARAMETERS.items():
@@ -222,9 +211,10 @@ def compare(estimates):
                                  **_printed(name, column, subset)})  # fmt: skip
     table = pd.DataFrame(rows)
     table["agrees"] = [
-        _mark(agrees(row[part], row[f"paper_{part}"]) for part in ("mean", "rmse", "r", "n") if row[f"paper_{part}"])
+        _mark(estimates, [agrees(row[part], row[f"paper_{part}"])
+                          for part in ("mean", "rmse", "r", "n") if row[f"paper_{part}"]])
         for row in rows
-    ]
+    ]  # fmt: skip
     return table
 
 
@@ -259,9 +249,10 @@ def agrees(value, printed, step=None):
     return float(f"{rounded:.{decimals}f}") == float(printed)
 
 
-def _mark(agreements):
-    agreements = list(agreements)
-    return ("yes" if all(agreements) else "no") if agreements else ""
+def _mark(estimates, agreements):
+    if not agreements or estimates["spectra"].iloc[0] == "simulated":  # those are not the paper's stars
+        return ""
+    return "yes" if all(agreements) else "no"
 
 
 def findings(estimates):
@@ -274,7 +265,7 @@ def findings(estimates):
     Returns
     -------
     DataFrame
-        `finding`, its `value`, the `paper`'s as printed ("" where it prints none), `agrees`.
+        `finding`, its `value`, the `paper`'s as printed ("" where it prints none), `agrees` as in `compare`.
     """
     rows = []
     for par, printed in paper.RANGES.items():
@@ -291,7 +282,7 @@ def findings(estimates):
         (f"interferometric Teff inside the estimate's 1 sigma, of {len(interf)}", inside.sum(), "", None),
     ]
     table = pd.DataFrame([row[:3] for row in rows], columns=["finding", "value", "paper"])
-    table["agrees"] = [_mark([agrees(value, text, step)] if text else []) for _, value, text, step in rows]
+    table["agrees"] = [_mark(estimates, [agrees(value, text, step)] if text else []) for _, value, text, step in rows]
     return table
 
 
@@ -335,13 +326,15 @@ def printable(table):
 
 def title(estimates):
     """What the estimates are, in a few words."""
-    spectra = estimates["spectra"].iloc[0]
-    words = {"published": "the published estimates",
+    spectra, run = estimates[["spectra", "run"]].iloc[0]
+    if not run:
+        return "the published estimates"
+    words = {"published": "estimates from the published spectra",
              "simulated": "estimates of SIMULATED stars, drawn around the published ones"}  # fmt: skip
     return words.get(spectra, f"estimates from spectra marked {spectra!r}")
 
 
-@artifacts.command
+@command
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("estimates", nargs="?", help="final_estimations.csv of a run; default: the published estimates")

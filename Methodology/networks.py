@@ -1,59 +1,26 @@
-"""The two networks of the paper, the contractive penalty, freezing, saving and loading.
+"""The two networks of the paper, the contractive penalty, freezing, saving and loading."""
+import training  # isort: skip  # sets the environment of TensorFlow, so before it
 
-This is the one module that knows that two versions of Keras exist (2.13 and 3).
-"""
 import contextlib
-import gc
 import logging
 import warnings
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 
 import artifacts
 import paper
+import records
+from files import BadInput, one_line, take
 
 __all__ = [
-    "CnnStack", "SeededModel", "adam", "build_autoencoder", "build_cnn", "contractive_loss", "contractive_penalty",
-    "device", "encoder_of", "fit", "forget_models", "freeze", "has_bfloat16", "load", "mse", "predict", "save",
-    "squared_error",
+    "CnnStack", "SeededModel", "build_autoencoder", "build_cnn", "contractive_loss", "contractive_penalty",
+    "encoder_of", "freeze", "load", "mse", "predict", "save",
 ]  # fmt: skip
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
-BLOCK = 1 << 20  # numbers handed to TensorFlow at a time in training, likewise
-KERAS_3 = keras.__version__.startswith("3")
-
-for _gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all of its memory
-    tf.config.experimental.set_memory_growth(_gpu, True)
-
-
-def adam(lr):
-    """Adam with the given learning rate, in both versions of Keras as one fused operation a variable.
-
-    Neither adds up the gradients of several copies of a network, for which TensorFlow registers a function a
-    training that keeps its weights in memory for as long as the process lives.
-    """
-    if not KERAS_3:
-        return keras.optimizers.legacy.Adam(learning_rate=lr, gradient_aggregator=list)
-    return FusedAdam(learning_rate=lr)
-
-
-class FusedAdam(keras.optimizers.Adam):
-    """Adam of Keras 3, each update one operation of TensorFlow instead of a dozen."""
-
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        dtype = grads[0].dtype
-        step = tf.cast(self.iterations + 1, dtype)
-        shared = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step,
-                  "lr": tf.cast(learning_rate, dtype), "beta1": self.beta_1, "beta2": self.beta_2,
-                  "epsilon": self.epsilon}  # fmt: skip
-        for gradient, variable in zip(grads, trainable_variables):
-            index = self._get_variable_index(variable)
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.value.handle, m=self._momentums[index].value.handle,
-                v=self._velocities[index].value.handle, grad=gradient, **shared,
-            )  # fmt: skip
 
 
 class SeededModel(keras.Model):
@@ -68,11 +35,12 @@ class SeededModel(keras.Model):
         return np.random.default_rng([self.seed, epoch]).permutation(n_spectra)
 
     def fit(self, x, y, batch_size, epochs, rows=None, **_):
-        """Train as `fit` below does; this is how scikit-learn calls it, with more of Keras' defaults."""
+        """Train as `training.fit` does; this is how scikit-learn calls it, with more of Keras' defaults."""
         if x.shape == y.shape and np.may_share_memory(x, y):  # scikit-learn hands on views
             y = x
         history = keras.callbacks.History()
-        history.history = fit(self, squared_error(self), self.optimizer, x, y, batch_size, epochs, rows=rows)
+        history.history = training.fit(self, training.squared_error(self), self.optimizer, x, y, batch_size, epochs,
+                                       rows=rows)  # fmt: skip
         return history
 
 
@@ -172,8 +140,7 @@ class CnnStack:
 
     def __init__(self, cnns):
         self.cnns = cnns
-        variable = keras.Variable if KERAS_3 else tf.Variable
-        self.trainable_variables = [variable(np.stack(w)) for w in zip(*(cnn.get_weights() for cnn in cnns))]
+        self.trainable_variables = [training.variable(np.stack(w)) for w in zip(*(cnn.get_weights() for cnn in cnns))]
 
     def order(self, epoch, n_spectra):
         """Order of the spectra in an epoch, a column a member, (n_spectra, n_members)."""
@@ -228,22 +195,6 @@ def contractive_penalty(h, kernel, variant="live"):
     return tf.reduce_sum(tf.square(slope) * tf.reduce_sum(tf.square(kernel), axis=0), axis=1)
 
 
-def squared_error(model):
-    """Loss of a network that has to give the targets: mean squared error and what its layers add to it.
-
-    Returns
-    -------
-    callable(x, y)
-        The terms `loss`, to be made small, and `mse` of a batch.
-    """
-
-    def terms(x, y):
-        mse = tf.reduce_mean(tf.square(model(x, training=True) - y))
-        return {"loss": mse + _sum(model.losses), "mse": mse}
-
-    return terms
-
-
 def contractive_loss(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGHT):
     """Loss of the contractive autoencoder (Sect. 3.1): mean squared error, L1 activity, and weighted penalty.
 
@@ -262,105 +213,15 @@ def contractive_loss(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGH
         mse = tf.reduce_mean(tf.square(reconstruction - y))
         penalty = tf.reduce_mean(contractive_penalty(h, kernel, variant))
         weighted = 0.0 if variant == "none" else weight * penalty
-        return {"loss": mse + _sum(both.losses) + weighted, "mse": mse, "penalty": penalty}
+        return {"loss": mse + training.activity(both.losses) + weighted, "mse": mse, "penalty": penalty}
 
     return terms
-
-
-def _sum(losses):
-    return sum((tf.cast(loss, tf.float32) for loss in losses), 0.0)
 
 
 def freeze(model, names=paper.FROZEN_LAYERS):
     """Freeze the layers of these names, before `fit` looks which weights it trains."""
     for name in names:
         model.get_layer(name).trainable = False
-
-
-def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None):
-    """Train a network on shuffled batches, in an order that depends on its seed and the epoch alone.
-
-    Spectra are read a block of batches at a time, so that memory stays flat however many there are, and a block
-    is one call into TensorFlow: for networks as small as the CNNs, Keras' own loop costs more than they do.
-
-    Parameters
-    ----------
-    model : SeededModel or CnnStack
-    terms : callable(x, y)
-        Gives the terms of a batch's loss, a dict of scalar tensors; the first of them is made small.
-    optimizer : keras.optimizers.Optimizer
-    x, y : ndarray of shape (n_spectra, ...)
-        May be memory-mapped, and the same array. Those of a stack have its members on the second axis.
-    batch_size, epochs : int
-    tick : callable, optional
-        Called at the end of every epoch.
-    rows : ndarray of int, optional
-        Which spectra to train on; default all.
-
-    Returns
-    -------
-    dict of str to list
-        The terms, a mean over the spectra for every epoch.
-    """
-    rows = np.arange(len(x)) if rows is None else rows
-    targets = x if y is x else np.reshape(y, (len(y), -1))
-    weights = model.trainable_variables
-    # Else the loop below would make the state of the optimiser, and be built twice for it.
-    (optimizer.build if hasattr(optimizer, "build") else optimizer._create_all_weights)(weights)
-    names = []
-
-    @tf.function(input_signature=[tf.TensorSpec((None, *part.shape[1:]), tf.float32) for part in (x, targets)])
-    def train(x, y):
-        n_batches = -(-tf.shape(x)[0] // batch_size)
-        log = tf.TensorArray(tf.float32, n_batches)
-        for batch in tf.range(n_batches):
-            part = slice(batch * batch_size, (batch + 1) * batch_size)
-            with tf.GradientTape() as tape:
-                found = terms(x[part], y[part])
-                loss, *_ = found.values()
-            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
-            names[:] = found
-            log = log.write(batch, tf.stack(list(found.values())))
-        return log.stack()
-
-    history = []
-    block = max(1, BLOCK // (batch_size * int(np.prod(x.shape[1:])))) * batch_size
-    for epoch in range(epochs):
-        order = rows[model.order(epoch, len(rows))]
-        log = []
-        for start in range(0, len(order), block):
-            part = order[start : start + block]
-            if part.ndim > 1:  # a column a member
-                part = (part, np.arange(part.shape[1]))
-            spectra = tf.constant(artifacts.take(x, part))
-            log.append(train(spectra, spectra if targets is x else tf.constant(artifacts.take(targets, part))))
-        sizes = np.minimum(batch_size, len(order) - np.arange(0, len(order), batch_size))
-        history.append(np.average(np.concatenate(log), axis=0, weights=sizes))
-        if tick:
-            tick()
-    return dict(zip(names, np.transpose(history).tolist()))
-
-
-def has_bfloat16():
-    """Whether a GPU or this processor computes in bfloat16."""
-    if tf.config.list_physical_devices("GPU"):
-        return True
-    with contextlib.suppress(OSError):
-        return bool({"avx512_bf16", "amx_bf16"} & set(open("/proc/cpuinfo").read().split()))
-    return False
-
-
-def device(number):
-    """Context in which TensorFlow uses the GPU of this machine whose turn it is, or its CPU if it has none."""
-    gpus = tf.config.list_logical_devices("GPU")
-    return tf.device(gpus[number % len(gpus)].name if gpus else "CPU:0")
-
-
-def forget_models():
-    """Let go of all networks built so far, which Keras would keep as long as a worker process lives."""
-    keras.backend.clear_session()
-    if not KERAS_3:  # there it does this itself
-        gc.collect()
 
 
 def encoder_of(autoencoder):
@@ -384,14 +245,14 @@ def predict(model, x, rows=None):
     ndarray of shape (n_spectra, n_outputs), float32
     """
     chunks = _chunks(x, rows)
-    return np.concatenate([model(artifacts.take(x, chunk), training=False).numpy() for chunk in chunks])
+    return np.concatenate([model(take(x, chunk), training=False).numpy() for chunk in chunks])
 
 
 def mse(model, x, rows=None, y=None):
     """Mean squared error of a network, a float: against `y`, or against `x` itself if it reconstructs."""
     targets = x if y is None else np.reshape(y, (len(y), -1))
     chunks = _chunks(x, rows)
-    total = sum(np.square(predict(model, x, chunk) - artifacts.take(targets, chunk), dtype=float).sum()
+    total = sum(np.square(predict(model, x, chunk) - take(targets, chunk), dtype=float).sum()
                 for chunk in chunks)  # fmt: skip
     return float(total) / (sum(map(len, chunks)) * targets.shape[1])
 
@@ -418,21 +279,48 @@ def _no_hdf5_warning():
             logger.setLevel(level)
 
 
+class _InMemory(h5py.File):
+    """An HDF5 file in memory that Keras takes for one on disk."""
+
+    def __init__(self):
+        super().__init__("network.h5", "w", driver="core", backing_store=False)
+
+    def __str__(self):
+        return self.filename
+
+
 def save(model, path):
-    """Write a plain Keras model, which `keras.models.load_model(path, compile=False)` opens."""
-    with _no_hdf5_warning():
+    """Write a plain Keras model, which `keras.models.load_model(path, compile=False)` opens.
+
+    It is put together in memory, since on a full disk the HDF5 library ends the process.
+    """
+    with _no_hdf5_warning(), _InMemory() as file:
         plain = keras.Model(model.input, model.output, name="network")  # unnamed, it would be numbered
-        plain.save(str(path), include_optimizer=False)
+        plain.save(file, include_optimizer=False)
+        file.flush()
+        path.write_bytes(file.id.get_file_image())
 
 
 def load(path, seed=0):
     """Rebuild the network that the sidecar of `path`, a Path, describes and load its weights.
 
     Works for files of either version of Keras in either version of Keras.
+
+    Raises
+    ------
+    BadInput
+        The sidecar describes no network, or the file has not the layers of that one.
     """
-    remedy = f"{path.name} opens without it in the Keras that wrote it"
-    network = dict(artifacts.read_json(artifacts.sidecar_of(path), ["network"], remedy)["network"])
-    builder = {"autoencoder": build_autoencoder, "cnn": build_cnn}[network.pop("kind")]
+    shape = artifacts.read_sidecar(path).network
+    if shape is None:
+        raise BadInput(f"{artifacts.sidecar_of(path)} has no network: {path.name} opens in the Keras that wrote it")
+    builder = build_autoencoder if isinstance(shape, records.AutoencoderShape) else build_cnn
+    network = records.plain(shape)
+    network.pop("kind")
     model = builder(**network, seed=seed)
-    model.load_weights(str(path))
+    try:
+        model.load_weights(str(path))
+    except Exception as error:  # h5py's OSError, or what either Keras says of other layers
+        raise BadInput(f"{path} is truncated or not the network of its sidecar ({one_line(error)[:120]}): delete it, "
+                       "and the script that makes it makes it again") from None  # fmt: skip
     return model

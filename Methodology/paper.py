@@ -24,6 +24,16 @@ GRID_LOGG = np.round(np.arange(47, 54) / 10, 1)  # [dex]
 GRID_MH = np.round(np.arange(-10, 7) / 10, 1)  # [dex]
 GRID_VSINI = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 25.0, 30.0)  # [km/s]
 
+# What a label can be at all (ours): generous, and yet no column can be taken for another
+LABEL_BOUNDS = {"teff": (1000, 60_000), "logg": (-1, 9), "mh": (-6, 2), "vsini": (0, 600)}
+
+# When an observed spectrum is doubted (ours)
+CONSTANT_RUN = 0.02, 8  # the same value in a row: this share of the pixels and at least so many; noise gives 3
+RESOLUTION_ELEMENT = float(np.mean(WINDOW) / RESOLVING_POWER / (WAVELENGTH[1] - WAVELENGTH[0]))  # [pixel]
+LAG_MEAN = RESOLUTION_ELEMENT / 2  # [pixel] of the mean observed spectrum; the simulation's gap gives up to 2
+LAG_STAR = 2 * RESOLUTION_ELEMENT  # [pixel] of one from the mean; the gap gives up to 14 where v sin i > 15 km/s
+LAG_SEARCHED = 1 / 8  # of the pixels to each side, 150 km/s
+
 # git blob ids of the published arrays; the spectra themselves have no published checksum
 BLOB_ID = {
     "ph_pars.npy": "24d2b5b80a1f694ffcb4d773f61677288fc04bfd",

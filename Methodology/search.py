@@ -3,6 +3,8 @@
 Used for the autoencoders (act 1) and for the hyper-parameters of the CNNs (act 4, --tune). Scores are those
 of scikit-learn's `GridSearchCV` with the same estimator, grid and folds.
 """
+import training  # isort: skip  # sets the environment of TensorFlow, so before it
+
 import numpy as np
 import pandas as pd
 from scikeras.wrappers import KerasRegressor
@@ -13,9 +15,11 @@ from sklearn.model_selection import KFold, ParameterGrid
 import artifacts
 import networks
 import paper
+import records
+import running
 from artifacts import Unit
 
-__all__ = ["Regressor", "fit_units", "fold_score", "halving_rounds", "regressor", "table"]
+__all__ = ["Regressor", "fit_units", "fold_score", "halving_rounds", "regressor", "run_rounds", "table"]
 
 
 class Regressor(KerasRegressor):
@@ -44,7 +48,7 @@ def regressor(build, searched, **fixed):
     return Regressor(build, **dict.fromkeys(searched), **fixed, verbose=0)
 
 
-def fit_units(folder, grid, fixed, inputs, seed, combinations=None):
+def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=records.UNKNOWN):
     """List the fits of a search: combinations of the grid on every fold.
 
     Parameters
@@ -57,13 +61,15 @@ def fit_units(folder, grid, fixed, inputs, seed, combinations=None):
     seed : int
     combinations : list of int, optional
         Their places in the grid; default all.
+    provenance : records.Provenance
 
     Returns
     -------
     list of Unit
     """
     return [
-        Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed)
+        Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed,
+             provenance=provenance)  # fmt: skip
         for c, combination in enumerate(ParameterGrid(grid))
         if combinations is None or c in combinations
         for fold in range(paper.CV_FOLDS)
@@ -92,6 +98,47 @@ def halving_rounds(n_combinations, epochs, factor=3):
     return rounds
 
 
+def run_rounds(rounds, plan, work, args, description):
+    """Do a search in one or more rounds, the best of each in the next.
+
+    Parameters
+    ----------
+    rounds : list of (int, int)
+        Combinations and epochs, as `halving_rounds` plans them.
+    plan : callable(combinations, epochs)
+        Gives the units of a round, all folds of each combination, a list of places in the grid.
+    work : callable(unit, tick)
+    args : namespace
+        As of `running.run`; --only chooses combinations.
+    description : str
+
+    Returns
+    -------
+    list of DataFrame, or None
+        The table of every round; None, after a word, if fits are still to do.
+    """
+    only = artifacts.chosen(args.only, rounds[0][0])
+    tables, combinations = [], list(range(rounds[0][0]))
+    for n_combinations, epochs in rounds:
+        if tables:
+            best = tables[-1].sort_values("mse_mean", kind="stable").index[:n_combinations]
+            combinations = [combinations[k] for k in sorted(best)]
+        everything = plan(combinations, epochs)
+        units = [unit for k, unit in enumerate(everything) if combinations[k // paper.CV_FOLDS] in only]
+        running.report(running.run(units, work, args, description=f"{description}, {epochs} epochs"))
+        missing = sum(not artifacts.is_done(unit) for unit in everything)
+        if missing and args.dry_run:
+            for later, (n_combinations, epochs) in enumerate(rounds[len(tables) + 1 :]):
+                n_fits = n_combinations * paper.CV_FOLDS
+                print(f"  {'then' if later else 'after these'} {n_fits} fits of {epochs} epochs")
+        elif missing:
+            print(f"{missing} fits of other combinations are still to do: the tables come with the last of them")
+        if missing:
+            return None
+        tables.append(table(everything))
+    return None if args.dry_run else tables
+
+
 def fold_score(estimator, settings, x, y, rows):
     """Fit on all folds but one and score on that one.
 
@@ -112,9 +159,12 @@ def fold_score(estimator, settings, x, y, rows):
     """
     settings = dict(settings)
     train, test = list(KFold(paper.CV_FOLDS).split(rows))[settings.pop("fold")]
-    networks.forget_models()
-    with config_context(assume_finite=True):  # spectra.py has looked
-        fitted = clone(estimator).set_params(**settings).fit(x, y, rows=rows[train])
+    training.forget_models()
+    try:
+        with config_context(assume_finite=True):  # spectra.py has looked
+            fitted = clone(estimator).set_params(**settings).fit(x, y, rows=rows[train])
+    except training.Diverged:
+        return np.inf
     mse = networks.mse(fitted.model_, x, rows[test], None if y is x else y)
     return mse if np.isfinite(mse) else np.inf
 
@@ -132,10 +182,10 @@ def table(units):
     for unit in units:
         fit = artifacts.read_sidecar(unit.path)
         settings = {key: value for key, value in unit.settings.items() if key != "fold"}
-        first = {**settings, "seconds": 0.0, "spectra": fit["spectra"]["spectra"]}
+        first = {**settings, "seconds": 0.0, "spectra": fit.spectra.spectra}
         row = rows.setdefault(tuple(settings.values()), first)
-        row[f"mse_fold_{unit.settings['fold']}"] = fit["metrics"]["mse"]
-        row["seconds"] += fit["seconds"]
+        row[f"mse_fold_{unit.settings['fold']}"] = fit.metrics["mse"]
+        row["seconds"] += fit.seconds
     frame = pd.DataFrame(rows.values())
     scores = frame.filter(like="mse_fold_")
     frame["mse_mean"] = np.mean(scores, axis=1)

@@ -1,20 +1,27 @@
 """Load, check and split the synthetic and observed spectra and their labels (Sect. 2)."""
+import msgspec
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
-import artifacts
 import paper
-from artifacts import BadInput
+import records
+import star_tables
+from command_line import ROOT
+from files import BadInput, git_blob_id, load_array, one_line, take
 
-__all__ = ["load_observed", "load_synthetic", "provenance", "split", "split_stratified"]
+__all__ = [
+    "check_lag", "label", "lag", "load_observed", "load_synthetic", "mean_flux", "provenance", "split",
+    "split_stratified", "stars_file", "usable",
+]  # fmt: skip
 
 REMEDY = (
     "fetch the published arrays with `python src_files/download.py`, or simulate some with "
     "`python src_files/simulate_spectra.py` and pass --data src_files/simulated"
 )
+PUBLISHED_STARS = ROOT / "literature_data" / "mas24.csv"
 FLUX_RANGE = (-0.5, 2.0)  # normalised flux lies in 0..1.5; beyond this it is no normalised flux
-CHUNK = 1024  # rows checked at a time, so that memory stays flat
+CHUNK = 1024  # rows looked at a time, so that memory stays flat
 
 
 def provenance(data):
@@ -22,23 +29,32 @@ def provenance(data):
 
     Returns
     -------
-    dict
+    records.Provenance
         `spectra`: "simulated" or another word from the folder's provenance.json; without that file "published"
-        if the arrays have the published git blob ids, else "unknown". `n_pixels` of the spectra.
+        if the arrays have the published git blob ids, else "unknown". `n_pixels` of the spectra. A simulation's
+        settings, without the digests of its files.
+
+    Raises
+    ------
+    BadInput
+        provenance.json cannot be used, is of an interrupted simulation, or calls the spectra published.
     """
     note = data / "provenance.json"
-    if note.exists():
-        found = {"spectra": "unknown", "n_pixels": paper.N_PIXELS, "complete": True}
-        found.update(artifacts.read_json(note, [], "mend it, see src_files/README.md"))
-        if not found["complete"]:
-            raise BadInput(f"{note}: the simulation was interrupted: run src_files/simulate_spectra.py again")
-        return found
-    published = all(
-        (data / name).exists() and artifacts.git_blob_id(data / name) == blob for name, blob in paper.BLOB_ID.items()
-    )
-    return {"spectra": "published" if published else "unknown", "n_pixels": paper.N_PIXELS}
+    if not note.exists():
+        published = all(
+            (data / name).exists() and git_blob_id(data / name) == blob for name, blob in paper.BLOB_ID.items()
+        )
+        return records.Provenance(spectra="published" if published else "unknown")
+    found = records.read(note, records.Provenance, "mend it, see src_files/README.md")
+    if not found.complete:
+        raise BadInput(f"{note}: the simulation was interrupted: run src_files/simulate_spectra.py again")
+    if one_line(found.spectra).lower() == "published":
+        raise BadInput(f"{note} calls the spectra {found.spectra!r}; the published ones are known by their content "
+                       "and need no such file: delete it, or choose another word")  # fmt: skip
+    return msgspec.structs.replace(found, files={})
 
 
+# ---------------------------------------------------------------- loading
 def load_synthetic(data):
     """Load the synthetic spectra.
 
@@ -52,26 +68,19 @@ def load_synthetic(data):
     Raises
     ------
     BadInput
-        Missing or unreadable array, wrong shape, NaN or inf, flux that is not normalised.
+        Missing or unreadable array, wrong shape, NaN or inf, flux that is not normalised or is constant, labels
+        that cannot be.
     """
     path = data / "ph_flux_norm.npy"
     flux_ph = _load_flux(path, data)
     if len(flux_ph) < 2:
         raise BadInput(f"{path} has {len(flux_ph)} spectra, too few to split into training and test set: {REMEDY}")
-    bad = _bad_rows(flux_ph)
-    if len(bad):
-        raise BadInput(f"{path}: NaN, inf or flux far outside 0..1.5 in {_rows(bad)}: remove or mend these spectra")
-    labels_path = data / "ph_pars.npy"
-    labels_ph = np.asarray(artifacts.load_array(labels_path, 2, REMEDY), float)
-    if labels_ph.shape != (len(flux_ph), len(paper.PARAMETERS)):
-        raise BadInput(
-            f"{labels_path} has shape {labels_ph.shape}, {path} needs ({len(flux_ph)}, {len(paper.PARAMETERS)}): "
-            "the two must come from the same set"
-        )
-    bad = np.flatnonzero(~np.isfinite(labels_ph).all(axis=1))
-    if len(bad):
-        raise BadInput(f"{labels_path}: NaN or inf in {_rows(bad)}: remove or mend these labels")
-    print(f"{path}: {len(flux_ph)} synthetic spectra, {provenance(data)['spectra']}")
+    outside, constant = _faults(flux_ph, flux_ph.shape[1])
+    for bad, what in ((outside, "NaN, inf or flux far outside 0..1.5"), (constant, "the same flux in all pixels")):
+        if bad.any():
+            raise BadInput(f"{path}: {what} in {_rows(bad)}: remove or mend these spectra")
+    labels_ph = _load_labels(data / "ph_pars.npy", path, len(flux_ph))
+    print(f"{path}: {len(flux_ph)} synthetic spectra, {one_line(provenance(data).spectra)}")
     return flux_ph, labels_ph
 
 
@@ -84,38 +93,130 @@ def load_observed(data):
     stars : DataFrame
         `karmn` and, where known, `ra`, `dec` and the truth of a simulation: from stars.csv in the same
         folder, else the 286 of the paper. `good` is False where a spectrum cannot be used.
+
+    Raises
+    ------
+    BadInput
+        Missing or unreadable array, wrong shape, no usable spectrum, or a stars.csv that does not name each spectrum.
     """
     path = data / "carmf_norm.npy"
     flux_carm = _load_flux(path, data)
-    names = data / "stars.csv"
-    if not names.exists():
-        names = artifacts.ROOT / "literature_data" / "mas24.csv"
-    try:
-        stars = pd.read_csv(names)
-    except ValueError:  # empty, ragged or not UTF-8
-        stars = pd.DataFrame()
-    karmn = stars.get("karmn", pd.Series(dtype=str)).dropna()
-    if "karmn" not in stars or len(karmn) < len(stars) or not karmn.is_unique:
-        repeated = ", ".join(karmn[karmn.duplicated()].astype(str).head())
+    stars = _load_stars(data, path, len(flux_carm))
+    run = _longest_run(flux_carm.shape[1])
+    outside, constant = _faults(flux_carm, run)
+    for row in np.flatnonzero(outside | constant):
+        what = "NaN, inf or flux far outside 0..1.5" if outside[row] else f"constant over {run} pixels or more"
+        print(f"warning: {path} row {row}, {stars.karmn[row]}: {what}; left out")
+    if (outside | constant).all():
+        raise BadInput(f"{path}: no spectrum is usable: normalise the flux to 0..1.5, without constant stretches")
+    print(f"{path}: {len(flux_carm)} observed spectra, {one_line(provenance(data).spectra)}")
+    return flux_carm, stars.assign(good=~(outside | constant))
+
+
+def usable(flux_carm):
+    """Which observed spectra can be used, a mask of shape (n_stars,): what `load_observed` calls good, and no word."""
+    outside, constant = _faults(flux_carm, _longest_run(flux_carm.shape[1]))
+    return ~(outside | constant)
+
+
+def label(par, path):
+    """One parameter of all synthetic spectra.
+
+    Parameters
+    ----------
+    par : {"teff", "logg", "mh", "vsini"}
+    path : Path
+        Of ph_pars.npy, which `load_synthetic` has checked.
+
+    Returns
+    -------
+    ndarray of shape (n_spectra,), float32
+        Teff [K], log g [dex], [M/H] [dex] or v sin i [km/s].
+    """
+    return np.array(load_array(path, 2, REMEDY)[:, paper.PARAMETERS[par].column], np.float32)
+
+
+def _load_flux(path, data):
+    flux = load_array(path, 2, REMEDY)
+    n_pixels = provenance(data).n_pixels
+    if flux.shape[1] != n_pixels:
         raise BadInput(
-            f"{names} must name every star once under the heading karmn" + f", not twice {repeated}" * bool(repeated)
+            f"{path} has {flux.shape[1]} pixels instead of {n_pixels}: resample it onto the common grid, "
+            f"or state your own n_pixels in {data / 'provenance.json'}"
         )
-    if len(stars) != len(flux_carm):
+    return flux
+
+
+def _load_labels(path, flux_path, n_spectra):
+    labels_ph = np.asarray(load_array(path, 2, REMEDY), float)
+    if labels_ph.shape != (n_spectra, len(paper.PARAMETERS)):
         raise BadInput(
-            f"{path} has {len(flux_carm)} spectra, {names} names {len(stars)} stars: "
+            f"{path} has shape {labels_ph.shape}, {flux_path} needs ({n_spectra}, {len(paper.PARAMETERS)}): "
+            "the two must come from the same set"
+        )
+    bad = ~np.isfinite(labels_ph).all(axis=1)
+    if bad.any():
+        raise BadInput(f"{path}: NaN or inf in {_rows(bad)}: remove or mend these labels")
+    wrong = []
+    for par, (low, high) in paper.LABEL_BOUNDS.items():
+        column, unit, name = (getattr(paper.PARAMETERS[par], what) for what in ("column", "unit", "published"))
+        bad = (labels_ph[:, column] < low) | (labels_ph[:, column] > high)
+        if bad.any():
+            value = labels_ph[bad, column][0]
+            wrong.append(f"{name} (column {column}) is {value:g} instead of {low}..{high} {unit} in {_rows(bad)}")
+    if wrong:
+        raise BadInput(f"{path}: {'; '.join(wrong)}: its columns must be Teff [K], log g [dex], [M/H] [dex], "
+                       "v sin i [km/s], in this order")  # fmt: skip
+    return labels_ph
+
+
+def stars_file(data):
+    """Where the names of the observed stars stand: stars.csv in the same folder, else the 286 of the paper."""
+    own = data / "stars.csv"
+    return own if own.exists() else PUBLISHED_STARS
+
+
+def _load_stars(data, path, n_stars):
+    names = stars_file(data)
+    stars = star_tables.read(names, "give every spectrum a row, with a name of its own under the heading karmn")
+    infinite = [column for column in star_tables.NUMBERS & set(stars) if np.isinf(stars[column]).any()]
+    if infinite:
+        raise BadInput(f"{names}: {infinite[0]} of {stars.karmn[np.isinf(stars[infinite[0]])].iloc[0]} is infinite: "
+                       "mend it, or leave it empty")  # fmt: skip
+    if len(stars) != n_stars:
+        raise BadInput(
+            f"{path} has {n_stars} spectra, {names} names {len(stars)} stars: "
             f"name yours in {data / 'stars.csv'}, a row each under the heading karmn"
         )
-    if names.parent != data:
-        stars = stars[["karmn", "ra", "dec"]]
-    bad = _bad_rows(flux_carm)
-    for row in bad:
-        print(f"warning: {path} row {row}, {stars.karmn[row]}: NaN, inf or flux far outside 0..1.5; left out")
-    if len(bad) == len(flux_carm):
-        raise BadInput(f"{path}: no spectrum is usable: normalise the flux to 0..1.5")
-    print(f"{path}: {len(flux_carm)} observed spectra, {provenance(data)['spectra']}")
-    return flux_carm, stars.assign(good=~np.isin(np.arange(len(stars)), bad))
+    return stars[["karmn", "ra", "dec"]] if names == PUBLISHED_STARS else stars  # those estimates are no truth
 
 
+def _longest_run(n_pixels):
+    """How many equal values in a row are too many."""
+    share, at_least = paper.CONSTANT_RUN
+    return min(n_pixels, max(at_least, round(share * n_pixels)))
+
+
+def _faults(flux, run):
+    """Which spectra have flux outside FLUX_RANGE, and which the same flux in `run` pixels in a row: two masks."""
+    low, high = FLUX_RANGE
+    outside, constant = np.zeros((2, len(flux)), bool)
+    for start in range(0, len(flux), CHUNK):
+        rows = slice(start, start + CHUNK)
+        chunk = take(flux, rows)
+        outside[rows] = ~((chunk >= low) & (chunk <= high)).all(axis=1)  # NaN is neither
+        same = np.zeros(chunk.shape, np.int32)
+        np.cumsum(chunk[:, 1:] == chunk[:, :-1], axis=1, out=same[:, 1:])
+        constant[rows] = (same[:, run - 1 :] - same[:, : 1 - run] == run - 1).any(axis=1)
+    return outside, constant
+
+
+def _rows(bad):
+    rows = np.flatnonzero(bad)
+    return f"row{'s' * (len(rows) > 1)} {', '.join(map(str, rows[:5]))}{', ...' * (len(rows) > 5)} ({len(rows)} in all)"
+
+
+# ---------------------------------------------------------------- splitting
 def split(n_spectra, domain):
     """Rows of the training and test set of a domain, "ph" or "carm" (code)."""
     return train_test_split(
@@ -138,25 +239,77 @@ def split_stratified(label):
     return next(splitter.split(strata, strata))
 
 
-def _load_flux(path, data):
-    flux = artifacts.load_array(path, 2, REMEDY)
-    n_pixels = provenance(data)["n_pixels"]
-    if flux.shape[1] != n_pixels:
-        raise BadInput(
-            f"{path} has {flux.shape[1]} pixels instead of {n_pixels}: resample it onto the common grid, "
-            f"or state your own n_pixels in {data / 'provenance.json'}"
+# ---------------------------------------------------------------- wavelengths
+def mean_flux(flux, rows):
+    """Mean of some spectra, shape (n_pixels,), without more than a few of them in memory."""
+    total = np.zeros(flux.shape[1])
+    for start in range(0, len(rows), CHUNK):
+        total += take(flux, rows[start : start + CHUNK]).sum(axis=0, dtype=float)
+    return total / len(rows)
+
+
+def lag(flux, template):
+    """By how many pixels spectra are shifted against a template: where their cross-correlation is largest.
+
+    Parameters
+    ----------
+    flux : array of shape (n_spectra, n_pixels)
+    template : array of shape (n_pixels,)
+        On the same grid. Its mean is subtracted, and its ends are left out, so that all shifts compare equally many
+        pixels.
+
+    Returns
+    -------
+    ndarray of shape (n_spectra,), int
+        [pixel], positive where lines lie to the red of the template's.
+    """
+    n_pixels = len(template)
+    reach = int(paper.LAG_SEARCHED * n_pixels)
+    window = template[reach : n_pixels - reach] - template[reach : n_pixels - reach].mean()
+    lags = np.array(sorted(range(-reach, reach + 1), key=abs))  # of equals, argmax takes the smallest
+
+    def correlation(spectrum):
+        sums = np.cumsum([np.r_[0, spectrum], np.r_[0, spectrum**2]], axis=1)
+        mean, square = (sums[:, len(window) :] - sums[:, : -len(window)]) / len(window)
+        return np.correlate(spectrum, window, "valid") / np.sqrt(np.maximum(square - mean**2, 1e-12))
+
+    found = [correlation(spectrum - spectrum.mean())[lags + reach].argmax() for spectrum in np.asarray(flux, float)]
+    return lags[found]
+
+
+def check_lag(flux_ph, flux_carm, stars):
+    """Compare the wavelengths of the observed spectra with those of the synthetic ones.
+
+    Parameters
+    ----------
+    flux_ph, flux_carm, stars
+        As `load_synthetic` and `load_observed` give them.
+
+    Returns
+    -------
+    lags : DataFrame
+        `karmn` and `lag` [pixel] against the mean synthetic spectrum, NaN where a spectrum is not usable.
+    mean_lag : int
+        [pixel] of the mean observed spectrum.
+    warnings : list of str
+        What to print where the mean lag, or that of single stars from it, is larger than paper.py allows.
+    """
+    good = np.flatnonzero(stars["good"])
+    template = mean_flux(flux_ph, np.arange(len(flux_ph)))
+    mean_lag = int(lag([mean_flux(flux_carm, good)], template)[0])
+    lags = pd.DataFrame({"karmn": stars["karmn"], "lag": np.nan})
+    lags.loc[good, "lag"] = lag(take(flux_carm, good), template)
+    warnings = []
+    if abs(mean_lag) > paper.LAG_MEAN:
+        warnings.append(
+            f"warning: the observed spectra are shifted by {mean_lag:+d} pixels against the synthetic ones: use vacuum "
+            "wavelengths at rest (in the paper's pixels air wavelengths give -242, 10 km/s give +29)"
         )
-    return flux
-
-
-def _bad_rows(flux):
-    low, high = FLUX_RANGE
-    good = np.ones(len(flux), bool)
-    for start in range(0, len(flux), CHUNK):
-        chunk = artifacts.take(flux, slice(start, start + CHUNK))
-        good[start : start + CHUNK] = ((chunk >= low) & (chunk <= high)).all(axis=1)  # NaN is neither
-    return np.flatnonzero(~good)
-
-
-def _rows(rows):
-    return f"row{'s' * (len(rows) > 1)} {', '.join(map(str, rows[:5]))}{', ...' * (len(rows) > 5)} ({len(rows)} in all)"
+    astray = lags[(lags["lag"] - mean_lag).abs() > paper.LAG_STAR]
+    if len(astray):
+        some = ", ".join(f"{star.karmn} by {star.lag:+.0f}" for star in astray[:5].itertuples())
+        warnings.append(
+            f"warning: {len(astray)} of the observed spectra are shifted otherwise than their mean, {some}"
+            f"{', ...' * (len(astray) > 5)} pixels instead of {mean_lag:+d}: shift each to rest by its own velocity"
+        )
+    return lags, mean_lag, warnings

@@ -14,21 +14,27 @@ that no later run finds) and knows no git blob ids.
 
 The published arrays carry no licence and are not redistributed here.
 """
+# ruff: noqa: E402
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "Methodology"))
+from command_line import command, folder  # first: then Ctrl-C in the long imports is one line too
+
+# isort: split
 import argparse
+import contextlib
 import os
 import shutil
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import requests
 from tqdm import tqdm
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "Methodology"))
-import paper  # noqa: E402
-from artifacts import git_blob_id, sha256  # noqa: E402
+import paper
+from files import BadInput, git_blob_id, one_line, sha256
 
 # The repository's paths are as of its publication; the small files come first.
 REPOSITORY = "https://raw.githubusercontent.com/pedromasb/autoencoders-CARMENES/main/src_files"
@@ -47,7 +53,9 @@ def fetch(url, partial):
     Raises
     ------
     requests.RequestException
-        If the server cannot be reached, answers with an error or stops early.
+        If the server cannot be reached, answers with an error or a web page, or stops early.
+    OSError
+        If the disk refuses; it names the path.
     """
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # byte positions mean nothing in a compressed answer
@@ -57,17 +65,21 @@ def fetch(url, partial):
         span = answer.headers.get("Content-Range", "")
         if have and answer.status_code == 416 and span == f"bytes */{have}":
             return  # all of it had come already
-        if have and answer.status_code in (206, 416) and not span.startswith(f"bytes {have}-"):
+        encoded = answer.headers.get("Content-Encoding", "identity") != "identity"  # though nobody asked for it
+        if have and answer.status_code in (206, 416) and (encoded or not span.startswith(f"bytes {have}-")):
             partial.unlink()  # these bytes are not the beginning of that file
             fetch(url, partial)
             return
         answer.raise_for_status()
+        kind = answer.headers.get("Content-Type", "")
+        if answer.status_code not in (200, 206) or kind.startswith("text/html"):  # a log-in page, say
+            raise requests.RequestException(f"answer {answer.status_code} {kind}, which is no file")
         if answer.status_code != 206:
             have = 0  # the server knows no ranges and sends all of it again
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        length = answer.headers.get("Content-Length", "")
+        total = have + int(length) if length.isdecimal() and not encoded else None
         bar = tqdm(desc=partial.stem, total=total, initial=have, unit="B", unit_scale=True, disable=None)
-        with open(partial, "ab" if have else "wb") as out, bar:
+        with bar, opened(partial, "ab" if have else "wb") as out:
             for chunk in answer.iter_content(CHUNK):
                 out.write(chunk)
                 bar.update(len(chunk))
@@ -76,17 +88,41 @@ def fetch(url, partial):
         raise requests.ConnectionError(f"connection closed after {size} of {total} bytes")
 
 
+@contextlib.contextmanager
+def opened(path, mode):
+    """Open a file to write; where the disk refuses, the error names it."""
+    try:
+        with open(path, mode) as file:
+            yield file
+    except requests.RequestException:  # an OSError too
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def unzip(path, name):
-    """Replace a zip by its member `name`: a share may hand out its files wrapped in one."""
+    """Replace a zip by its member `name`: a share may hand out its files wrapped in one.
+
+    Raises
+    ------
+    BadInput
+        If the zip lacks that member, or is damaged, encrypted or of an unknown compression.
+    OSError
+        If the disk refuses; it names the path.
+    """
     unpacked = Path(f"{path}.unzipped")
     try:
         with zipfile.ZipFile(path) as archive:
-            member = next(m for m in archive.namelist() if Path(m).name == name)
-            with archive.open(member) as source, open(unpacked, "wb") as out:
-                shutil.copyfileobj(source, out)
+            member = next((member for member in archive.namelist() if Path(member).name == name), "")
+            with archive.open(member) as source:
+                while source.read(CHUNK):  # all of it, so that what fails below is the disk
+                    pass
+    except Exception as error:  # zipfile raises a dozen kinds
+        raise BadInput(f"a zip from which {name} cannot be unpacked ({one_line(error)})") from None
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as source, opened(unpacked, "wb") as out:
+            shutil.copyfileobj(source, out)
         os.replace(unpacked, path)
-    except (zipfile.BadZipFile, StopIteration):
-        pass  # the zip stays, and the check that follows refuses it
     finally:
         unpacked.unlink(missing_ok=True)
 
@@ -98,8 +134,10 @@ def identify(path, name):
     expected = f"floats of shape {(paper.N_SYNTHETIC, paper.N_PIXELS)}"
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # the header only, and never a pickle
-    except ValueError as error:
-        return expected, f"no whole .npy file ({error})"
+    except Exception as error:  # what an absurd header raises depends on the version of numpy
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        return expected, f"no whole .npy file ({one_line(error)})"
     found = f"{'floats' if array.dtype.kind == 'f' else array.dtype} of shape {array.shape}"
     extra = path.stat().st_size - array.offset - array.nbytes
     return expected, found + (f" and {extra} bytes more" if extra else "")
@@ -115,60 +153,66 @@ def install(name, url, data, overwrite=False):
 
     Raises
     ------
-    ValueError
+    BadInput
         If another file has that name already, or if what came is not the published file.
     """
     final, partial = data / name, data / f"{name}.partial"
     state = "already there"
-    if final.exists() and not overwrite:
+    if os.path.lexists(final) and not overwrite:
         expected, found = identify(final, name)
         if found != expected:
-            raise ValueError(f"another file is there and was kept (--overwrite replaces it): "
-                             f"expected {expected}, found {found}")
+            raise BadInput(f"another file is there and was kept (--overwrite replaces it): "
+                           f"expected {expected}, found {found}")
     else:
         state = "fetched"
         fetch(url, partial)
-        if zipfile.is_zipfile(partial):
-            unzip(partial, name)
-        expected, found = identify(partial, name)
-        if found != expected:
-            partial.unlink()
-            raise ValueError(f"not installed, {url} has another file: expected {expected}, found {found}")
+        try:
+            if zipfile.is_zipfile(partial):
+                unzip(partial, name)
+            expected, found = identify(partial, name)
+            if found != expected:
+                raise BadInput(f"expected {expected}, found {found}")
+        except BadInput as error:
+            partial.unlink()  # or every later run would go on from it
+            raise BadInput(f"not installed and removed, {url} has another file, name a --mirror: {error}") from None
         os.replace(partial, final)
     return f"{state}, {found}" + ("" if name in paper.BLOB_ID else f", sha256 {sha256(final)}")
 
 
+def address(text):
+    """Type of a flag: an address on the web."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} does not begin with http:// or https://")
+    return text.rstrip("/")
+
+
+@command
 def main(argv=None):
-    """Fetch the arrays; return 0, 2 if any of them is missing or wrong, or 130 if interrupted."""
+    """Fetch the arrays."""
     parser = argparse.ArgumentParser(description="Fetch the published arrays of Mas-Buitrago et al. 2024.")
-    parser.add_argument("--data", type=Path, default=HERE, metavar="DIR",
+    parser.add_argument("--data", type=folder, default=HERE, metavar="DIR",
                         help="folder that receives them (default: %(default)s)")
-    parser.add_argument("--mirror", metavar="URL", help="take all three files from URL/<name>")
+    parser.add_argument("--mirror", type=address, metavar="URL", help="take all three files from URL/<name>")
     parser.add_argument("--overwrite", action="store_true", help="fetch again and replace what is there")
     options = parser.parse_args(argv)
 
-    if (options.data / "provenance.json").exists():
-        print(f"{options.data} holds simulated spectra (provenance.json): choose another --data",
-              file=sys.stderr)
-        return 2
-    status = 0
+    note = options.data / "provenance.json"
+    if note.exists():
+        raise BadInput(f"{note} says that other spectra are there, simulated ones perhaps: choose another --data")
+    options.data.mkdir(parents=True, exist_ok=True)
+    problems = []
     for name, url in URLS.items():  # one that fails does not keep the others away
         if options.mirror:
-            url = f"{options.mirror.rstrip('/')}/{name}"
+            url = f"{options.mirror}/{name}"
         try:
-            options.data.mkdir(parents=True, exist_ok=True)
             print(f"{name}: {install(name, url, options.data, options.overwrite)}", flush=True)
-            continue
-        except requests.RequestException as error:  # before ValueError: some are both
-            line = f"could not fetch {url}; run the command again, it resumes, or name a --mirror ({error})"
-        except (ValueError, OSError) as error:
-            line = str(error)
-        except KeyboardInterrupt:
-            print(f"{name}: interrupted; the same command resumes", file=sys.stderr)
-            return 130
-        print(f"{name}: {line}", file=sys.stderr)
-        status = 2
-    return status
+        except (requests.RequestException, ValueError) as error:  # urllib3 has its own for a bad address
+            problems.append(f"{name}: could not fetch {url}; run the command again, it resumes, or name a --mirror "
+                            f"({one_line(error)})")
+        except BadInput as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise BadInput("; ".join(problems))
 
 
 if __name__ == "__main__":

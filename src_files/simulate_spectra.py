@@ -9,23 +9,29 @@ Writes: DIR/ph_flux_norm.npy, DIR/ph_pars.npy, DIR/carmf_norm.npy, DIR/stars.csv
 Run:    python src_files/simulate_spectra.py                                (all spectra, 15 s)
         python src_files/simulate_spectra.py --out DIR --n-spectra 1000     (seconds)
 """
-import argparse
-import json
+# ruff: noqa: E402
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "Methodology"))
+sys.path.insert(0, str(HERE))
+from command_line import command, folder, number  # first: then Ctrl-C in the long imports is one line too
+
+# isort: split
+import argparse
+import os
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import fft, special
 from tqdm import tqdm
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "Methodology"))
-sys.path.insert(0, str(HERE))
-import paper  # noqa: E402
-from artifacts import write_array, write_csv, write_json  # noqa: E402
-from label_grid import label_grid  # noqa: E402
+import paper
+import records
+from files import BadInput, partial_name, sha256, sweep, write_array, write_csv, write_json
+from label_grid import label_grid
 
 LIGHT = 299_792.458  # speed of light [km/s]
 STEP = paper.WAVELENGTH[1] - paper.WAVELENGTH[0]  # [Angstrom]
@@ -43,6 +49,7 @@ MASS = {"Mg": 24, "Al": 27, "Ca": 40, "Sc": 45, "Ti": 48, "V": 51, "Cr": 52, "Fe
 BINDING = {"FeH": 1.59, "TiO": 6.87}  # dissociation energies [eV]
 
 VERSION = 1  # raise it whenever the same settings give other spectra
+FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
 
 # Constants of the simulation, fitted roughly to GJ 699 and to the PHOENIX-ACES model of 2800 K
 LAYER = 1.13  # temperature where lines form / Teff
@@ -65,6 +72,9 @@ GAP_MISSING, GAP_EXTRA = 0.15, 80  # share of molecular lines lost, number of li
 GAP_POSITION = 0.02  # [Angstrom]
 GAP_RV, GAP_TILT = 0.2, 0.02  # [km/s]; relative, from the middle to an end
 SNR = (paper.MIN_SNR, 400)
+
+MAX_GAP = 3  # from about 4 on, lines may fill the window and leave no continuum to divide by
+MAX_SEED = 2**30
 
 
 @dataclass(frozen=True)
@@ -261,7 +271,7 @@ def synthesise(labels, physics, progress=False):
         Teff [K], log g [dex], [M/H] [dex], v sin i [km/s].
     physics : Physics
     progress : bool
-        Show a progress bar.
+        Show a progress bar on a terminal.
 
     Returns
     -------
@@ -269,26 +279,25 @@ def synthesise(labels, physics, progress=False):
     """
     labels = np.asarray(labels, dtype=float)
     spectra = np.empty((len(labels), paper.N_PIXELS), dtype=np.float32)
-    for rows, smooth in smooth_spectra(labels, physics, progress):
-        spectra[rows] = normalise(smooth)
+    with tqdm(total=len(labels), desc="simulated spectra", unit="spectrum", disable=None if progress else True) as bar:
+        for rows, smooth in smooth_spectra(labels, physics):
+            spectra[rows] = normalise(smooth)
+            bar.update(len(rows))
     return spectra
 
 
-def smooth_spectra(labels, physics, progress=False):
+def smooth_spectra(labels, physics):
     """Yield (rows, broadened spectra before normalisation): one synthesis a node, one convolution a row."""
     nodes, node_of = np.unique(labels[:, :3], axis=0, return_inverse=True)
     node_of = node_of.ravel()
     order = np.argsort(node_of, kind="stable")
     starts = np.searchsorted(node_of[order], np.arange(len(nodes) + 1))
-    bar = tqdm(total=len(labels), desc="simulated spectra", unit="spectrum", disable=not progress)
     for first in range(0, len(nodes), 64):
         last = min(first + 64, len(nodes))
         intrinsic = intrinsic_spectra(nodes[first:last], physics)
         for node in range(first, last):
             rows = order[starts[node]:starts[node + 1]]
             yield rows, broaden(intrinsic[node - first], labels[rows, 3])
-            bar.update(len(rows))
-    bar.close()
 
 
 def draw_stars(seed, n_observed=paper.N_OBSERVED):
@@ -371,72 +380,110 @@ def parse(argv):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog="example: simulate_spectra.py --out /tmp/small --n-spectra 1000 --n-observed 50")
     add = parser.add_argument
-    add("--out", type=Path, default=HERE / "simulated", metavar="DIR", help="folder to write")
-    add("--n-spectra", type=int, default=paper.N_SYNTHETIC, metavar="N", help="synthetic spectra")
-    add("--n-observed", type=int, default=paper.N_OBSERVED, metavar="N", help="observed stars")
-    add("--gap", type=float, default=1.0, help="how far the observed physics is off; 0 = only noise")
-    add("--seed", type=int, default=paper.SPLIT_SEED, help="of the subset and the true parameters")
-    add("--gap-seed", type=int, default=0, help="of the observed physics and noise")
-    add("--overwrite", action="store_true", help="replace a simulation with other settings")
+    add("--out", type=folder, default=HERE / "simulated", metavar="DIR", help="folder to write")
+    add("--n-spectra", type=number(int, 1, paper.N_SYNTHETIC), default=paper.N_SYNTHETIC, metavar="N",
+        help="synthetic spectra")
+    add("--n-observed", type=number(int, 1, paper.N_OBSERVED), default=paper.N_OBSERVED, metavar="N",
+        help="observed stars")
+    add("--gap", type=number(float, 0, MAX_GAP), default=1.0, help="how far the observed physics is off; 0: only noise")
+    add("--seed", type=number(int, 0, MAX_SEED), default=paper.SPLIT_SEED, help="of the subset and the true parameters")
+    add("--gap-seed", type=number(int, 0, MAX_SEED), default=0, help="of the observed physics and noise")
+    add("--overwrite", action="store_true", help="replace another simulation, or files of one that were changed")
     return parser.parse_args(argv)
 
 
-def read_provenance(folder):
-    """What provenance.json in `folder` says; empty if it says nothing readable."""
+def is_done(out, mark, overwrite):
+    """Whether the folder `out` holds the simulation with these settings.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+    mark : dict
+        What provenance.json is to say of it.
+    overwrite : bool
+        Another simulation may be replaced.
+
+    Raises
+    ------
+    BadInput
+        The folder holds something that must not be replaced.
+    """
+    note = out / "provenance.json"
+    present = [name for name in FILES if os.path.lexists(out / name)]
+    if not os.path.lexists(note):
+        if present:
+            raise BadInput(f"{out} holds {present[0]} and no mark of a simulation: it may be real, choose another "
+                           "--out")
+        return False
+    written = records.read(note, records.Provenance, "the spectra beside it may be real, choose another --out")
+    if written.spectra != "simulated":
+        raise BadInput(f"{note} says {written.spectra!r}, not simulated: they may be real, choose another --out")
+    if overwrite:
+        return False
+    differing = [f"{key} is {getattr(written, key)}, not {value}" for key, value in mark.items()
+                 if getattr(written, key) != value]
+    if written.complete and differing:
+        raise BadInput(f"{out} holds another simulation ({', '.join(differing)}): --overwrite replaces it")
+    whole = written.complete and len(present) == len(FILES)
+    if whole and not written.files:  # an earlier version, which recorded no digests
+        return True
+    for name in present:
+        if written.files.get(name) != sha256(out / name):
+            raise BadInput(f"{out / name} is not what provenance.json says was written there: move it away, or "
+                           "--overwrite replaces it")
+    return whole
+
+
+def install(out, mark, contents):
+    """Put a simulation into the folder `out`.
+
+    At every moment provenance.json has the digest of each file there, so that an interrupted run can tell its own.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+    mark : dict
+        What provenance.json is to say of it.
+    contents : dict
+        An array or a DataFrame for each name in `FILES`.
+    """
+    note = out / "provenance.json"
+    partials = {name: partial_name(out, *os.path.splitext(name)) for name in contents}
     try:
-        return dict(json.loads((folder / "provenance.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
+        for name, partial in partials.items():
+            (write_csv if name.endswith(".csv") else write_array)(partial, contents[name])
+        new = {name: sha256(partial) for name, partial in partials.items()}
+        old = {name: sha256(out / name) for name in contents if (out / name).exists()}
+        if old:
+            write_json(note, {**mark, "complete": False, "files": old})
+        for name in old:
+            (out / name).unlink()
+        write_json(note, {**mark, "complete": False, "files": new})
+        for name, partial in partials.items():
+            os.replace(partial, out / name)
+        write_json(note, {**mark, "complete": True, "files": new})
+    finally:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
 
 
-def obstacle(options, settings):
-    """Why this run cannot start, in one line; None if it can."""
-    for name, most in (("n_spectra", paper.N_SYNTHETIC), ("n_observed", paper.N_OBSERVED)):
-        if not 1 <= settings[name] <= most:
-            return f"--{name.replace('_', '-')} must lie between 1 and {most}, not {settings[name]}"
-    if not 0 <= settings["gap"] < np.inf:
-        return f"--gap must be 0 or more, not {settings['gap']}"
-    if min(settings["seed"], settings["gap_seed"]) < 0:
-        return "seeds must be 0 or more"
-    written = read_provenance(options.out)
-    arrays = [name for name in ("ph_flux_norm.npy", "carmf_norm.npy") if (options.out / name).exists()]
-    if arrays and written.get("spectra") != "simulated":
-        return f"{options.out} holds {arrays[0]} and no mark of a simulation: it may be real, choose another --out"
-    if written.get("complete") and not options.overwrite:
-        differing = [f"{key} is {written.get(key)}, not {value}" for key, value in settings.items()
-                     if written.get(key) != value]
-        if differing:
-            return f"{options.out} holds another simulation ({', '.join(differing)}): --overwrite replaces it"
-    return None
-
-
+@command
 def main(argv=None):
-    """Write the simulated arrays; return the exit status."""
+    """Write the simulated arrays."""
     options = parse(argv)
     names = ("seed", "gap", "gap_seed", "n_spectra", "n_observed")
     settings = {name: getattr(options, name) for name in names}
-    record = {"spectra": "simulated", "simulator": VERSION, **settings, "complete": True}
-    print("SIMULATED spectra:", ", ".join(f"{name} {value}" for name, value in settings.items()))
-    problem = obstacle(options, record)
-    if problem:
-        print(problem, file=sys.stderr)
-        return 2
-    files = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
-    there = read_provenance(options.out).get("complete") and all((options.out / name).exists() for name in files)
-    if there and not options.overwrite:
+    mark = {"spectra": "simulated", "simulator": VERSION, **settings}
+    print("SIMULATED spectra:", ", ".join(f"{name} {value}" for name, value in settings.items()), flush=True)
+    if is_done(options.out, mark, options.overwrite):
         print(f"{options.out} already holds this simulation; nothing to do")
-        return 0
+        return
+    options.out.mkdir(parents=True, exist_ok=True)  # before the work: it may not be allowed
+    sweep(options.out)
     flux_ph, labels_ph, flux_carm, stars = simulate(**settings, progress=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    # said before the first array: an interrupted run must not leave arrays that look real
-    write_json(options.out / "provenance.json", {**record, "complete": False})
-    write_array(options.out / "ph_flux_norm.npy", flux_ph)
-    write_array(options.out / "ph_pars.npy", labels_ph)
-    write_array(options.out / "carmf_norm.npy", flux_carm)
-    write_csv(options.out / "stars.csv", stars.round(6))
-    write_json(options.out / "provenance.json", record)
+    is_done(options.out, mark, options.overwrite)  # nor is what came there meanwhile replaced
+    install(options.out, mark, dict(zip(FILES, (flux_ph, labels_ph, flux_carm, stars.round(6)))))
     print(f"{options.out}: {len(flux_ph)} synthetic and {len(flux_carm)} observed spectra, all simulated")
-    return 0
 
 
 if __name__ == "__main__":

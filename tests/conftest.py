@@ -17,7 +17,7 @@ N_PIXELS = 60
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A folder with 200 synthetic and 12 observed spectra of 60 pixels, whose lines follow the labels."""
-    import artifacts
+    import files
     import paper
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -34,14 +34,14 @@ def tiny(tmp_path_factory):
         lines = np.exp(-0.5 * ((pixel - np.array([[10], [25], [40], [50]]) - shift) / 2) ** 2)
         return np.clip(1 - strength @ lines + rng.normal(0, 0.005, (len(labels), N_PIXELS)), 0, 1.4)
 
-    artifacts.write_array(folder / "ph_flux_norm.npy", flux(labels, 0.0).astype(np.float32))
-    artifacts.write_array(folder / "ph_pars.npy", labels)
-    artifacts.write_array(folder / "carmf_norm.npy", flux(labels[:12], 0.7).astype(np.float32))
+    files.write_array(folder / "ph_flux_norm.npy", flux(labels, 0.0).astype(np.float32))
+    files.write_array(folder / "ph_pars.npy", labels)
+    files.write_array(folder / "carmf_norm.npy", flux(labels[:12], 0.7).astype(np.float32))
     stars = pd.DataFrame({"karmn": [f"J{i:05d}+000" for i in range(12)], "ra": 10.0, "dec": 20.0})
     for par, parameter in paper.PARAMETERS.items():
         stars[par] = labels[:12, parameter.column]
-    artifacts.write_csv(folder / "stars.csv", stars)
-    artifacts.write_json(folder / "provenance.json", {"spectra": "simulated", "n_pixels": N_PIXELS})
+    files.write_csv(folder / "stars.csv", stars)
+    files.write_json(folder / "provenance.json", {"spectra": "simulated", "n_pixels": N_PIXELS})
     return folder
 
 

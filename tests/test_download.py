@@ -1,27 +1,31 @@
 """The download of the published arrays, against a server on the loopback interface."""
+import gzip
 import io
+import os
 import re
+import resource
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import download
 import paper
-from artifacts import git_blob_id
+from files import git_blob_id
 
 NAMES = ["ph_pars.npy", "carmf_norm.npy", "ph_flux_norm.npy"]
 FLUX = "ph_flux_norm.npy"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serve `server.files`, as `server.ranges`, `server.cut` and `server.length` say."""
+    """Serve `server.files`, as the other attributes of `server` say."""
 
     def do_GET(self):  # noqa: N802
         name = self.path.strip("/")
@@ -38,17 +42,19 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self.send_response(206 if start else 200)
+        self.send_response(206 if start else self.server.status)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        for header in self.server.headers.items():
+            self.send_header(*header)
         if self.server.length:
             self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         body = content[start:]
         if name in self.server.cut:
             body = body[:len(body) // 2]
-        self.wfile.write(body)
         self.server.sent[name] = len(body)
+        self.wfile.write(body)
 
     def log_message(self, *args):
         """Keep the test output clean."""
@@ -59,6 +65,12 @@ def npy(array):
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+def header(shape):
+    """Return a .npy file of no data that states some shape."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
 def blob_id(content, path):
@@ -83,7 +95,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setattr(paper, "BLOB_ID", {n: blob_id(files[n], tmp_path / "scratch") for n in NAMES[:2]})
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.files, httpd.ranges, httpd.length, httpd.cut = files, True, True, set()
-    httpd.asked, httpd.sent = [], {}
+    httpd.asked, httpd.sent, httpd.headers, httpd.status = [], {}, {}, 200
     httpd.url = f"http://127.0.0.1:{httpd.server_port}"
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -205,13 +217,16 @@ def test_a_wrong_file_is_not_installed(server, data, capsys, name):
     assert run(server, data) == 2
     assert sorted(contents(data)) == sorted(set(NAMES) - {name})  # the others are, and no partial file
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{name}: not installed") and "expected" in line and "found" in line
+    assert line.startswith(f"error: {name}: not installed") and "expected" in line and "found" in line
 
 
 @pytest.mark.parametrize("content", [
     b"", b"<html>log in</html>", npy(np.zeros((50, 1000), int)), npy(np.zeros((50, 1000))) + b"x",
-    npy(np.zeros((50, 1000)))[:-8], npy(np.array([{}])), b"PK\x03\x04 no zip",
-], ids=["empty", "html", "integers", "longer", "shorter", "pickle", "broken zip"])
+    npy(np.zeros((50, 1000)))[:-8], npy(np.array([{}])), b"PK\x03\x04 no zip", header("(1" + "0" * 30 + ",)"),
+    header("(-1, 1000)"), header("(50, 1000"), header("(50, 'x')"), header("(" * 300), b"\x93NUMPY\x09\x00",
+    b"\x93NUMPY",
+], ids=["empty", "html", "integers", "longer", "shorter", "pickle", "broken zip", "huge", "negative", "open", "text",
+        "nested", "version", "no header"])  # fmt: skip
 def test_what_is_no_array_of_spectra_is_refused(server, data, capsys, content):
     server.files[FLUX] = content
     assert run(server, data) == 2
@@ -219,29 +234,101 @@ def test_what_is_no_array_of_spectra_is_refused(server, data, capsys, content):
     assert "expected floats of shape (50, 1000), found" in capsys.readouterr().err
 
 
-def zipped(member, content):
+def zipped(member, content, how=zipfile.ZIP_STORED):
     """Return the bytes of a zip file with one member."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", how) as archive:
         archive.writestr(member, content)
     return buffer.getvalue()
 
 
-def test_a_zipped_array_is_unpacked(server, data):
+def patched(content, at, **places):
+    """Change two bytes in the entry of a zip: after the signature of the local, and of the central, header."""
+    content = bytearray(content)
+    for signature, place in ((b"PK\x03\x04", places["local"]), (b"PK\x01\x02", places["central"])):
+        start = content.rindex(signature) + place
+        content[start:start + 2] = at.to_bytes(2, "little")
+    return bytes(content)
+
+
+def spoilt(content):
+    """Change some bytes in the middle."""
+    half = len(content) // 2
+    return content[:half] + bytes(255 - byte for byte in content[half:half + 64]) + content[half + 64:]
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zipped_array_is_unpacked(server, data, how):
     flux = server.files[FLUX]
-    server.files[FLUX] = zipped(f"share/{FLUX}", flux)
+    server.files[FLUX] = zipped(f"share/{FLUX}", flux, how)
     assert run(server, data) == 0
     assert contents(data) == {**server.files, FLUX: flux}
 
 
-@pytest.mark.parametrize("damage", [
-    lambda flux: zipped("other.npy", flux),
-    lambda flux: zipped(FLUX, flux).replace(flux[5000:5016], bytes(16)),
-], ids=["without the array", "damaged"])
-def test_a_zip_of_no_use_is_refused(server, data, damage):
-    server.files[FLUX] = damage(server.files[FLUX])
+ZIPS = {
+    "without the array": lambda flux: zipped("other.npy", flux),
+    "damaged, stored": lambda flux: spoilt(zipped(FLUX, flux)),
+    "damaged, deflated": lambda flux: spoilt(zipped(FLUX, flux, zipfile.ZIP_DEFLATED)),
+    "damaged, bzip2": lambda flux: spoilt(zipped(FLUX, flux, zipfile.ZIP_BZIP2)),
+    "damaged, lzma": lambda flux: spoilt(zipped(FLUX, flux, zipfile.ZIP_LZMA)),
+    "damaged list": lambda flux: patched(zipped(FLUX, flux), 9999, local=26, central=28),
+    "encrypted": lambda flux: patched(zipped(FLUX, flux), 1, local=6, central=8),
+    "unknown compression": lambda flux: patched(zipped(FLUX, flux), 97, local=8, central=10),
+    "unknown version": lambda flux: patched(zipped(FLUX, flux), 255, local=4, central=6),
+    "end only": lambda flux: zipped(FLUX, flux)[-22:],
+    "shorter at its beginning": lambda flux: zipped(FLUX, flux)[5000:],
+    "shorter at its end": lambda flux: zipped(FLUX, flux)[:-5000],
+}
+
+
+@pytest.mark.parametrize("case", ZIPS)
+def test_a_zip_of_no_use_is_refused_and_does_not_block_the_next_run(server, data, capsys, case):
+    flux = server.files[FLUX]
+    server.files[FLUX] = ZIPS[case](flux)
     assert run(server, data) == 2
     assert sorted(contents(data)) == sorted(NAMES[:2])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {FLUX}: not installed and removed") and server.url in line
+
+    server.files[FLUX] = flux
+    assert run(server, data) == 0
+    assert contents(data) == server.files
+
+
+@pytest.mark.parametrize("status, headers", [
+    (200, {"Content-Type": "text/html; charset=utf-8"}), (202, {}), (204, {}), (404, {}), (503, {}),
+])
+def test_an_answer_that_is_no_file_keeps_what_had_come(server, data, capsys, status, headers):
+    have = cut_once(server, data)
+    capsys.readouterr()
+    server.ranges, server.status, server.headers = False, status, headers
+    assert run(server, data) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {FLUX}: could not fetch") and str(status) in line
+    assert (data / f"{FLUX}.partial").stat().st_size == have
+
+    server.ranges, server.status, server.headers = True, 200, {}
+    assert run(server, data) == 0
+    assert server.asked[-1] == (FLUX, f"bytes={have}-") and contents(data) == server.files
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_compressed_answer_blocks_nothing(server, data, ranges):
+    plain = dict(server.files)
+    cut_once(server, data)
+    server.ranges, server.headers = ranges, {"Content-Encoding": "gzip"}
+    server.files.update({name: gzip.compress(content) for name, content in plain.items()})
+    assert run(server, data) == 0
+    assert contents(data) == plain
+
+
+@pytest.mark.parametrize("length", ["many", "-1", "1e3"])
+def test_an_absurd_length_is_one_line(server, data, capsys, length):
+    server.length, server.headers = False, {"Content-Length": length}
+    assert run(server, data) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+    server.length, server.headers = True, {}
+    assert run(server, data) == 0 and contents(data) == server.files
 
 
 def test_a_missing_file_does_not_keep_the_others_away(server, data, capsys):
@@ -257,8 +344,8 @@ def test_server_down(server, data, capsys):
         unused.bind(("127.0.0.1", 0))
         mirror = f"http://127.0.0.1:{unused.getsockname()[1]}"
         assert download.main(["--data", str(data), "--mirror", mirror]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and all(f"could not fetch {mirror}/" in line for line in lines)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(f"{name}: could not fetch {mirror}/{name}" in line for name in NAMES)
     assert contents(data) == {}
 
 
@@ -291,6 +378,32 @@ def test_simulated_folder_is_refused(server, data, capsys):
     assert "simulated" in line
 
 
+@pytest.mark.parametrize("flag, value", [
+    ("--data", ""), ("--data", __file__), ("--mirror", ""), ("--mirror", "example.org"), ("--mirror", "ftp://example.org"),
+])  # fmt: skip
+def test_impossible_flags_exit_2(tmp_path, capsys, flag, value):
+    with pytest.raises(SystemExit) as end:
+        download.main(["--data", str(tmp_path / "out"), "--mirror", "http://127.0.0.1:9", f"{flag}={value}"])
+    assert end.value.code == 2
+    assert f"error: argument {flag}: " in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mirror", ["http://", "http://[::1", "http://a..b", "http://127.0.0.1:99999"])
+def test_an_address_that_cannot_be_is_one_line(data, capsys, mirror):
+    assert download.main(["--data", str(data), "--mirror", mirror]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {NAMES[0]}: could not fetch {mirror.rstrip('/')}/{NAMES[0]}")
+
+
+def test_a_link_to_nowhere_is_kept(server, data, capsys):
+    data.mkdir(parents=True)
+    (data / FLUX).symlink_to(data / "gone")
+    assert run(server, data) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(data / FLUX) in line and (data / FLUX).is_symlink()
+
+
 def test_ctrl_c_leaves_one_line(server, data, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
@@ -300,14 +413,62 @@ def test_ctrl_c_leaves_one_line(server, data, capsys, monkeypatch):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_as_a_command(server, data, tmp_path):
-    """The real ids apply here, so that the small stand-ins are refused one by one."""
-    script = Path(download.__file__)
-    done = subprocess.run(
-        [sys.executable, str(script), "--data", str(data), "--mirror", server.url],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
-    )
-    assert done.returncode == 2
-    assert [line.split(":")[0] for line in done.stderr.splitlines()] == NAMES
-    assert "(22933, 3501)" in done.stderr and "Traceback" not in done.stderr
+# ---------------------------------------------------------------- as a command
+def start(server, data, wrapper=(), env=(), **how):
+    """Start the real script. The real ids apply there, so that it refuses the small stand-ins one by one."""
+    return subprocess.Popen([*wrapper, sys.executable, download.__file__, "--data", str(data), "--mirror", server.url],
+                            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **dict(env)}, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
+
+
+def test_as_a_command(server, data):
+    process = start(server, data)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    (line,) = errors.splitlines()
+    assert all(f"{name}: not installed" in line for name in NAMES) and "(22933, 3501)" in line
     assert contents(data) == {}
+
+
+def test_ctrl_c_in_the_imports_is_one_line(server, data, tmp_path):
+    (tmp_path / "joblib.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(30)\n")
+    process = start(server, data, env={"PYTHONPATH": str(tmp_path)}.items())
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode in (-signal.SIGINT, 130) and errors == "interrupted\n"
+
+
+def limit_file_size():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+
+
+def mounted(options, folder):
+    """A prefix that runs a command with a small memory disk at `folder`, where that is allowed."""
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("no mounts are allowed here")
+    script = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
+    return ["unshare", "-rm", "sh", "-c", script, "sh", options, str(folder)]
+
+
+@pytest.mark.parametrize("how", ["file size", "full", "read-only", "read-only parent"])
+def test_a_disk_that_refuses_is_one_line_that_names_the_path(server, tmp_path, how):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    wrapper = {"full": lambda: mounted("size=20k", folder), "read-only": lambda: mounted("ro", folder),
+               "read-only parent": lambda: mounted("ro", folder)}.get(how, list)()
+    process = start(server, folder / "new" if how == "read-only parent" else folder, wrapper,
+                    preexec_fn=limit_file_size if how == "file size" else None)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ") and str(folder) in line
+
+
+def test_a_full_disk_keeps_what_had_come(server, data):
+    process = start(server, data, preexec_fn=limit_file_size)
+    process.communicate(timeout=60)
+    assert (data / f"{NAMES[1]}.partial").stat().st_size == 8000
+    assert run(server, data) == 0
+    assert contents(data) == server.files
+    assert (NAMES[1], "bytes=8000-") in server.asked

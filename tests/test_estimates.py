@@ -106,25 +106,27 @@ def five_stars():
 
 def test_against_truth_by_hand():
     table, truth = five_stars()
-    found = estimates.against_truth(table, truth)
+    found = estimates.against_truth(table, table, truth)
     assert list(found.index) == ["Teff [K]", "logg [dex]", "[M/H] [dex]", "vsini [km/s]"]
     assert found["n"].tolist() == [5, 5, 4, 5]
-    np.testing.assert_allclose(found["bias"], [10, 0.1, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(found["bias after"], [10, 0.1, 0, 1], atol=1e-12)
     # squares of the deviations of Teff: 0, 900, 400, 2500, 3600; of the differences: 100, 400, 900, 1600, 4900
-    np.testing.assert_allclose(found["scatter"], [np.sqrt(7400 / 5), 0, 0.1, 2], atol=1e-7)
-    np.testing.assert_allclose(found["rmse"], [np.sqrt(7900 / 5), 0.1, 0.1, np.sqrt(5)], atol=1e-7)
-    np.testing.assert_allclose(found["uncertainty"], [33, 0.3, 1.5, 3])
+    np.testing.assert_allclose(found["scatter after"], [np.sqrt(7400 / 5), 0, 0.1, 2], atol=1e-7)
+    np.testing.assert_allclose(found["rmse after"], [np.sqrt(7900 / 5), 0.1, 0.1, np.sqrt(5)], atol=1e-7)
+    np.testing.assert_allclose(found["own uncertainty"], [33, 0.3, 1.5, 3])
+    worse = estimates.against_truth(table.assign(Teff=table["Teff"] + 100), table, truth)
+    assert worse["bias before"].iloc[0] == pytest.approx(110) and worse["bias after"].iloc[0] == pytest.approx(10)
 
 
 def test_truth_is_matched_by_name():
     table, truth = five_stars()
-    expected = estimates.against_truth(table, truth)
+    expected = estimates.against_truth(table, table, truth)
     for shuffled in (truth.iloc[[3, 1, 4, 0, 2]], truth.iloc[::-1].reset_index(drop=True)):
-        pd.testing.assert_frame_equal(estimates.against_truth(table, shuffled), expected)
+        pd.testing.assert_frame_equal(estimates.against_truth(table, table, shuffled), expected)
     assert set(paper.PARAMETERS) <= set(truth)
 
 
 def test_a_parameter_without_estimates_is_left_out():
     table, truth = five_stars()
     table[["logg", "e_logg", "E_logg"]] = np.nan
-    assert list(estimates.against_truth(table, truth).index) == ["Teff [K]", "[M/H] [dex]", "vsini [km/s]"]
+    assert list(estimates.against_truth(table, table, truth).index) == ["Teff [K]", "[M/H] [dex]", "vsini [km/s]"]

@@ -1,4 +1,6 @@
 """Figures: every star where it belongs, simulated spectra marked, and nothing that breaks on a partial run."""
+from pathlib import Path
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -9,6 +11,7 @@ import pytest  # noqa: E402
 
 import figures  # noqa: E402
 import literature  # noqa: E402
+from command_line import ROOT  # noqa: E402
 
 FIGURES = {
     "hr_young": lambda e: figures.hr_diagram(e, "young"),
@@ -156,6 +159,27 @@ def test_face_says_where_the_spectra_came_from(draw, published):
     assert draw(published).get_suptitle() == ""
     assert draw(published.assign(spectra="simulated")).get_suptitle().startswith("simulated spectra")
     assert draw(published.assign(spectra="HARPS")).get_suptitle() == "HARPS spectra"
+
+
+@pytest.mark.parametrize("word", ["$x", "a$b$c", r"$\frac{$", "50 %", "my_set^2", "two\nlines", r"\alpha {}", "&#~"])
+def test_any_word_can_stand_on_a_figure(word, published, tmp_path):
+    figure = figures.kiel_diagram(published.assign(spectra=word))
+    assert figure.get_suptitle() == f"{word} spectra".replace("\n", " ")
+    with plt.rc_context(figures.STYLE):
+        figure.savefig(tmp_path / "word.png")
+
+
+def test_path_in_the_environment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    for text, expected in {
+        "": None, "here": Path("here"), str(tmp_path / "new"): tmp_path / "new",
+        "artifacts/new": ROOT / "artifacts" / "new", "literature_data": ROOT / "literature_data",
+    }.items():  # fmt: skip
+        monkeypatch.setenv("FIGURES", text)
+        assert figures.path_in("FIGURES") == expected
+    monkeypatch.delenv("FIGURES")
+    assert figures.path_in("FIGURES", figures.FOLDER) == ROOT / "artifacts" / "figures"
 
 
 def test_simulated_comparison_is_titled_accordingly(published):

@@ -1,17 +1,24 @@
 """The label grid rebuilds the published file of labels, byte for byte."""
 import hashlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
+import pytest
 
-import artifacts
+import files
 import label_grid
 import paper
 
 
 def test_rebuilt_file_has_the_published_id(tmp_path):
     path = tmp_path / "ph_pars.npy"
-    artifacts.write_array(path, label_grid.label_grid())
-    assert artifacts.git_blob_id(path) == paper.BLOB_ID["ph_pars.npy"]
+    files.write_array(path, label_grid.label_grid())
+    assert files.git_blob_id(path) == paper.BLOB_ID["ph_pars.npy"]
     assert list(tmp_path.iterdir()) == [path]  # no partial file left
 
 
@@ -31,13 +38,110 @@ def test_solar_is_negative_zero():
 def test_git_blob_id_is_gits(tmp_path):
     path = tmp_path / "empty"
     path.write_bytes(b"")
-    assert artifacts.git_blob_id(path) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    assert files.git_blob_id(path) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
     path.write_bytes(b"hello\n")
-    assert artifacts.git_blob_id(path) == hashlib.sha1(b"blob 6\0hello\n").hexdigest()
+    assert files.git_blob_id(path) == hashlib.sha1(b"blob 6\0hello\n").hexdigest()
 
 
-def test_script_writes_the_file(tmp_path, monkeypatch):
-    (tmp_path / "label_grid.csv").write_bytes((label_grid.HERE / "label_grid.csv").read_bytes())
-    monkeypatch.setattr(label_grid, "HERE", tmp_path)
-    assert label_grid.main() == 0
-    assert artifacts.git_blob_id(tmp_path / "ph_pars.npy") == paper.BLOB_ID["ph_pars.npy"]
+# ---------------------------------------------------------------- the script
+@pytest.fixture
+def src(tmp_path):
+    """A folder with a copy of the script, its table and, beside it, the modules."""
+    (tmp_path / "Methodology").symlink_to(label_grid.HERE.parent / "Methodology")
+    (tmp_path / "src_files").mkdir()
+    for name in ("label_grid.py", "label_grid.csv"):
+        shutil.copy(label_grid.HERE / name, tmp_path / "src_files")
+    return tmp_path / "src_files"
+
+
+def start(src, *extra, wrapper=(), env=(), **how):
+    return subprocess.Popen([*wrapper, sys.executable, str(src / "label_grid.py"), *extra], text=True,
+                            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **dict(env)}, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **how)
+
+
+def end(process):
+    """Status of a script that has ended, and the lines of its stderr."""
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors.splitlines()
+
+
+def test_script_writes_the_file_once(src, monkeypatch):
+    monkeypatch.setattr(label_grid, "HERE", src)
+    assert label_grid.main([]) == 0
+    written = src / "ph_pars.npy"
+    assert files.git_blob_id(written) == paper.BLOB_ID["ph_pars.npy"]
+    before = written.stat().st_mtime_ns
+    assert label_grid.main([]) == 0
+    assert written.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("lay", [
+    lambda src: (src / "ph_pars.npy").write_bytes(b"own"), lambda src: (src / "ph_pars.npy").mkdir(),
+    lambda src: (src / "ph_pars.npy").symlink_to("gone"),
+    lambda src: (src / "label_grid.csv").unlink(), lambda src: (src / "label_grid.csv").write_text(""),
+    lambda src: (src / "label_grid.csv").write_bytes((src / "label_grid.csv").read_bytes()[:-200]),
+    lambda src: (src / "label_grid.csv").write_text("teff,4.7\n2325,0\n"),
+], ids=["own file", "folder", "link to nowhere", "no table", "empty table", "shorter table", "other table"])
+def test_what_cannot_be_done_is_one_line(src, monkeypatch, capsys, lay):
+    lay(src)
+    before = {path: path.is_file() and path.read_bytes() for path in src.iterdir()}
+    monkeypatch.setattr(label_grid, "HERE", src)
+    assert label_grid.main([]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(src) in line
+    assert {path: path.is_file() and path.read_bytes() for path in src.iterdir()} == before
+
+
+def test_unknown_flags_are_refused(src):
+    status, lines = end(start(src, "--out", "elsewhere"))
+    assert status == 2 and "--out" in lines[-1] and not (src / "ph_pars.npy").exists()
+
+
+def test_ctrl_c_in_the_imports_is_one_line(src, tmp_path):
+    (tmp_path / "joblib.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(30)\n")
+    process = start(src, env={"PYTHONPATH": str(tmp_path)}.items())
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    status, lines = end(process)
+    assert status in (-signal.SIGINT, 130) and lines == ["interrupted"]
+
+
+def test_modules_of_the_same_name_elsewhere_do_no_harm(src, tmp_path):
+    for name in ("paper", "files", "command_line"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    assert end(start(src, env={"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}.items())) == (0, [])
+
+
+def limit_file_size():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def mounted(options, src):
+    """A prefix that runs a command with a small memory disk at its folder, where that is allowed."""
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("no mounts are allowed here")
+    script = 'cp "$2"/* "$3" && mount -t tmpfs -o "$1" none "$2" && cp "$3"/* "$2" && shift 3 && exec "$@"'
+    copy = src.parent / "copy"
+    copy.mkdir()
+    return ["unshare", "-rm", "sh", "-c", script, "sh", options, str(src), str(copy)]
+
+
+def read_only(src):
+    """A prefix that runs a command as one who may not write in its folder."""
+    src.chmod(0o500)
+    if os.geteuid():
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("root may write anywhere")
+    return ["setpriv", "--bounding-set=-all"]
+
+
+@pytest.mark.parametrize("how", ["file size", "full", "no permission"])
+def test_a_disk_that_refuses_is_one_line_that_names_the_path(src, how):
+    wrapper = {"full": lambda: mounted("size=100k", src), "no permission": lambda: read_only(src)}.get(how, list)()
+    status, lines = end(start(src, wrapper=wrapper, preexec_fn=limit_file_size if how == "file size" else None))
+    assert status == 2
+    (line,) = lines
+    assert line.startswith("error: ") and str(src / "ph_pars") in line
+    assert not list(src.glob("ph_pars*"))

@@ -1,5 +1,6 @@
 """Published values: tidy tables, joining by name, the comparison by hand and against the paper's printed numbers."""
 import json
+import os
 import subprocess
 import sys
 
@@ -7,24 +8,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import artifacts
+import files
 import literature
 import paper
-from artifacts import BadInput
+from command_line import ROOT
+from files import BadInput
 
 TABLES = sorted(path.stem for path in literature.FOLDER.glob("*.csv"))
 ROWS = {"mas24": 286, "mar21": 350, "pass19": 275, "schw19": 293, "pass20": 286, "bello23": 283, "rein18": 350,
         "interf": 14, "fgkm": 6, "pass18": 300, "gaid14": 291, "gm14": 95, "mann15": 102, "stars": 286}  # fmt: skip
 
 
-def write_run(path, estimates, spectra="simulated"):
-    """A final_estimations.csv and its sidecar, of estimates as literature has them."""
+def write_run(path, estimates, spectra="simulated", outputs=False):
+    """A final_estimations.csv and its sidecar, with or without its digest, of estimates as literature has them."""
     columns = {"karmn": estimates["karmn"], "ra_gaiadr3": 10.0, "dec_gaiadr3": 20.0}
     for par, parameter in paper.PARAMETERS.items():
         for prefix in ("", "e_", "E_"):
             columns[prefix + parameter.published] = estimates[prefix + par]
-    artifacts.write_csv(path, pd.DataFrame(columns))
-    artifacts.write_json(path.with_suffix(".json"), {"spectra": {"spectra": spectra}, "seed": 42, "kept": {}})
+    files.write_csv(path, pd.DataFrame(columns))
+    sidecar = {"spectra": {"spectra": spectra}, "seed": 42, "kept": {}}
+    if outputs:
+        sidecar["outputs"] = {path.name: files.sha256(path)}
+    files.write_json(path.with_suffix(".json"), sidecar)
     return path
 
 
@@ -39,7 +44,7 @@ def tables(tmp_path, monkeypatch):
 
     def write(**content):
         for name, columns in content.items():
-            artifacts.write_csv(tmp_path / f"{name}.csv", pd.DataFrame(columns))
+            files.write_csv(tmp_path / f"{name}.csv", pd.DataFrame(columns))
         monkeypatch.setattr(literature, "FOLDER", tmp_path)
         monkeypatch.setattr(literature, "CATALOGUES", {name: name.title() for name in content})
 
@@ -208,6 +213,8 @@ def test_wrong_numbers_do_not_pass(published):
     table = literature.compare(shifted)
     assert set(table["agrees"][table["parameter"] == "Teff [K]"]) == {"no", ""}
     assert "no" in set(literature.findings(shifted)["agrees"])
+    simulated = shifted.assign(spectra="simulated")  # not the paper's stars: neither yes nor no
+    assert set(literature.compare(simulated)["agrees"]) == set(literature.findings(simulated)["agrees"]) == {""}
 
 
 @pytest.mark.parametrize(
@@ -221,14 +228,39 @@ def test_rounding(value, printed, step, same):
 
 
 # ---------------------------------------------------------------- estimates of a run
-def test_run_is_read_with_its_provenance(tmp_path, published):
-    path = write_run(tmp_path / "final_estimations.csv", published)
+@pytest.mark.parametrize("outputs", [False, True])
+def test_run_is_read_with_its_provenance(outputs, tmp_path, published):
+    path = write_run(tmp_path / "final_estimations.csv", published, outputs=outputs)
     estimates = literature.load_estimates(str(path))
     assert set(estimates["spectra"]) == {"simulated"} and "SIMULATED" in literature.title(estimates)
-    pd.testing.assert_frame_equal(
-        estimates.drop(columns="spectra"), published.drop(columns="spectra"), check_like=True
-    )
+    source = ["spectra", "run"]
+    pd.testing.assert_frame_equal(estimates.drop(columns=source), published.drop(columns=source), check_like=True)
     assert set(literature.load_estimates("")["spectra"]) == {"published"}
+
+
+@pytest.mark.parametrize(
+    "spectra, words",
+    [("published", "estimates from the published spectra"), ("simulated", "estimates of SIMULATED stars"),
+     ("unknown", "estimates from spectra marked 'unknown'"), ("a\nb", r"estimates from spectra marked 'a\nb'")],
+)  # fmt: skip
+def test_title_of_a_run(spectra, words, tmp_path, published, capsys):
+    assert literature.title(published) == "the published estimates"
+    path = write_run(tmp_path / "run.csv", published, spectra)
+    assert literature.main([str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith(f"286 stars, {words}")
+
+
+def test_run_under_another_name_is_still_that_run(tmp_path, published):
+    path = write_run(tmp_path / "final_estimations.csv", published, outputs=True)
+    for ending in (".csv", ".json"):
+        path.with_suffix(ending).rename(tmp_path / f"old{ending}")
+    assert len(literature.load_estimates(tmp_path / "old.csv")) == 286
+
+
+def test_names_of_a_run_are_text(tmp_path, published, monkeypatch):
+    names = ["001", "00E0", "NA", "nan", "1e5"]
+    path = write_run(tmp_path / "run.csv", published[:5].assign(karmn=names))
+    assert literature.load_estimates(path)["karmn"].tolist() == names
 
 
 def test_infinite_estimate_is_none(tmp_path, published):
@@ -236,58 +268,78 @@ def test_infinite_estimate_is_none(tmp_path, published):
     assert literature.load_estimates(path)["teff"].isna().all()
 
 
-def spoil_nothing_there(path):
-    path.unlink()
+def rewrite(change, ending=".csv"):
+    """Spoils a run: one of its files gets other text."""
+
+    def spoil(path):
+        file = path.with_suffix(ending)
+        file.write_text(change(file.read_text()))
+
+    return spoil
 
 
-def spoil_column(path):
-    artifacts.write_csv(path, pd.read_csv(path).drop(columns="E_logg"))
+def without_column(path):
+    files.write_csv(path, pd.read_csv(path).drop(columns="E_logg"))
 
 
-def spoil_number(path):
-    path.write_text(path.read_text().replace("3780.05", "hot"))
+def says(content):
+    return rewrite(lambda text: json.dumps(content), ".json")
 
 
-def spoil_empty(path):
-    path.write_text("")
+SPOILT = {
+    "no table": (lambda path: path.unlink(), "run.csv"),
+    "a folder": (lambda path: path.unlink() or path.mkdir(), "run.csv"),
+    "empty": (rewrite(lambda text: ""), "run.csv"),
+    "no star": (rewrite(lambda text: text.splitlines()[0] + "\n"), "run.csv"),
+    "a column missing": (without_column, "E_logg"),
+    "text for a number": (rewrite(lambda text: text.replace("3780.05", "hot")), "J00051+457: Teff is 'hot'"),
+    "truth for a number": (rewrite(lambda text: text.replace("3780.05", "True")), "J00051+457: Teff is 'True'"),
+    "a star twice": (rewrite(lambda text: text + text.splitlines()[1] + "\n"), "J00051+457 twice"),
+    "an alias twice": (rewrite(lambda text: text.replace("J00051+457", "J11110+304W")), "J11110+304 twice"),
+    "a name missing": (rewrite(lambda text: text.replace("J00051+457", "")), "run.csv"),
+    "semicolons": (rewrite(lambda text: text.replace(",", ";")), "; instead of commas"),
+    "rows with a comma more": (rewrite(lambda text: text.replace("\n", ",\n").replace(",\n", "\n", 1)), "line 2 "),
+    "blank in the heading": (rewrite(lambda text: " " + text), "' karmn' instead of 'karmn'"),
+    "no sidecar": (lambda path: path.with_suffix(".json").unlink(), "run.json"),
+    "half a sidecar": (rewrite(lambda text: text[:-4], ".json"), "run.json"),
+    "no provenance": (says({"kept": {}}), "run.json"),
+    "a word for provenance": (says({"spectra": "simulated"}), "run.json"),
+    "a number for provenance": (says({"spectra": {"spectra": 7}}), "run.json"),
+    "a list": (says([]), "run.json"),
+    "a digest that is none": (says({"spectra": {"spectra": "simulated"}, "outputs": {"run.csv": "x"}}), "run.json"),
+}
 
 
-def spoil_no_star(path):
-    path.write_text(path.read_text().splitlines()[0] + "\n")
-
-
-def spoil_twice(path):
-    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
-
-
-def spoil_name(path):
-    path.write_text(path.read_text().replace("J00051+457", ""))
-
-
-def spoil_no_sidecar(path):
-    path.with_suffix(".json").unlink()
-
-
-def spoil_sidecar(path):
-    path.with_suffix(".json").write_text('{"spectra": "simulated"')
-
-
-def spoil_provenance(path):
-    path.with_suffix(".json").write_text(json.dumps({"spectra": {"n_pixels": 3501}}))
-
-
-@pytest.mark.parametrize(
-    "spoil, file",
-    [(spoil_nothing_there, "run.csv"), (spoil_column, "run.csv"), (spoil_number, "run.csv"), (spoil_empty, "run.csv"),
-     (spoil_no_star, "run.csv"), (spoil_twice, "J00051"), (spoil_name, "run.csv"), (spoil_no_sidecar, "run.json"),
-     (spoil_sidecar, "run.json"), (spoil_provenance, "run.json")],
-)  # fmt: skip
-def test_bad_run_is_one_line_with_file_and_remedy(spoil, file, tmp_path, published, capsys):
+@pytest.mark.parametrize(("spoil", "cause"), SPOILT.values(), ids=SPOILT)
+def test_bad_run_is_one_line_with_file_and_remedy(spoil, cause, tmp_path, published, capsys):
     path = write_run(tmp_path / "run.csv", published)
     spoil(path)
     assert literature.main([str(path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and file in error and ": " in error[7:]
+    assert error.startswith("error: ") and error.count("\n") == 1 and cause in error and ": " in error[7:]
+    assert str(tmp_path / "run") in error
+
+
+def test_estimates_changed_since_are_refused(tmp_path, published, capsys):
+    path = write_run(tmp_path / "run.csv", published, outputs=True)
+    assert literature.main([str(path)]) == 0
+    rewrite(lambda text: text.replace("3780.05", "3790.05"))(path)
+    assert literature.main([str(path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{path} was changed after it was made" in error and "cnn_training.py" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "content, cause",
+    [("karmn,teff\nA,hot\n", "A: teff is 'hot'"), ("karmn,teff\nA,1,\n", "line 2"), ("karmn;teff\nA;1\n", "; instead"),
+     ("star,teff\nA,1\n", "no heading karmn"), ("", "is empty")],
+)  # fmt: skip
+def test_table_that_cannot_be_used(content, cause, tmp_path, monkeypatch):
+    (tmp_path / "cat.csv").write_text(content)
+    monkeypatch.setattr(literature, "FOLDER", tmp_path)
+    with pytest.raises(BadInput, match="cat.csv") as caught:
+        literature.load("cat")
+    assert cause in str(caught.value) and "git checkout" in str(caught.value)
 
 
 def test_command_prints_the_tables(capsys):
@@ -300,5 +352,14 @@ def test_command_prints_the_tables(capsys):
 def test_neither_module_needs_tensorflow():
     code = ("import sys, figures, literature; "
             "sys.exit(bool({'tensorflow', 'keras', 'networks'} & set(sys.modules)))")  # fmt: skip
-    folder = str(artifacts.ROOT / "Methodology")
+    folder = str(ROOT / "Methodology")
     assert subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {folder!r}); {code}"]).returncode == 0
+
+
+def test_nothing_installed_comes_before_the_own_modules(tmp_path):
+    for name in ("paper", "files", "records", "artifacts"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('another one')")
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, ROOT / "Methodology" / "literature.py", "absent.csv"], env=environment,
+                          capture_output=True, text=True, cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("error: absent.csv not found")

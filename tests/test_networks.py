@@ -1,6 +1,7 @@
 """The two networks: their layers, losses, frozen weights, batches, determinism and files, in both versions of Keras."""
 import gc
 import json
+import time
 
 import h5py
 import keras
@@ -14,6 +15,10 @@ import autoencoder_training
 import cnn_training
 import networks
 import paper
+import records
+import training
+import tuning
+from artifacts import Unit
 
 N_PIXELS, NEURONS = 40, 32
 REG_PAR, STRONG = 1e-6, 1e-3  # the second is large enough to be missed in a loss
@@ -38,7 +43,7 @@ def build(seed=3, neurons_in=NEURONS, reg_par=REG_PAR):
 
 def fit(autoencoder, variant, weight=paper.CONTRACTIVE_WEIGHT, epochs=1, tick=None):
     loss = networks.contractive_loss(autoencoder, variant, weight)
-    return networks.fit(autoencoder, loss, networks.adam(1e-2), X, X, len(X), epochs, tick)
+    return training.fit(autoencoder, loss, training.adam(1e-2), X, X, len(X), epochs, tick)
 
 
 def activations(autoencoder, x):
@@ -220,7 +225,7 @@ def test_fine_tuning_moves_all_but_the_frozen_layers():
     assert len(ticks) == len(history["loss"]) == 2
 
 
-@pytest.mark.skipif(not networks.has_bfloat16(), reason="this processor has no bfloat16: oneDNN would abort on some")
+@pytest.mark.skipif(not training.has_bfloat16(), reason="this processor has no bfloat16: oneDNN would abort on some")
 def test_bfloat16_trains_nearly_the_same_and_gives_a_plain_autoencoder(trained):
     rough, history = autoencoder_training.train({**SETTINGS, "precision": "bfloat16"}, X, seed=3)
     np.testing.assert_allclose(history["mse"], trained[1]["mse"], rtol=0.01)
@@ -235,9 +240,9 @@ def test_devices_are_taken_by_turns(monkeypatch):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus if kind == "GPU" else [])
     monkeypatch.setattr(tf, "device", taken.append)
     for number in (0, 1, 2, 3, 7):
-        networks.device(number)
+        training.device(number)
     gpus.clear()
-    networks.device(2)
+    training.device(2)
     assert taken == ["GPU:0", "GPU:1", "GPU:2", "GPU:0", "GPU:1", "CPU:0"]
 
 
@@ -266,13 +271,13 @@ def batches_of(x, y, batch_size, seed, epochs, block=1 << 20, rows=None):
         tf.py_function(lambda *pair: seen.append([part.numpy().ravel() for part in pair]), [x, y], [])
         return {"loss": tf.reduce_sum(model(x))}
 
-    networks.fit(model, terms, networks.adam(1e-3), x, y, batch_size, epochs, rows=rows)
+    training.fit(model, terms, training.adam(1e-3), x, y, batch_size, epochs, rows=rows)
     return seen
 
 
 @pytest.mark.parametrize("block", [1, 5, 1 << 20])  # in numbers: a batch, two batches, an epoch
 def test_order_of_the_batches_depends_on_seed_and_epoch_alone(block, monkeypatch):
-    monkeypatch.setattr(networks, "BLOCK", block)
+    monkeypatch.setattr(training, "BLOCK", block)
     x = np.arange(8.0)[:, None]
     assert [x.tolist() for x, _ in batches_of(x, x, 3, 11, 2)] == ORDER[0] + ORDER[1]
     assert [x.tolist() for x, _ in batches_of(x, x, 3, 12, 2)] != ORDER[0] + ORDER[1]
@@ -304,8 +309,8 @@ def test_training_from_a_memory_mapped_file_is_that_from_an_array(tmp_path):
 def test_adam_is_the_plain_one_of_keras():
     start, gradients = np.linspace(-1, 1, 6), np.random.default_rng(5).normal(size=(5, 6))
     found = []
-    for optimizer in (networks.adam(1e-2), keras.optimizers.Adam(1e-2)):
-        variable = keras.Variable(start) if networks.KERAS_3 else tf.Variable(start)
+    for optimizer in (training.adam(1e-2), keras.optimizers.Adam(1e-2)):
+        variable = keras.Variable(start) if training.KERAS_3 else tf.Variable(start)
         optimizer.build([variable]) if hasattr(optimizer, "build") else None
         for gradient in gradients:
             optimizer.apply_gradients([(tf.constant(gradient, variable.dtype), variable)])
@@ -315,7 +320,7 @@ def test_adam_is_the_plain_one_of_keras():
 
 def test_a_training_leaves_nothing_in_memory():
     def variables():
-        networks.forget_models()
+        training.forget_models()
         tensors = [thing for thing in gc.get_objects() if isinstance(thing, tf.Tensor)]
         return sum(getattr(tensor, "dtype", None) == tf.resource for tensor in tensors)
 
@@ -331,7 +336,7 @@ def test_history_is_the_same_in_both_versions_of_keras(trained):
 
 
 def test_training_is_that_of_keras_own_loop_in_the_same_order():
-    cnn = cnn_training.compiled_cnn(4, 3, 8, 1e-2, N_PIXELS, seed=3)
+    cnn = tuning.compiled_cnn(4, 3, 8, 1e-2, N_PIXELS, seed=3)
     expected = []
     for epoch in range(CNN["epochs"]):
         order = np.random.default_rng([3, epoch]).permutation(len(X))
@@ -393,13 +398,13 @@ def classes(config):
 def test_files_are_plain_and_give_the_same_predictions(kind, trained, tmp_path):
     if kind == "cnn":
         model, x = networks.build_cnn(4, 3, 6, N_PIXELS, seed=8), X[..., None]
-        network = {"nf1": 4, "nf2": 3, "nu": 6, "n_latent": N_PIXELS}
+        network = records.CnnShape(4, 3, 6, N_PIXELS)
     else:
         model, x = trained[0], X
-        network = {"neurons_in": NEURONS, "reg_par": REG_PAR, "n_pixels": N_PIXELS}
+        network = records.AutoencoderShape(NEURONS, REG_PAR, N_PIXELS)
     path = tmp_path / "network.h5"
     networks.save(model, path)
-    artifacts.write_json(path.with_suffix(".json"), {"network": {"kind": kind, **network}})
+    artifacts.finish(Unit(path, {}), time.time(), {}, network=network)
     predicted = networks.predict(model, x)
     rebuilt = networks.load(path, seed=77)
     assert np.array_equal(networks.predict(rebuilt, x), predicted) and rebuilt.seed == 77
@@ -416,8 +421,7 @@ def test_files_are_plain_and_give_the_same_predictions(kind, trained, tmp_path):
 def test_loaded_autoencoder_can_be_fine_tuned(trained, tmp_path):
     path = tmp_path / "ac_0.h5"
     networks.save(trained[0], path)
-    network = {"kind": "autoencoder", "neurons_in": NEURONS, "reg_par": REG_PAR, "n_pixels": N_PIXELS}
-    artifacts.write_json(path.with_suffix(".json"), {"network": network})
+    artifacts.finish(Unit(path, {}), time.time(), {}, network=records.AutoencoderShape(NEURONS, REG_PAR, N_PIXELS))
     autoencoder = networks.load(path)
     before = weights(autoencoder)
     settings = {**SETTINGS, "lr": 1e-2, "penalty": "frozen", "epochs": 1, "frozen": FROZEN}

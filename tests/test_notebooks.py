@@ -8,8 +8,8 @@ import sys
 import pytest
 from test_literature import write_run
 
-import artifacts
 import literature
+from command_line import ROOT
 
 NOTEBOOKS = {"Section4_1_figs.ipynb": 4, "Section4_2_figs.ipynb": 7}  # and their figures
 
@@ -18,7 +18,7 @@ def execute(folder, **environment):
     """Execute copies of both; returns them as dict."""
     subprocess.run(
         [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(folder), *NOTEBOOKS],
-        cwd=artifacts.ROOT, env={**os.environ, "FIGURES": str(folder / "figures"), **environment},
+        cwd=ROOT, env={**os.environ, "FIGURES": str(folder / "figures"), **environment},
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     return {name: read(folder / name) for name in NOTEBOOKS}
@@ -72,7 +72,7 @@ def test_published_estimates(name, published):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_committed_outputs_are_of_the_published_estimates(name, published):
-    committed, executed = read(artifacts.ROOT / name), published[1][name]
+    committed, executed = read(ROOT / name), published[1][name]
     assert printed(committed) == printed(executed)
     tables = [[o["data"].get("text/plain") for o in outputs(n) if "text/html" in o.get("data", {})]
               for n in (committed, executed)]  # fmt: skip
@@ -91,8 +91,26 @@ def test_simulated_run(name, run):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("start", ["tests/benchmarks", "elsewhere"])
+def test_started_anywhere(name, start, tmp_path):
+    """The first two cells, in another folder, beside other modules of the same names."""
+    for module in ("figures", "paper"):
+        (tmp_path / f"{module}.py").write_text("raise ImportError('another one')")
+    source = "\n".join("".join(cell["source"]) for cell in code(read(ROOT / name))[:2])
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "ESTIMATES": "", "FIGURES": "artifacts/new"}
+    done = subprocess.run(
+        [sys.executable, "-c", source + "\nprint(folder)"], cwd=tmp_path if start == "elsewhere" else ROOT / start,
+        env=environment, capture_output=True, text=True, encoding="utf-8",
+    )  # fmt: skip
+    if start == "elsewhere":
+        assert done.returncode and done.stderr.count("\n") == 1 and "inside the repository" in done.stderr
+    else:
+        assert done.stdout.splitlines() == ["286 stars, the published estimates", str(ROOT / "artifacts" / "new")]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_cells_are_thin(name):
-    notebook = read(artifacts.ROOT / name)
+    notebook = read(ROOT / name)
     for before, cell in zip(notebook["cells"], notebook["cells"][1:]):
         if cell["cell_type"] == "code" and "figures." in "".join(cell["source"][:1]):
             assert before["cell_type"] == "markdown" and before["source"][0].startswith("## ")
@@ -101,7 +119,7 @@ def test_cells_are_thin(name):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_committed_from_one_clean_execution(name):
-    notebook = read(artifacts.ROOT / name)
+    notebook = read(ROOT / name)
     cells = code(notebook)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert all(not cell["metadata"] for cell in cells)
@@ -112,8 +130,8 @@ def test_committed_from_one_clean_execution(name):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_no_machine_in_it(name):
-    text = (artifacts.ROOT / name).read_text(encoding="utf-8")
+    text = (ROOT / name).read_text(encoding="utf-8")
     text = re.sub(r'"image/png": ".*"', "", text)
     assert not re.findall(r'["\s(\'](/[A-Za-z]\w*/[\w/.]+|~/|[A-Z]:\\\\)', text)
     assert "filterwarnings" not in text and "Warning" not in text
-    assert (artifacts.ROOT / name).stat().st_size < 2e6
+    assert (ROOT / name).stat().st_size < 2e6

@@ -17,9 +17,12 @@ import artifacts
 import autoencoder_fine_tuning
 import autoencoder_grid_search
 import autoencoder_training
+import cluster as dask_cluster
 import cnn_training
 import paper
 import search
+import training
+import tuning
 
 METHODOLOGY = Path(cnn_training.__file__).parent
 ACTS = [autoencoder_grid_search, autoencoder_training, autoencoder_fine_tuning, cnn_training]
@@ -30,7 +33,8 @@ def flags(data, folder, *more):
 
 
 def snapshot(folder):
-    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder): path.stat().st_mtime_ns
+            for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +79,10 @@ def test_tables_hold_a_row_a_unit(chain):
 
 def test_sidecar_tells_how_a_unit_was_made(chain):
     sidecar = artifacts.read_sidecar(chain / "ac_0.h5")
-    assert sidecar["settings"]["epochs"] == paper.BUDGETS["smoke"].train_epochs
-    assert len(sidecar["history"]["mse"]) == len(sidecar["history"]["penalty"]) == sidecar["settings"]["epochs"]
-    assert {"tensorflow", "keras", "python"} <= set(sidecar["versions"])
-    assert sidecar["inputs"].keys() == {"ph_flux_norm.npy"}
+    assert sidecar.settings["epochs"] == paper.BUDGETS["smoke"].train_epochs
+    assert len(sidecar.history["mse"]) == len(sidecar.history["penalty"]) == sidecar.settings["epochs"]
+    assert {"tensorflow", "keras", "python"} <= set(sidecar.versions)
+    assert sidecar.inputs.keys() == {"ph_flux_norm.npy"}
 
 
 def test_second_run_changes_only_the_tables(chain, tiny):
@@ -88,8 +92,10 @@ def test_second_run_changes_only_the_tables(chain, tiny):
     after = snapshot(chain)
     changed = {str(path) for path in after if after[path] != before.get(path)}
     assert set(before) == set(after)
-    assert changed <= {"grid_search.csv", "params_final.json", "mse.csv", "fine_tuning.csv", "final_estimations.csv",
-                       "final_estimations.json", "final_estimations_before.csv", "final_estimations_before.json"}
+    assert changed <= {"grid_search.csv", "params_final.json", "mse.csv", "fine_tuning.csv", "lag.csv",
+                       "final_estimations.csv",
+                       "final_estimations.json", "final_estimations_before.csv", "final_estimations_before.json",
+                       "summary.png"}
 
 
 def test_seed_decides_the_result_and_nothing_else_does(chain, tiny, tmp_path):
@@ -184,7 +190,7 @@ def test_cluster_loses_a_worker_and_ends_the_same(cluster, chain, tiny, tmp_path
 
 def test_no_scheduler_at_the_address(tiny, tmp_path, capsys, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(artifacts, "CONNECT", 1)
+    monkeypatch.setattr(dask_cluster, "CONNECT", 1)
     wanted = flags(tiny, tmp_path / "artifacts", "--scheduler", "tcp://127.0.0.1:9")
     assert autoencoder_grid_search.main(wanted) == 2
     error = capsys.readouterr().err
@@ -350,13 +356,13 @@ def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch)
     tune = flags(tiny, copied, "--jobs", 1, "--parameter", "logg")
     assert cnn_training.main([*tune, "--tune"]) == 0
     table = pd.read_csv(copied / "tune_logg.csv")
-    used = cnn_training.hyper_parameters("logg", copied)
+    used = tuning.hyper_parameters("logg", copied)
     assert len(table) == 2 and used["lr"] == table.sort_values("mse_mean").lr.iloc[0]
     assert used["nf1"] == 8
-    assert cnn_training.hyper_parameters("mh", copied)["nf1"] == paper.PARAMETERS["mh"].cnn.nf1
+    assert tuning.hyper_parameters("mh", copied)["nf1"] == paper.PARAMETERS["mh"].cnn.nf1
     assert cnn_training.main(tune) == 2  # the regressors that are there are stale now
     assert cnn_training.main([*tune, "--overwrite"]) == 0
-    assert artifacts.read_sidecar(copied / "cnn_regressor_logg_0_ac_0.h5")["settings"]["nf1"] == 8
+    assert artifacts.read_sidecar(copied / "cnn_regressor_logg_0_ac_0.h5").settings["nf1"] == 8
 
 
 def test_stacked_regressors_leave_the_same_files(copied, tiny, monkeypatch):
@@ -374,10 +380,8 @@ def test_stacked_regressors_leave_the_same_files(copied, tiny, monkeypatch):
     assert stacks == [len(alone)]
     for k, one in enumerate(alone):
         other = artifacts.read_sidecar(copied / f"cnn_regressor_teff_{k}_ac_0.h5")
-        assert other["metrics"]["mse_test"] == pytest.approx(one["metrics"]["mse_test"], rel=1e-4)
-        assert {key: other[key] for key in ("settings", "seed", "network")} == {
-            key: one[key] for key in ("settings", "seed", "network")
-        }
+        assert other.metrics["mse_test"] == pytest.approx(one.metrics["mse_test"], rel=1e-4)
+        assert (other.settings, other.seed, other.network) == (one.settings, one.seed, one.network)
     np.testing.assert_allclose(pd.read_csv(copied / "final_estimations.csv")["Teff"], before["Teff"], rtol=1e-3)
 
 
@@ -393,7 +397,7 @@ def test_penalty_variant_is_recorded_and_handed_on(chain, tiny, tmp_path):
     shutil.copy(chain / "params_final.json", folder)
     assert autoencoder_training.main(flags(tiny, folder, "--penalty", "exact", "--jobs", 1)) == 0
     assert autoencoder_fine_tuning.main(flags(tiny, folder, "--jobs", 1)) == 0
-    assert artifacts.read_sidecar(folder / "dtl_ac_0.h5")["settings"]["penalty"] == "exact"
+    assert artifacts.read_sidecar(folder / "dtl_ac_0.h5").settings["penalty"] == "exact"
     assert not np.allclose(np.load(folder / "encoded_ph_ac_0.npy"), np.load(chain / "encoded_ph_ac_0.npy"))
 
 
@@ -403,7 +407,7 @@ def test_fine_tuning_may_have_a_penalty_of_its_own(chain, tiny, tmp_path, capsys
     assert "penalty live there, none now" in capsys.readouterr().err
     overwriting = flags(tiny, folder, "--penalty", "none", "--only", 0, "--jobs", 1, "--overwrite")
     assert autoencoder_fine_tuning.main(overwriting) == 0
-    assert artifacts.read_sidecar(folder / "dtl_ac_0.h5")["settings"]["penalty"] == "none"
+    assert artifacts.read_sidecar(folder / "dtl_ac_0.h5").settings["penalty"] == "none"
     assert not np.allclose(np.load(folder / "encoded_carm_ac_0.npy"), np.load(chain / "encoded_carm_ac_0.npy"))
 
 
@@ -481,6 +485,6 @@ def test_help_shows_what_is_read_and_written(act, capsys):
 
 
 def test_precision_that_the_processor_has_not(tiny, chain, capsys, monkeypatch):
-    monkeypatch.setattr(autoencoder_training.networks, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(training, "has_bfloat16", lambda: False)
     assert autoencoder_training.main(flags(tiny, chain, "--precision", "bfloat16")) == 2
     assert "--precision bfloat16" in capsys.readouterr().err

@@ -15,6 +15,7 @@ import artifacts
 import networks
 import paper
 import search
+import training
 from autoencoder_grid_search import compiled_autoencoder, select
 
 RNG = np.random.default_rng(4)
@@ -28,7 +29,7 @@ def searched(folder, estimator, grid, x, y):
     for unit in reversed(units):
         settings = {name: unit.settings[name] for name in (*grid, "fold")}
         mse = search.fold_score(estimator, settings, x, y, np.arange(len(x)))
-        artifacts.finish(unit, {"spectra": "simulated"}, time.time(), {"mse": mse})
+        artifacts.finish(unit, time.time(), {"mse": mse})
     return search.table(units)
 
 
@@ -66,7 +67,7 @@ def test_table_is_that_of_grid_search_cv(tmp_path):
     scores = GridSearchCV(Ridge(solver="cholesky"), grid, cv=4, scoring="neg_mean_squared_error").fit(X, Y).cv_results_
     for k, unit in enumerate(search.fit_units(tmp_path, grid, {}, (), 3)):
         mse = -scores[f"split{unit.settings['fold']}_test_score"][k // 4]
-        artifacts.finish(unit, {"spectra": "simulated"}, time.time(), {"mse": mse})
+        artifacts.finish(unit, time.time(), {"mse": mse})
     table = search.table(search.fit_units(tmp_path, grid, {}, (), 3))
     assert_same(table, grid, Ridge(solver="cholesky"), X, Y)
     assert sorted(table["rank"]) == [1, 1, 3, 3, 5, 5]
@@ -82,7 +83,7 @@ def test_units_are_every_combination_on_every_fold(tmp_path):
 def test_fit_copies_no_spectra(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", np.tile(X, (100, 10)))  # 5 MB
     x, seen = np.load(tmp_path / "x.npy", mmap_mode="r"), []
-    monkeypatch.setattr(networks, "fit", lambda model, terms, optimizer, x, y, *_, **__: seen.append((x, y)) or {})
+    monkeypatch.setattr(training, "fit", lambda model, terms, optimizer, x, y, *_, **__: seen.append((x, y)) or {})
     monkeypatch.setattr(networks, "mse", lambda *_: 0.5)
     grid = {"neurons_in": [16], "reg_par": [1e-5], "lr": [1e-3]}
     estimator = search.regressor(compiled_autoencoder, grid, n_pixels=x.shape[1], seed=3, epochs=2, batch_size=16)

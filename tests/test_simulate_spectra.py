@@ -3,8 +3,15 @@
 The last test reads real spectra from the folder named by the environment variable REAL_SPECTRA and is
 skipped without it; `pytest -s` shows the correlations it measures.
 """
+import hashlib
+import itertools
 import json
 import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +29,18 @@ STAR = [3300.0, 4.9, -0.1, 2.0]
 
 def run(folder, *extra):
     return sim.main(["--out", str(folder), *SMALL, *extra])
+
+
+def contents(folder):
+    """What lies in a folder, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else None
+
+
+def change(folder, **keys):
+    """Change what provenance.json says; None takes a key out."""
+    note = folder / "provenance.json"
+    said = {**json.loads(note.read_text()), **keys}
+    note.write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
 
 
 def spectrum(teff=STAR[0], logg=STAR[1], mh=STAR[2], vsini=STAR[3]):
@@ -90,38 +109,240 @@ def test_overwrite_changes_the_observed_and_not_the_synthetic(folder, tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "stars.csv")[truth], pd.read_csv(folder / "stars.csv")[truth])
 
 
-def test_interrupted_run_is_marked_and_resumed(tmp_path, monkeypatch):
-    def interrupted(path, array):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sim, "write_array", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path)
-    assert json.loads((tmp_path / "provenance.json").read_text())["spectra"] == "simulated"
-    assert run(tmp_path) == 0 and (tmp_path / "carmf_norm.npy").exists()
+def own(name, content=b"own"):
+    return lambda folder: (folder / name).write_bytes(content)
 
 
-@pytest.mark.parametrize("extra", [[], ["--overwrite"]])
-@pytest.mark.parametrize("name", ["ph_flux_norm.npy", "carmf_norm.npy"])
-def test_real_arrays_are_never_touched(tmp_path, capsys, name, extra):
-    (tmp_path / name).write_bytes(b"real")
+def simulated(folder, **keys):
+    assert run(folder) == 0
+    change(folder, **keys)
+
+
+def changed(name, **keys):
+    """Let someone change a file of a simulation."""
+
+    def spoil(folder):
+        simulated(folder, **keys)
+        (folder / name).write_bytes((folder / name).read_bytes()[:-1] + b"x")
+
+    return spoil
+
+
+NEVER = {  # what lies in the folder, and what the message must say: with --overwrite too
+    **{f"own {name}": (own(name), "may be real") for name in sim.FILES},
+    "own array that is a link to nowhere": (lambda folder: (folder / sim.FILES[0]).symlink_to("gone"), "may be real"),
+    "other instrument": (own("provenance.json", b'{"spectra": "my instrument", "n_pixels": 9}'), "my instrument"),
+    "array of another instrument": (lambda folder: [
+        own(sim.FILES[0])(folder), own("provenance.json", b'{"spectra": "my instrument"}')(folder)], "my instrument"),
+    "no word": (own("provenance.json", b"{}"), "may be real"),
+    "no JSON": (own("provenance.json", b"spectra: simulated"), "no JSON"),
+    "empty": (own("provenance.json", b""), "no JSON"),
+    "not UTF-8": (own("provenance.json", b"\xff"), "no JSON"),
+    "list": (own("provenance.json", b"[1]"), "provenance.json"),
+    "wrong type": (own("provenance.json", b'{"spectra": "simulated", "gap": "wide"}'), "gap"),
+    "no digest": (own("provenance.json", b'{"spectra": "simulated", "files": {"stars.csv": 1}}'), "files"),
+}
+NOT_WITHOUT_OVERWRITE = {
+    **{f"changed {name}": (changed(name), name) for name in sim.FILES},
+    "changed after an interruption": (changed("stars.csv", complete=False), "stars.csv"),
+    "a mark and nothing more": (lambda folder: [own(name)(folder) for name in sim.FILES]
+                                + [own("provenance.json", b'{"spectra": "simulated"}')(folder)], "--overwrite"),
+    "interrupted by an earlier version": (lambda folder: simulated(folder, complete=False, files=None), sim.FILES[0]),
+    "one of an earlier version is gone": (lambda folder: [simulated(folder, files=None),
+                                                          (folder / "stars.csv").unlink()], sim.FILES[0]),
+    "other settings": (lambda folder: simulated(folder, gap=0.5), "gap is 0.5, not 1.0"),
+    "other version": (lambda folder: simulated(folder, simulator=0), "simulator is 0, not 1"),
+}
+
+
+@pytest.mark.parametrize("extra", [[], ["--overwrite"]], ids=["", "overwrite"])
+@pytest.mark.parametrize("case", [*NEVER, *NOT_WITHOUT_OVERWRITE])
+def test_what_it_did_not_write_is_kept(tmp_path, folder, capsys, case, extra):
+    lay, words = {**NEVER, **NOT_WITHOUT_OVERWRITE}[case]
+    lay(tmp_path)
+    before = {path: path.is_symlink() or path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    if extra and case in NOT_WITHOUT_OVERWRITE:
+        assert run(tmp_path, *extra) == 0
+        assert contents(tmp_path) == contents(folder)
+        return
     assert run(tmp_path, *extra) == 2
-    assert "may be real" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == b"real"
-    for note in ('{"spectra": "my spectrograph", "complete": true}', "not json", "[1]"):
-        (tmp_path / "provenance.json").write_text(note)
-        assert run(tmp_path, *extra) == 2
-        assert "may be real" in capsys.readouterr().err
-        assert (tmp_path / name).read_bytes() == b"real"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path) in line and words in line and ("--overwrite" if case not in NEVER else "--out") in line
+    assert before == {path: path.is_symlink() or path.read_bytes() for path in tmp_path.iterdir()}
 
 
-@pytest.mark.parametrize("bad", [["--n-spectra", "0"], ["--n-spectra", "22934"], ["--n-observed", "0"],
-                                 ["--n-observed", "287"], ["--gap", "-1"], ["--gap", "nan"], ["--seed", "-1"]])
-def test_impossible_settings_exit_2(tmp_path, capsys, bad):
-    assert run(tmp_path / "out", *bad) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_a_simulation_of_an_earlier_version_counts_as_done(tmp_path, capsys):
+    simulated(tmp_path, files=None)
+    before = contents(tmp_path)
+    capsys.readouterr()
+    assert run(tmp_path) == 0
+    assert "nothing to do" in capsys.readouterr().out and contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", sim.FILES)
+def test_a_file_that_is_gone_is_made_again(tmp_path, folder, name):
+    assert run(tmp_path) == 0
+    (tmp_path / name).unlink()
+    assert run(tmp_path) == 0
+    assert contents(tmp_path) == contents(folder)
+
+
+def interrupt(patch, n, after):
+    """Raise KeyboardInterrupt before or after the n-th renaming or removal of a file."""
+    step = itertools.count(1)
+
+    def around(function, counts):
+        def trapped(path, *args, **kwargs):
+            now = counts(path) and next(step) == n
+            if now and not after:
+                raise KeyboardInterrupt
+            function(path, *args, **kwargs)
+            if now:
+                raise KeyboardInterrupt
+
+        return trapped
+
+    patch.setattr(os, "replace", around(os.replace, lambda path: True))
+    patch.setattr(Path, "unlink", around(Path.unlink, lambda path: path.name in sim.FILES))  # others are tidied up
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("extra", [[], ["--overwrite"]], ids=["new", "overwrite"])
+def test_interrupted_anywhere_it_goes_on(tmp_path, folder, monkeypatch, capsys, extra, after):
+    made = {gap: sim.simulate(gap=gap, n_spectra=40, n_observed=5) for gap in (0.5, 1.0)}
+    monkeypatch.setattr(sim, "simulate", lambda gap, **_: made[gap])
+    for n in itertools.count(1):
+        out = tmp_path / str(n)
+        if extra:
+            assert run(out, "--gap", "0.5") == 0
+        with monkeypatch.context() as patch:
+            interrupt(patch, n, after)
+            status = run(out, *extra)
+        assert not list(out.glob("*.partial*"))
+        if status == 0:
+            break
+        assert status == 130
+        there = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in sim.FILES
+                 if (out / name).exists()}
+        said = json.loads((out / "provenance.json").read_text()) if there else {"gap": None}
+        assert there.items() <= said.get("files", {}).items()
+        untouched = said["gap"] == 0.5  # then it is complete, and another
+        assert run(out, *(extra if untouched else [])) == 0
+        assert contents(out) == contents(folder)
+    assert n > 10
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_came_meanwhile_is_kept(tmp_path, monkeypatch, capsys):
+    whole = sim.simulate
+
+    def slow(**settings):
+        (tmp_path / "stars.csv").write_text("mine")
+        return whole(**settings)
+
+    monkeypatch.setattr(sim, "simulate", slow)
+    assert run(tmp_path) == 2
+    assert "may be real" in capsys.readouterr().err and contents(tmp_path) == {"stars.csv": b"mine"}
+
+
+@pytest.mark.parametrize("flag, value", [
+    ("--n-spectra", "0"), ("--n-spectra", "22934"), ("--n-observed", "0"), ("--n-observed", "287"), ("--gap", "-1"),
+    ("--gap", "nan"), ("--gap", "inf"), ("--gap", "3.1"), ("--gap", "1e999"), ("--seed", "-1"), ("--seed", "1.5"),
+    ("--seed", "1073741825"), ("--gap-seed", "-1"), ("--gap-seed", "9" * 30), ("--out", ""), ("--out", __file__),
+])
+def test_impossible_settings_exit_2(tmp_path, capsys, flag, value):
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path / "out", f"{flag}={value}")
+    assert end.value.code == 2
+    assert f"error: argument {flag}: " in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("gap_seed", range(5))
+def test_the_largest_gap_still_gives_normalised_flux(gap_seed):
+    flux, _ = sim.observe(sim.draw_stars(1, 5), PHYSICS, sim.MAX_GAP, gap_seed)
+    assert np.isfinite(flux).all() and flux.min() > -0.5 and flux.max() < 2
+
+
+# ---------------------------------------------------------------- as a command
+def start(out, *extra, wrapper=(), env=(), **how):
+    return subprocess.Popen([*wrapper, sys.executable, sim.__file__, "--out", str(out), *extra], text=True,
+                            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **dict(env)}, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **how)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_run_is_one_line_and_it_can_be_run_again(tmp_path, folder, number, status):
+    process = start(tmp_path / "out", "--n-spectra", "20000")
+    assert process.stdout.readline().startswith("SIMULATED")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "Traceback" not in errors and errors.count("\n") == 1 and "interrupted" in errors
+    assert not contents(tmp_path / "out")
+    assert run(tmp_path / "out") == 0
+    assert contents(tmp_path / "out") == contents(folder)
+
+
+def test_ctrl_c_in_the_imports_is_one_line(tmp_path):
+    (tmp_path / "joblib.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(30)\n")
+    process = start(tmp_path / "out", env={"PYTHONPATH": str(tmp_path)}.items())
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode in (-signal.SIGINT, 130) and errors == "interrupted\n"
+
+
+def test_modules_of_the_same_name_elsewhere_do_no_harm(tmp_path):
+    for name in ("paper", "files", "records", "command_line", "label_grid"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    for safe in ("", "1"):
+        process = start(tmp_path / "out", "--help", env={"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": safe}.items())
+        assert process.communicate(timeout=30)[1] == "" and process.returncode == 0
+
+
+def limit_file_size():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def mounted(options, folder):
+    """A prefix that runs a command with a small memory disk at `folder`, where that is allowed."""
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("no mounts are allowed here")
+    script = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
+    return ["unshare", "-rm", "sh", "-c", script, "sh", options, str(folder)]
+
+
+def unprivileged(folder):
+    """A prefix that runs a command as one to whom permissions apply; takes that to write in `folder`."""
+    folder.chmod(0o500)
+    if os.geteuid():
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("root may write anywhere")
+    return ["setpriv", "--bounding-set=-all"]
+
+
+@pytest.mark.parametrize("how", ["file size", "full", "read-only", "no permission"])
+def test_a_disk_that_refuses_is_one_line_that_names_the_path(tmp_path, how):
+    wrapper = {"full": lambda: mounted("size=100k", tmp_path), "read-only": lambda: mounted("ro", tmp_path),
+               "no permission": lambda: unprivileged(tmp_path)}.get(how, list)()
+    process = start(tmp_path / "out", *SMALL, wrapper=wrapper,
+                    preexec_fn=limit_file_size if how == "file size" else None)
+    _, errors = process.communicate(timeout=60)
+    tmp_path.chmod(0o700)
+    assert process.returncode == 2
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ") and str(tmp_path / "out") in line
+    assert not contents(tmp_path / "out")
+
+
+def test_a_full_disk_leaves_the_old_simulation_whole(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "out")
+    process = start(tmp_path / "out", *SMALL, "--gap", "0.5", "--overwrite", preexec_fn=limit_file_size)
+    process.communicate(timeout=60)
+    assert process.returncode == 2 and contents(tmp_path / "out") == contents(folder)
 
 
 # ---------------------------------------------------------------- physics

@@ -1,4 +1,5 @@
 """Splits, and what is said about spectra, labels and star names that cannot be used."""
+import itertools
 import json
 
 import numpy as np
@@ -6,10 +7,11 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
-import artifacts
+import command_line
 import paper
+import records
 import spectra
-from artifacts import BadInput
+from files import BadInput
 
 
 def spoil(path, change):
@@ -87,9 +89,9 @@ def test_good_input_is_loaded_as_it_is(data):
 
 def test_published_names_without_own_ones(data):
     (data / "stars.csv").unlink()
-    np.save(data / "carmf_norm.npy", np.ones((286, 60), np.float32))
+    spoil(data / "carmf_norm.npy", lambda flux: np.resize(flux, (286, 60)))
     _, stars = spectra.load_observed(data)
-    published = pd.read_csv(artifacts.ROOT / "literature_data" / "mas24.csv")
+    published = pd.read_csv(command_line.ROOT / "literature_data" / "mas24.csv")
     assert stars["karmn"].tolist() == published["karmn"].tolist() == sorted(published["karmn"])
     assert list(stars) == ["karmn", "ra", "dec", "good"]  # nothing that could be taken for a truth
 
@@ -224,7 +226,125 @@ def test_bad_label_names_its_row(value, data):
     assert str(data / "ph_pars.npy") in message and "row 17 " in message and "remove or mend" in message
 
 
+CORNERS = np.array(list(itertools.product(*(
+    (grid[0], grid[-1]) for grid in (paper.GRID_TEFF, paper.GRID_LOGG, paper.GRID_MH, paper.GRID_VSINI)
+))))  # fmt: skip
+
+
+def swapped(i, j):
+    def change(labels):
+        labels[:, [i, j]] = labels[:, [j, i]]
+
+    return change
+
+
+def scaled(factor, *columns):
+    def change(labels):
+        labels[:, columns] *= factor
+
+    return change
+
+
+PUBLISHED = [parameter.published for parameter in paper.PARAMETERS.values()]
+BAD_LABELS = {
+    **{f"{PUBLISHED[i]} and {PUBLISHED[j]} swapped": (swapped(i, j), (PUBLISHED[i], PUBLISHED[j]))
+       for i, j in itertools.combinations(range(4), 2)},
+    **{f"{name} times {factor:g}": (scaled(factor, column), (name,))
+       for column, name in enumerate(PUBLISHED) for factor in (1e9, -1e9, 1e36)},
+    "Teff in kK": (scaled(1e-3, 0), ("Teff",)), "v sin i in m/s": (scaled(1e3, 3), ("vsini",)),
+    "negative v sin i": (scaled(-1, 3), ("vsini",)), "negative Teff": (scaled(-1, 0), ("Teff",)),
+    "all times 1e36": (scaled(1e36, 0, 1, 2, 3), PUBLISHED),
+    "backwards": (lambda labels: labels[:, ::-1].copy(), ("Teff", "vsini")),
+    "all zero": (scaled(0, 0, 1, 2, 3), ("Teff",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "columns"), BAD_LABELS.values(), ids=BAD_LABELS)
+@pytest.mark.parametrize("corners", [False, True])
+def test_labels_that_cannot_be(change, columns, corners, data):
+    if corners:  # the ends of the real label grid
+        spoil(data / "ph_pars.npy", lambda labels: np.resize(CORNERS, labels.shape))
+    spectra.load_synthetic(data)
+    spoil(data / "ph_pars.npy", change)
+    message = message_of(spectra.load_synthetic, data)
+    assert str(data / "ph_pars.npy") in message and any(f"{name} (column " in message for name in columns)
+    assert message.endswith("Teff [K], log g [dex], [M/H] [dex], v sin i [km/s], in this order")
+
+
+def test_one_impossible_label_names_its_row(data):
+    def change(labels):
+        labels[17, 1] = 58
+
+    spoil(data / "ph_pars.npy", change)
+    assert "logg (column 1) is 58 instead of -1..9 dex in row 17 (1 in all)" in message_of(spectra.load_synthetic, data)
+
+
+def test_label_is_one_column(data):
+    labels = np.load(data / "ph_pars.npy")
+    for par, parameter in paper.PARAMETERS.items():
+        found = spectra.label(par, data / "ph_pars.npy")
+        assert found.dtype == np.float32 and np.array_equal(found, labels[:, parameter.column].astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.3])
+def test_constant_synthetic_spectrum_is_refused(value, data, monkeypatch):
+    monkeypatch.setattr(spectra, "CHUNK", 64)
+
+    def change(flux):
+        flux[[3, 70, 199]] = value
+        flux[5, :-1] = value  # not wholly
+
+    spoil(data / "ph_flux_norm.npy", change)
+    message = message_of(spectra.load_synthetic, data)
+    assert "the same flux in all pixels in rows 3, 70, 199 (3 in all)" in message and "remove or mend" in message
+
+
 # ---------------------------------------------------------------- bad observed spectra and names
+CONSTANT = {"zeros": (slice(None), 0), "ones": (slice(None), 1), "gap": (slice(20, 28), 0.9),
+            "end": (slice(-8, None), 1)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("pixels", "value"), CONSTANT.values(), ids=CONSTANT)
+def test_constant_observed_spectrum_is_left_out_and_named(pixels, value, data, capsys):
+    def change(flux):
+        flux[[2, 7], pixels] = value
+        flux[4, 20:27] = value  # not long enough
+
+    spoil(data / "carmf_norm.npy", change)
+    flux_carm, stars = spectra.load_observed(data)
+    assert np.flatnonzero(~stars["good"]).tolist() == [2, 7]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    for line, row in zip(lines, (2, 7)):
+        assert f"row {row}, {stars['karmn'][row]}: constant over 8 pixels or more; left out" in line
+    assert np.array_equal(spectra.usable(flux_carm), stars["good"]) and not capsys.readouterr().out
+
+
+def test_only_constant_spectra(data):
+    spoil(data / "carmf_norm.npy", np.ones_like)
+    assert "no spectrum is usable" in message_of(spectra.load_observed, data)
+
+
+def test_noisy_and_interpolated_spectra_are_usable():
+    rng = np.random.default_rng(4)
+    coarse, fine = np.linspace(*paper.WINDOW, 1000), paper.WAVELENGTH
+    flux = 1 - 0.4 * np.exp(-(((fine - 8806.8) / 0.3) ** 2)) + rng.normal(0, 1 / 400, (6, len(fine)))
+    flux[1] = np.interp(fine, coarse, np.interp(coarse, fine, flux[1]))
+    flux[2] = flux[2][np.searchsorted(coarse, fine) * 3500 // 1000]  # the nearest of coarse pixels
+    flux[3, 1000:1400] = np.linspace(flux[3, 999], flux[3, 1400], 400)  # a gap filled with a line
+    flux[4, 1000:1069] = 0.98
+    flux[5, 1000:1070] = 0.98
+    assert spectra.usable(flux.astype(np.float32)).tolist() == [True] * 5 + [False]
+    assert spectra.usable(flux[:3].round(3)).all()
+
+
+@pytest.mark.parametrize("n_pixels", [2, 5, 8])
+def test_few_pixels(n_pixels):
+    flux = np.tile(np.linspace(0.5, 1, n_pixels), (3, 1))
+    flux[1] = 1
+    assert spectra.usable(flux).tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 50.0])
 def test_bad_observed_spectrum_is_left_out_and_named(value, data, capsys):
     def change(flux):
@@ -259,32 +379,106 @@ def test_other_number_of_names(own, data):
     assert "12 spectra" in message and ("11 stars" if own else "286 stars") in message and "karmn" in message
 
 
-NAMES = {"no column": "name\n" + "x\n" * 12, "empty": "", "one name": "karmn,ra,dec\n" + "J1,1,2\n" * 12}
+def write_stars(data, names, heading="karmn"):
+    (data / "stars.csv").write_text("\n".join([heading, *names]) + "\n")
 
 
-@pytest.mark.parametrize("content", NAMES.values(), ids=NAMES)
-def test_names_that_cannot_be_used(content, data):
-    (data / "stars.csv").write_text(content)
+def test_names_are_text(data):
+    names = ["001", "1", "00E0", "NA", "nan", "None", "1e5", "True", "-", "0x1", "1.50", "2024-01-01"]
+    write_stars(data, names)
+    assert spectra.load_observed(data)[1]["karmn"].tolist() == names
+    write_stars(data, [f" {name} ,1" for name in names], "karmn,ra")
+    assert spectra.load_observed(data)[1]["karmn"].tolist() == names
+
+
+TWELVE = [f"J{i}" for i in range(12)]
+BAD_NAMES = {
+    "no heading": (TWELVE, "J12", "no heading karmn"),
+    "another heading": (TWELVE, "name", "no heading karmn"),
+    "blank in the heading": (TWELVE, " karmn", "' karmn' instead of 'karmn'"),
+    "capitals in the heading": (TWELVE, "Karmn", "'Karmn' instead of 'karmn'"),
+    "semicolons": ([f"{name};1" for name in TWELVE], "karmn;ra", "; instead of commas"),
+    "tabulators": ([f"{name}\t1" for name in TWELVE], "karmn\tra", "blanks instead of commas"),
+    "comma at the end": ([f"{name},1," for name in TWELVE], "karmn,ra", "line 2 "),
+    "comma missing": ([*TWELVE[:7], "J7,1", *TWELVE[8:]], "karmn", "line 9 "),
+    "one name": (["J1,1"] * 12, "karmn,ra", "J1 twice"),
+    "no name": ([*TWELVE[:5], '""', *TWELVE[6:]], "karmn", "line 7 has no name"),
+    "heading twice": ([f"{name},1,2" for name in TWELVE], "karmn,ra,ra", "'ra' twice"),
+}
+
+
+@pytest.mark.parametrize(("names", "heading", "cause"), BAD_NAMES.values(), ids=BAD_NAMES)
+def test_names_that_cannot_be_used(names, heading, cause, data):
+    write_stars(data, names, heading)
     message = message_of(spectra.load_observed, data)
-    assert str(data / "stars.csv") in message and "karmn" in message
+    assert str(data / "stars.csv") in message and cause in message and "karmn" in message
+
+
+@pytest.mark.parametrize("content", [b"", "karmn\nJ\u00e9\n".encode("latin-1"), "karmn\nJ1\n".encode("utf-16")])
+def test_stars_that_are_no_text(content, data):
+    (data / "stars.csv").write_bytes(content)
+    assert str(data / "stars.csv") in message_of(spectra.load_observed, data)
+
+
+@pytest.mark.parametrize("column", ["ra", "dec", *paper.PARAMETERS])
+@pytest.mark.parametrize("text", ["hot", "3,780", "3780 K", "True", "1+2j"])
+@pytest.mark.parametrize("all_rows", [False, True])
+def test_text_where_a_number_should_be(column, text, all_rows, data):
+    stars = pd.read_csv(data / "stars.csv").astype({column: object})
+    stars.loc[stars.index if all_rows else [4], column] = text
+    stars.to_csv(data / "stars.csv", index=False)
+    message = message_of(spectra.load_observed, data)
+    row = 0 if all_rows else 4
+    assert f"{data / 'stars.csv'} row {row}, {stars['karmn'][row]}: {column} is {text!r}, no number" in message
+
+
+def test_numbers_and_other_columns_stay_what_they_are(data):
+    stars = pd.read_csv(data / "stars.csv").assign(snr=200, kind="M4")
+    stars.loc[3, ["teff", "ra"]] = np.nan
+    stars.to_csv(data / "stars.csv", index=False)
+    found = spectra.load_observed(data)[1]
+    pd.testing.assert_frame_equal(found.drop(columns="good"), stars, check_dtype=False)
+    assert {found[column].dtype.kind for column in ("ra", "dec", *paper.PARAMETERS)} == {"f"}
 
 
 # ---------------------------------------------------------------- provenance
 def test_provenance(data):
-    assert spectra.provenance(data)["spectra"] == "simulated" and spectra.provenance(data)["n_pixels"] == 60
+    assert spectra.provenance(data) == records.Provenance(spectra="simulated", n_pixels=60)
     (data / "provenance.json").unlink()
-    assert spectra.provenance(data) == {"spectra": "unknown", "n_pixels": 3501}
+    assert spectra.provenance(data) == records.Provenance(spectra="unknown", n_pixels=3501)
+
+
+def test_provenance_of_a_simulation_keeps_its_settings_but_no_digests(data):
+    note = {"spectra": "simulated", "n_pixels": 60, "seed": 3, "gap": 0.5, "files": {"ph_pars.npy": "0" * 64}}
+    (data / "provenance.json").write_text(json.dumps(note))
+    assert spectra.provenance(data) == records.Provenance(spectra="simulated", n_pixels=60, seed=3, gap=0.5)
+
+
+@pytest.mark.parametrize("word", ["published", "Published", " published\n"])
+def test_only_the_published_arrays_are_called_so(word, data):
+    (data / "provenance.json").write_text(json.dumps({"spectra": word, "n_pixels": 60}))
+    message = message_of(spectra.load_synthetic, data)
+    assert str(data / "provenance.json") in message and "delete it" in message
+
+
+@pytest.mark.parametrize(
+    "note", [{"n_pixels": "60"}, {"n_pixels": 1}, {"n_pixels": None}, {"spectra": 7}, {"spectra": ""}, [], 60], ids=str
+)
+def test_provenance_of_another_form(note, data):
+    (data / "provenance.json").write_text(json.dumps(note))
+    message = message_of(spectra.load_observed, data)
+    assert str(data / "provenance.json") in message and "src_files/README.md" in message
 
 
 def test_published_arrays_are_known_by_their_content(tmp_path, monkeypatch):
     for name in paper.BLOB_ID:
         (tmp_path / name).write_bytes(b"hello\n")
-    assert spectra.provenance(tmp_path)["spectra"] == "unknown"
+    assert spectra.provenance(tmp_path).spectra == "unknown"
     hello = "ce013625030ba8dba906f756967f9e9ca394464a"  # what git calls this content
     monkeypatch.setattr(paper, "BLOB_ID", dict.fromkeys(paper.BLOB_ID, hello))
-    assert spectra.provenance(tmp_path)["spectra"] == "published"
+    assert spectra.provenance(tmp_path).spectra == "published"
     (tmp_path / "carmf_norm.npy").unlink()
-    assert spectra.provenance(tmp_path)["spectra"] == "unknown"
+    assert spectra.provenance(tmp_path).spectra == "unknown"
 
 
 @pytest.mark.parametrize("load", [spectra.load_synthetic, spectra.load_observed, spectra.provenance])
@@ -297,10 +491,94 @@ def test_interrupted_simulation(load, data):
 
 def test_own_pixels_are_enough_of_a_provenance(data):
     (data / "provenance.json").write_text('{"n_pixels": 60}')  # as the message on pixels asks for
-    assert spectra.provenance(data)["spectra"] == "unknown"
+    assert spectra.provenance(data).spectra == "unknown"
     assert spectra.load_synthetic(data)[0].shape == (200, 60)
 
 
 def test_unreadable_provenance(data):
     (data / "provenance.json").write_text('{"n_pixels": 60')
     assert str(data / "provenance.json") in message_of(spectra.provenance, data)
+
+
+# ---------------------------------------------------------------- wavelengths
+def sky(n, shift=lambda wavelength: wavelength, seed=1, width=(0.05, 0.3)):
+    """Noisy spectra of the same forty lines, each somewhat stronger or broader, at wavelengths [Angstrom] shifted."""
+    lines, depths = np.random.default_rng(0).uniform([[8785], [0.05]], [[8850], [0.5]], (2, 40))
+    rng = np.random.default_rng(seed)
+    flux = np.ones((n, paper.N_PIXELS))
+    for spectrum, sigma in zip(flux, rng.uniform(*width, n)):
+        for line, depth in zip(shift(lines), depths * rng.uniform(0.7, 1.3, 40)):
+            spectrum -= depth * 0.1 / np.hypot(0.1, sigma) * np.exp(-0.5 * ((paper.WAVELENGTH - line) / sigma) ** 2)
+    return (flux + rng.normal(0, 1 / 150, flux.shape)).astype(np.float32)
+
+
+def velocity(v):
+    return lambda wavelength: wavelength * (1 + v / 299_792.458)
+
+
+def air(wavelength):
+    """Refraction at 8800 Angstrom (Ciddor 1996)."""
+    return wavelength / 1.0002746
+
+
+SHIFTS = {"none": (velocity(0), 0), "air": (air, -242), "30 km/s": (velocity(30), 88), "-10 km/s": (velocity(-10), -29),
+          "3 km/s": (velocity(3), 9), "1 km/s": (velocity(1), 3)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shift", "pixels"), SHIFTS.values(), ids=SHIFTS)
+def test_lag_of_all(shift, pixels):
+    stars = pd.DataFrame({"karmn": [f"J{i}" for i in range(14)], "good": True})
+    lags, mean_lag, warnings = spectra.check_lag(sky(40), sky(14, shift, seed=2), stars)
+    assert abs(mean_lag - pixels) <= 1 and (lags["lag"] - pixels).abs().max() <= 3
+    assert lags["karmn"].tolist() == stars["karmn"].tolist()
+    assert len(warnings) == (abs(pixels) > paper.LAG_MEAN)
+    for line in warnings:
+        assert line.startswith("warning: ") and f"{mean_lag:+d} pixels" in line and "\n" not in line
+        assert "vacuum" in line and "rest" in line
+
+
+def test_lag_of_one_star():
+    flux_carm = sky(14, seed=2)
+    flux_carm[[3, 9]] = sky(2, velocity(-20), seed=3)
+    flux_carm[5] = np.nan
+    stars = pd.DataFrame({"karmn": [f"J{i}" for i in range(14)]})
+    lags, mean_lag, warnings = spectra.check_lag(sky(40), flux_carm, stars.assign(good=spectra.usable(flux_carm)))
+    assert abs(mean_lag) <= 1 and np.flatnonzero(lags["lag"].isna()).tolist() == [5]
+    assert len(warnings) == 1 and "2 of the observed spectra" in warnings[0] and "velocity" in warnings[0]
+    assert "J3 by -5" in warnings[0] and "J9 by -5" in warnings[0]
+
+
+def test_many_stars_astray_are_counted():
+    flux_carm = np.r_[sky(20, seed=2), sky(7, velocity(30), seed=3)]
+    stars = pd.DataFrame({"karmn": [f"J{i}" for i in range(27)], "good": True})
+    warnings = spectra.check_lag(sky(40), flux_carm, stars)[2]
+    assert len(warnings) == 1 and "7 of the observed" in warnings[0] and warnings[0].count(" by +8") == 5
+    assert ", ... pixels" in warnings[0]
+
+
+@pytest.mark.parametrize("width", [(0.04, 0.06), (0.4, 0.5)], ids=["narrow", "broad"])
+def test_lag_of_narrow_and_broad_lines(width):
+    assert np.abs(spectra.lag(sky(10, velocity(-10), 5, width), sky(40).mean(axis=0)) + 29).max() <= 4
+
+
+def test_lag_of_the_tiny_arrays(data):
+    flux_ph, _ = spectra.load_synthetic(data)
+    lags, mean_lag, warnings = spectra.check_lag(flux_ph, *spectra.load_observed(data))
+    assert mean_lag == 1 and lags["lag"].between(0, 1).all() and not warnings
+    assert spectra.lag(np.roll(flux_ph[:5], -4, axis=1), flux_ph[:].mean(axis=0)).tolist() == [-4] * 5
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n_pixels", [2, 3, 9, 60])
+def test_lag_of_nothing_is_none(n_pixels):
+    assert spectra.lag(np.ones((2, n_pixels)), np.ones(n_pixels)).tolist() == [0, 0]
+
+
+def test_mean_is_taken_in_pieces(data, monkeypatch):
+    flux_ph, _ = spectra.load_synthetic(data)
+    pieces = []
+    monkeypatch.setattr(spectra, "CHUNK", 30)
+    monkeypatch.setattr(spectra, "take", lambda flux, rows: pieces.append(len(rows)) or flux[rows])
+    rows = np.arange(0, 200, 2)
+    np.testing.assert_allclose(spectra.mean_flux(flux_ph, rows), flux_ph[rows].mean(axis=0, dtype=float))
+    assert pieces == [30, 30, 30, 10]

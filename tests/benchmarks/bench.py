@@ -47,8 +47,8 @@ def child(task):
     import keras
     import tensorflow as tf
 
-    import artifacts
     import networks
+    import running
     import spectra
 
     times = [time.perf_counter()]
@@ -111,7 +111,7 @@ def child(task):
             mse = networks.mse(network, flux, test)
             networks.predict(networks.encoder_of(network), flux)
     whole = time.perf_counter() - times[0]
-    return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": artifacts.peak_memory(),
+    return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": running.peak_memory(),
             "keras": keras.__version__, "tensorflow": tf.__version__}  # fmt: skip
 
 
@@ -319,10 +319,10 @@ def main():
     if not (DATA / "ph_flux_norm.npy").exists():
         sys.exit(f"{DATA}/ph_flux_norm.npy not found: run src_files/simulate_spectra.py first")
     OUT.mkdir(exist_ok=True)
-    import networks
+    import training
 
     precisions = {what: ("float32",) for what in TURNS}
-    if networks.has_bfloat16():
+    if training.has_bfloat16():
         precisions["autoencoders"] += ("bfloat16",)
     lanes = [sys.executable, *filter(None, [args.other_lane])]
     text = (f"{machine()}; {time.strftime('%Y-%m-%d')}; simulated spectra. Seconds are of this whole machine: an epoch "

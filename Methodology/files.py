@@ -1,0 +1,289 @@
+"""Files: written whole or not at all, refused in one line where they cannot be used, locked where runs may meet."""
+import contextlib
+import csv
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pandas as pd
+
+__all__ = [
+    "BadInput", "UnitFailed", "alive", "git_blob_id", "load_array", "lock", "one_line", "partial_name", "plain_number",
+    "read_table", "sha256", "sweep", "take", "write_array", "write_csv", "write_json", "writing",
+]  # fmt: skip
+
+PIECE = 64  # rows copied at a time
+
+
+class BadInput(Exception):
+    """Something the user can mend. The message is one line: which file, rows or flag, and the remedy."""
+
+    def _render_traceback_(self):
+        """What a notebook shows instead of the way to where it was raised, a list of lines."""
+        return [f"error: {one_line(self)}"]
+
+
+class UnitFailed(BadInput):
+    """One unit of work cannot be done; the others can."""
+
+
+def one_line(error):
+    """The message of an exception without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# ---------------------------------------------------------------- digests
+def sha256(path):
+    """Hex sha256 of a file; read once as long as its size and time stay the same."""
+    stat = os.stat(path)
+    return _digest("sha256", str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def git_blob_id(path):
+    """Id that git gives to the content of a file."""
+    stat = os.stat(path)
+    return _digest("sha1", str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.cache
+def _digest(algorithm, path, size, mtime):
+    digest = hashlib.new(algorithm)
+    if algorithm == "sha1":  # a git blob starts with its type and size
+        digest.update(f"blob {size}\0".encode())
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 22), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------- writing
+@contextlib.contextmanager
+def writing(path):
+    """Give a partial name to write to; rename it to `path` if all went well.
+
+    Raises
+    ------
+    BadInput
+        The disk refuses, in words that name no file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_name(path.parent, path.stem, path.suffix)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise BadInput(f"{path} cannot be written ({one_line(error)}): free some space, or go elsewhere") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+@functools.cache
+def _place():
+    """What tells the processes that this one can see from all others: machine, boot, and space of their numbers."""
+    with contextlib.suppress(OSError):
+        boot, space = Path("/proc/sys/kernel/random/boot_id").read_text(), os.stat("/proc/self/ns/pid").st_ino
+        return hashlib.sha256(f"{platform.node()} {boot} {space}".encode()).hexdigest()[:12]
+    if platform.system() == "Linux":  # cannot tell: nobody sweeps what this process leaves
+        return secrets.token_hex(6)
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
+
+
+def partial_name(folder, stem, suffix=""):
+    """Name of a file on its way, which tells `sweep` whose it is; np.save and Keras read the suffix."""
+    return folder / f"{stem}.partial-{_place()}-{os.getpid()}-{secrets.token_hex(3)}{suffix}"
+
+
+def sweep(folder):
+    """Remove what processes that are surely dead have left half written: of this machine, boot and process space."""
+    for leftover in folder.rglob(f"*.partial-{_place()}-*"):
+        if not alive(leftover):
+            leftover.unlink(missing_ok=True)  # another run may sweep too
+
+
+def alive(partial):
+    """Whether the process that made this partial file may still be at work."""
+    owner = re.search(rf"\.partial-{_place()}-(\d+)-", partial.name)
+    if not owner or os.name != "posix":  # not of here; or signal 0 is no question
+        return True
+    try:
+        os.kill(int(owner[1]), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def plain_number(number):
+    """What json.dumps takes for a number of numpy."""
+    if isinstance(number, np.generic):
+        return number.item()
+    raise TypeError(f"{type(number).__name__} cannot be written as JSON")
+
+
+def write_json(path, content):
+    """Write JSON atomically."""
+    with writing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, default=plain_number) + "\n")
+
+
+def write_array(path, array):
+    """Write a .npy file atomically."""
+    with writing(path) as partial:
+        np.save(partial, array)
+
+
+def write_csv(path, table):
+    """Write a DataFrame atomically."""
+    with writing(path) as partial:
+        table.to_csv(partial, index=False)
+
+
+@contextlib.contextmanager
+def lock(folder):
+    """Hold the lock of a folder, alone among all runs in it; wait for it if need be.
+
+    It is flock(2), which the system lets go when a process dies: local disks, NFS, CephFS, GPFS, and Lustre mounted
+    with -o flock.
+
+    Raises
+    ------
+    BadInput
+        The file system has no such locks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(folder / ".lock", is_singleton=True)
+    try:
+        try:
+            held.acquire(timeout=1)
+        except filelock.Timeout:
+            print(f"{folder}: waiting for another run, which writes its tables there", flush=True)
+            held.acquire()
+    except NotImplementedError:
+        raise BadInput(f"{folder}: its file system has no locks (flock): use --artifacts on another one") from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+# ---------------------------------------------------------------- reading
+def read_table(path, key, remedy):
+    """Read a CSV whose column `key` is text, whatever it looks like ("001", "NA"), in every row and once.
+
+    Raises
+    ------
+    BadInput
+        The file is absent, not UTF-8, has no such heading, a row longer or shorter than the heading, or a name that
+        is missing or there twice.
+    """
+
+    def refuse(what):
+        raise BadInput(f"{path} {what}: {remedy}")
+
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [(number, row) for number, row in enumerate(csv.reader(file, strict=True), start=1) if row]
+    except FileNotFoundError:
+        refuse("not found")
+    except IsADirectoryError:
+        refuse("is a folder")
+    except (UnicodeDecodeError, csv.Error) as error:
+        refuse(f"is no CSV in UTF-8 ({one_line(error)})")
+    if not rows:
+        refuse("is empty")
+    heading = rows[0][1]
+    if key not in heading:
+        refuse(_why_no_heading(heading, key))
+    twice = sorted({name for name in heading if heading.count(name) > 1})
+    if twice:
+        refuse(f"has the heading {twice[0]!r} twice")
+    ragged = [number for number, row in rows if len(row) != len(heading)]
+    if ragged:
+        refuse(f"line {ragged[0]} has not {len(heading)} cells, as the heading has ({len(ragged)} such lines)")
+    names = [row[heading.index(key)].strip() for _, row in rows[1:]]
+    if "" in names:
+        refuse(f"line {rows[1 + names.index('')][0]} has no name under {key}")
+    twice = list(dict.fromkeys(name for name in names if names.count(name) > 1))
+    if twice:
+        refuse(f"names {', '.join(twice[:5])} twice under {key}")
+    return pd.read_csv(path, encoding="utf-8-sig", index_col=False).assign(**{key: names}).astype({key: str})
+
+
+def _why_no_heading(heading, key):
+    blank = [name for name in heading if name.strip().lower() == key]
+    if blank:
+        return f"has the heading {blank[0]!r} instead of {key!r}"
+    if len(heading) == 1 and key in re.split(r"[;\t ]", heading[0]):
+        return f"separates its columns by {';' if ';' in heading[0] else 'blanks'} instead of commas"
+    return f"has no heading {key} in its first line"
+
+
+def load_array(path, ndim, remedy):
+    """Open a .npy file, memory-mapped, never unpickled.
+
+    Raises
+    ------
+    BadInput
+        The file is absent, truncated, pickled, not numeric, or has another number of dimensions.
+    """
+    try:
+        with np.errstate(over="ignore"):  # an absurd shape overflows, and is refused for it
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise BadInput(f"{path} not found: {remedy}") from None
+    except IsADirectoryError:
+        raise BadInput(f"{path} is a folder: {remedy}") from None
+    except Exception as error:  # what an absurd header raises depends on the version of numpy
+        pickled = any(word in str(error).lower() for word in ("pickle", "python objects"))
+        pickled = pickled and path.stat().st_size > 0
+        reason = "holds pickled objects, which are never loaded" if pickled else "is truncated or no .npy file"
+        raise BadInput(f"{path} {reason}: {remedy}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise BadInput(f"{path} holds no plain array of numbers: {remedy}")
+    if array.ndim != ndim:
+        raise BadInput(f"{path} has {array.ndim} dimensions instead of {ndim}, shape {array.shape}: {remedy}")
+    if path.stat().st_size != array.offset + array.nbytes:
+        raise BadInput(f"{path} is longer than its header says: {remedy}")
+    return array
+
+
+def take(array, rows):
+    """Copy rows of an array as float32; of a memory-mapped one, nothing else comes into memory.
+
+    Those are read, not mapped: a file that is cut short meanwhile would end the process without a word.
+
+    Raises
+    ------
+    BadInput
+        It was cut short.
+    """
+    root = array
+    while isinstance(getattr(root, "base", None), np.ndarray):
+        root = root.base
+    if not isinstance(root, np.memmap) or not array[:1].flags.c_contiguous:
+        return np.array(array[rows], np.float32)
+    rows = np.arange(len(array))[rows]
+    taken = np.empty((len(rows), *array.shape[1:]), np.float32)
+    piece = np.empty((PIECE, *array.shape[1:]), array.dtype)
+    first = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    with open(root.filename, "rb", buffering=0) as file:
+        for start in range(0, len(rows), PIECE):
+            some = rows[start : start + PIECE]
+            for k, row in enumerate(some):
+                file.seek(first + int(row) * array.strides[0])
+                if file.readinto(memoryview(piece[k : k + 1]).cast("B")) != piece[k].nbytes:
+                    raise BadInput(f"{root.filename} became shorter while it was read: restore it and run again")
+            taken[start : start + PIECE] = piece[: len(some)]
+    return taken
