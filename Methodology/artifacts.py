@@ -106,12 +106,16 @@ def _name_in_folder(path):
     return f"{path.parent.name}/{path.stem}"
 
 
-def read_sidecar(path):
-    """Read the sidecar of an artifact, a records.Sidecar."""
+def read_sidecar(path, metrics=()):
+    """Read the sidecar of an artifact, a records.Sidecar, which must have these metrics."""
     sidecar = records.read(sidecar_of(path), records.Sidecar, f"delete it, and the script that makes {path.name} "
                            "makes it again")  # fmt: skip
     if sidecar.name not in (path.stem, _name_in_folder(path)):  # the first, of a fit, in files of earlier versions
         raise BadInput(f"{sidecar_of(path)} is the sidecar of {sidecar.name}: delete it, and the script that makes "
+                       f"{path.name} makes it again")  # fmt: skip
+    absent = [name for name in metrics if name not in sidecar.metrics]
+    if absent:
+        raise BadInput(f"{sidecar_of(path)} has no metric {absent[0]}: delete it, and the script that makes "
                        f"{path.name} makes it again")  # fmt: skip
     return sidecar
 
@@ -249,12 +253,17 @@ def autoencoders(args, data, provenance=None):
             missing.append(f"{path} not found: run Methodology/autoencoder_training.py first, same --artifacts")
             continue
         require(path, "autoencoder_training", data, provenance)
-        settings = read_sidecar(path).settings
+        sidecar = read_sidecar(path)
+        settings = sidecar.settings
         if any(settings.get(name) != value for name, value in records.plain(wanted[i]).items()):
             raise BadInput(
                 f"{path} has not the architecture {i} of params_final.json: "
                 "run Methodology/autoencoder_training.py --overwrite"
             )
+        if provenance and sidecar.network != records.AutoencoderShape(
+                wanted[i].neurons_in, wanted[i].reg_par, provenance.n_pixels):  # fmt: skip
+            raise BadInput(f"{sidecar_of(path)} describes another network: delete it and run "
+                           "Methodology/autoencoder_training.py")  # fmt: skip
         paths.append(path)
     if not paths:
         raise BadInput(missing[0])
@@ -308,7 +317,7 @@ def may_replace(path, had, has, args, partial):
     return True
 
 
-def collect(units, path, columns, args):
+def collect(units, path, columns, metrics, args):
     """Write a table from the sidecars of those units that are done; running twice doubles nothing.
 
     Parameters
@@ -318,6 +327,8 @@ def collect(units, path, columns, args):
         Of the CSV. Its first column is `autoencoder`.
     columns : callable(unit)
         Gives the first columns of a row, a dict; the unit's metrics and seconds are appended.
+    metrics : tuple of str
+        Those that every unit must have.
     args : namespace
         With `only` and `overwrite`.
 
@@ -326,7 +337,7 @@ def collect(units, path, columns, args):
     DataFrame
     """
     with lock(path.parent):
-        sidecars = [(unit, read_sidecar(unit.path)) for unit in units if is_done(unit, stale_is_undone=True)]
+        sidecars = [(unit, read_sidecar(unit.path, metrics)) for unit in units if is_done(unit, stale_is_undone=True)]
         table = pd.DataFrame([
             {**columns(unit), **sidecar.metrics, "seconds": sidecar.seconds, "spectra": sidecar.spectra.spectra}
             for unit, sidecar in sidecars

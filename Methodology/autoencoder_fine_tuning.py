@@ -38,6 +38,8 @@ import training
 from artifacts import Unit
 from files import BadInput, load_array, read_table, take, write_array, write_csv, writing
 
+METRICS = ("distance_flux", *(f"{name}_{when}" for when in ("before", "after")
+                              for name in ("mse_ph", "mse_carm", "mse_carm_test", "distance_latent")))  # fmt: skip
 CHUNK = 1024  # synthetic spectra compared at a time, so that memory stays flat
 
 
@@ -191,7 +193,8 @@ def main(argv=None):
     with running.reporting(failures + missing):
         everything = [unit_of(ac, args, units[0].provenance) for ac in artifacts.trained(args.artifacts)]
         table = artifacts.collect(
-            everything, args.artifacts / "fine_tuning.csv", lambda unit: {"autoencoder": unit.inputs[0].stem}, args
+            everything, args.artifacts / "fine_tuning.csv", lambda unit: {"autoencoder": unit.inputs[0].stem},
+            METRICS, args,
         )
         numbers = table.drop(columns="spectra", errors="ignore").T
         print(numbers.to_string(header=False, float_format="{:.3g}".format))

@@ -47,7 +47,7 @@ def select(table, keep=None, halved=False):
     """Choose the architectures to train, best first.
 
     The paper's rule: learning rate 1e-4 and a mean error below the median of the whole grid. A grid of one
-    combination keeps it.
+    combination keeps it. What diverged is never kept.
 
     Parameters
     ----------
@@ -59,10 +59,11 @@ def select(table, keep=None, halved=False):
         The table is the last round of a search by halving: what is left is better than the median already.
     """
     ranked = table.sort_values("mse_mean", kind="stable")
+    converged = np.isfinite(ranked["mse_mean"])
     if keep:
-        return ranked.head(keep)
-    better = halved | (ranked["mse_mean"] < ranked["mse_mean"].median())
-    return ranked[better & np.isclose(ranked["lr"], paper.KEPT_LR)] if len(ranked) > 1 else ranked
+        return ranked[converged].head(keep)
+    better = converged & (halved | (ranked["mse_mean"] < ranked["mse_mean"].median()))
+    return ranked[better & np.isclose(ranked["lr"], paper.KEPT_LR)] if len(ranked) > 1 else ranked[converged]
 
 
 def grid_of(args):
@@ -125,7 +126,8 @@ def write_tables(table, chosen, rule, args):
                 records.Selection(architectures, spectra.provenance(args.data), rule)))  # fmt: skip
     if not architectures:
         raise BadInput(
-            f"no combination has the learning rate {paper.KEPT_LR:g} and a score better than the median: use --keep N"
+            f"no combination has the learning rate {paper.KEPT_LR:g} and a finite score better than the median: "
+            "use --keep N, or another --lr if all diverged"
         )
     print(table.sort_values(["epochs", "rank"]).to_string(index=False))
     print(f"kept {len(chosen)} of {len(table[table['epochs'] == table['epochs'].min()])} -> {selection}")

@@ -30,6 +30,8 @@ import training
 from artifacts import Unit
 from files import BadInput, load_array, write_array, writing
 
+METRICS = ("mse_train", "mse_test", "last_penalty")
+
 
 def train(settings, x, seed, tick=None, rows=None):
     """Train one contractive autoencoder.
@@ -121,7 +123,8 @@ def main(argv=None):
         return
     with running.reporting(failures):
         table = artifacts.collect(
-            units, args.artifacts / "mse.csv", lambda unit: {"autoencoder": unit.name, **unit.settings}, args
+            units, args.artifacts / "mse.csv", lambda unit: {"autoencoder": unit.name, **unit.settings},
+            METRICS, args,
         )
         print(table.to_string(index=False))
 

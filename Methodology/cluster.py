@@ -1,5 +1,6 @@
 """Units of work on a Dask cluster, whose workers must have this code and these libraries."""
 import importlib.util
+import logging
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def compute(address, do, work, groups, progress, overwrite):
         from distributed import Client, KilledWorker
     except ImportError:
         raise BadInput("--scheduler needs Dask: pip install -r requirements-cluster.txt") from None
+    for name in ("distributed", "asyncio"):  # they would add pages to the one line below
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=CONNECT)
     except (OSError, ValueError) as error:

@@ -240,7 +240,7 @@ def combine(found, stars, suffix, args, provenance):
         if not ensemble:
             print(f"warning: {par} has no regressors made with these settings, its columns are empty")
             continue
-        test_mse = np.array([artifacts.read_sidecar(unit.path).metrics["mse_test"] for unit in ensemble])
+        test_mse = np.array([artifacts.read_sidecar(unit.path, ["mse_test"]).metrics["mse_test"] for unit in ensemble])
         chosen = [ensemble[j] for j in estimates.best(test_mse)]
         kept[par] = records.Kept([unit.name for unit in chosen], float(np.sort(test_mse)[len(chosen) - 1]),
                                  [unit.name for unit in ensemble])  # fmt: skip

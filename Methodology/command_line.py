@@ -89,7 +89,7 @@ def number(kind, low, high=float("inf")):
     def checked(text):
         value = kind(text)
         if not (low <= value <= high and math.isfinite(value)):
-            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}")
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}, or not finite")
         return value
 
     checked.__name__ = kind.__name__  # argparse names it when the text is no number

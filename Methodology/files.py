@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import secrets
+import time
 from pathlib import Path
 
 import filelock
@@ -20,6 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 PIECE = 64  # rows copied at a time
+ABANDONED = 7 * 86_400  # [s] after which nobody is waited for
 
 
 class BadInput(Exception):
@@ -105,10 +107,15 @@ def partial_name(folder, stem, suffix=""):
 
 
 def sweep(folder):
-    """Remove what processes that are surely dead have left half written: of this machine, boot and process space."""
-    for leftover in folder.rglob(f"*.partial-{_place()}-*"):
-        if not alive(leftover):
-            leftover.unlink(missing_ok=True)  # another run may sweep too
+    """Remove what processes that are surely dead have left half written: of this machine, boot and process space.
+
+    Of other places, what has not been touched for a week.
+    """
+    for leftover in folder.rglob("*.partial-*"):
+        ours = re.search(r"\.partial-[0-9a-f]{12}-\d+-[0-9a-f]{6}", leftover.name)
+        with contextlib.suppress(FileNotFoundError):  # another run may sweep too
+            if ours and (not alive(leftover) or time.time() - leftover.stat().st_mtime > ABANDONED):
+                leftover.unlink()
 
 
 def alive(partial):
@@ -206,6 +213,9 @@ def read_table(path, key, remedy):
     heading = rows[0][1]
     if key not in heading:
         refuse(_why_no_heading(heading, key))
+    blank = [name for name in heading if name != name.strip()]
+    if blank:
+        refuse(f"has blanks around the heading {blank[0]!r}")
     twice = sorted({name for name in heading if heading.count(name) > 1})
     if twice:
         refuse(f"has the heading {twice[0]!r} twice")

@@ -180,7 +180,7 @@ def table(units):
     """
     rows = {}
     for unit in units:
-        fit = artifacts.read_sidecar(unit.path)
+        fit = artifacts.read_sidecar(unit.path, ["mse"])
         settings = {key: value for key, value in unit.settings.items() if key != "fold"}
         first = {**settings, "seconds": 0.0, "spectra": fit.spectra.spectra}
         row = rows.setdefault(tuple(settings.values()), first)
@@ -189,6 +189,7 @@ def table(units):
     frame = pd.DataFrame(rows.values())
     scores = frame.filter(like="mse_fold_")
     frame["mse_mean"] = np.mean(scores, axis=1)
-    frame["mse_std"] = np.std(scores, axis=1)
+    with np.errstate(invalid="ignore"):  # of what diverged
+        frame["mse_std"] = np.std(scores, axis=1)
     frame["rank"] = frame["mse_mean"].rank(method="min").astype(int)
     return frame[[column for column in frame if column not in ("seconds", "spectra")] + ["seconds", "spectra"]]

@@ -34,6 +34,10 @@ def read(path, remedy):
         As `files.read_table`, or a text where a number should be.
     """
     table = read_table(path, "karmn", remedy)
+    lower = {name.lower(): name for name in sorted(NUMBERS, reverse=True)}  # of teff and Teff, teff
+    for name in table:
+        if name not in NUMBERS and name.lower() in lower:
+            raise BadInput(f"{path} has the heading {name!r} instead of {lower[name.lower()]!r}: {remedy}")
     for column in (name for name in table if name in NUMBERS and table[name].dtype.kind not in "iuf"):
         numbers = pd.to_numeric(table[column].astype(str).where(table[column].notna()), errors="coerce")
         wrong = table[column].notna() & numbers.isna()

@@ -158,9 +158,9 @@ def test_collect_doubles_nothing(tmp_path):
     units = make_units(tmp_path, 3)
     running.run(units, work, options(tmp_path))
     path = tmp_path / "mse.csv"
-    table = artifacts.collect(units, path, lambda unit: {"autoencoder": unit.name}, options(tmp_path))
+    table = artifacts.collect(units, path, lambda unit: {"autoencoder": unit.name}, ("mse",), options(tmp_path))
     once = path.read_bytes()
-    artifacts.collect(units, path, lambda unit: {"autoencoder": unit.name}, options(tmp_path))
+    artifacts.collect(units, path, lambda unit: {"autoencoder": unit.name}, ("mse",), options(tmp_path))
     assert path.read_bytes() == once
     assert list(table) == ["autoencoder", "mse", "seconds", "spectra"] and table["mse"].tolist() == [0.2, 0.3, 0.4]
     assert once.decode().splitlines()[1].startswith("unit_0,0.2,") and len(once.splitlines()) == 4

@@ -362,6 +362,34 @@ def test_act_3_warns_of_shifted_wavelengths(pixels, warned, chain, data, tmp_pat
     assert list(lags) == ["karmn", "lag"] and abs(lags["lag"].median() - pixels) <= 2
 
 
+def test_heading_in_another_case_is_no_other_column(chain, data, capsys):
+    for old, new in ((",ra,", ",RA,"), (",teff,", ",TEFF,"), (",ra,", ", ra,")):
+        text = (data / "stars.csv").read_text()
+        (data / "stars.csv").write_text(text.replace(old, new, 1))
+        assert cnn_training.main(flags(data, chain, "--dry-run")) == 2
+        assert "stars.csv" in one_line(capsys)
+        (data / "stars.csv").write_text(text)
+
+
+@pytest.mark.parametrize(
+    "act, name, part",
+    [(cnn_training, "cnn_regressor_teff_0_ac_1", "metrics"),
+     (autoencoder_grid_search, "combination_0_fold_0", "metrics"),
+     (autoencoder_fine_tuning, "dtl_ac_1", "metrics"), (autoencoder_training, "ac_1", "metrics"),
+     (autoencoder_fine_tuning, "ac_1", "network"), (cnn_training, "ac_1", "network")],
+)  # fmt: skip
+def test_sidecar_of_an_earlier_version_without_its_numbers(act, name, part, copied, tiny, capsys):
+    path = next(copied.rglob(f"{name}.json"))
+    old = {key: value for key, value in json.loads(path.read_text()).items() if key != "digest"}
+    spoilt = {"metrics": {}, "network": {**(old["network"] or {}), "n_pixels": 10**6}}
+    files.write_json(path, {**old, part: spoilt[part]})
+    before = content(copied)
+    more = ["--keep", 2] if act is autoencoder_grid_search else []
+    assert act.main(flags(tiny, copied, "--jobs", 1, *more)) == 2
+    assert f"{name}.json" in one_line(capsys)
+    assert content(copied) == before
+
+
 # ---------------------------------------------------------------- flags and surroundings
 @pytest.mark.parametrize(
     "wanted, said",

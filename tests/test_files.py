@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,15 @@ def test_process_of_another_container_is_not_taken_for_dead(tmp_path):
         at_work.kill()
 
 
+def test_leftovers_of_elsewhere_are_kept_for_a_week(tmp_path):
+    left = {days: tmp_path / f"unit_{days}.partial-0123456789ab-7-abcdef.npy" for days in (0, 6, 8)}
+    for days, path in left.items():
+        path.touch()
+        os.utime(path, (time.time() - days * 86_400,) * 2)
+    files.sweep(tmp_path)
+    assert [days for days, path in left.items() if path.exists()] == [0, 6]
+
+
 # ---------------------------------------------------------------- locks
 HOLD = """
 import sys, time
@@ -170,6 +180,7 @@ TABLES = {
     "semicolons": (b"karmn;ra\na;1\n", "by ; instead of commas"),
     "tabs": (b"karmn\tra\na\t1\n", "by blanks instead of commas"),
     "blank in the heading": (b"ra, karmn\n1,a\n", "' karmn' instead of 'karmn'"),
+    "blank in another heading": (b"karmn, ra\na,1\n", "blanks around the heading ' ra'"),
     "other case": (b"Karmn,ra\na,1\n", "'Karmn' instead of 'karmn'"),
     "no heading": (b"a,1\nb,2\n", "no heading karmn in its first line"),
     "UTF-16": ("karmn,ra\na,1\n".encode("utf-16"), "no CSV in UTF-8"),

@@ -99,7 +99,6 @@ class Run:
             "4": (cnn_training.main, shared),
             "l": (literature.main, [str(self.made / FINAL[0])]),
         }[reader]
-        autoencoder_fine_tuning.distance_of_fluxes.cache_clear()  # a new process has none
         out, err = io.StringIO(), io.StringIO()
         with warnings.catch_warnings(record=True) as warned:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -144,5 +144,12 @@ def test_halving_of_the_published_grid_costs_less_than_a_third():
     assert search.halving_rounds(n, epochs)[-1][0] < n / 2
 
 
+def test_what_diverged_is_never_kept():
+    table = frame([np.inf, 1.0, np.inf, 2.0], [1e-4] * 4)
+    assert select(table, keep=3)["neurons_in"].tolist() == [1, 3]
+    assert select(table)["neurons_in"].tolist() == [1, 3]  # the median of the whole grid is infinite
+    assert select(frame([np.inf], [1e-4])).empty and select(table, halved=True)["neurons_in"].tolist() == [1, 3]
+
+
 def test_what_is_left_after_halving_is_kept():
     assert select(frame([3.0, 1.0, 2.0], [1e-4, 1e-4, 1e-3]), halved=True)["neurons_in"].tolist() == [1, 0]
