@@ -12,6 +12,12 @@ sys.path[:0] = [str(ROOT / "Methodology"), str(ROOT / "src_files")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 N_PIXELS = 60
+LONGEST = ("test_scripts", "test_faults", "test_fuzz", "test_lanes", "test_notebooks", "test_networks")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that both processes of the tests end together."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
