@@ -35,7 +35,7 @@ REMEDY = re.compile(r": .*\b(add|choose|delete|fetch|give|keep|mend|must|name|no
                     r"simulate|state|use)\b")  # fmt: skip
 FINAL = ("final_estimations.csv", "final_estimations_before.csv")  # equal byte for byte; the others tell seconds
 OTHERS = ("grid_search.csv", "mse.csv", "fine_tuning.csv", "lag.csv", "tune_teff.csv", "params_final.json")
-SETTINGS = hypothesis.settings(max_examples=5, deadline=None, derandomize=True, database=None)
+SETTINGS = hypothesis.settings(max_examples=3, deadline=None, derandomize=True, database=None)
 
 # A file, another of its kind, who reads it first and last, and what of it is named where it may say something else
 Kind = namedtuple("Kind", "file, other, readers, named", defaults=["its name"])

@@ -108,16 +108,9 @@ def test_seed_decides_the_result_and_nothing_else_does(chain, tiny, tmp_path):
     assert not np.allclose(encoded[0], encoded[2])
 
 
-@pytest.mark.parametrize(
-    "act, done, result",
-    [("autoencoder_grid_search", "grid_search/*.json", "params_final.json"),
-     ("cnn_training", "cnn_regressor_*.json", "final_estimations.csv")],
-)  # fmt: skip
-def test_killed_run_resumes_and_ends_the_same(act, done, result, chain, tiny, tmp_path):
-    folder = tmp_path / "artifacts"
-    if act == "cnn_training":
-        shutil.copytree(chain, folder, ignore=shutil.ignore_patterns("cnn_*", "*_estimation_*", "final_*"))
-    command = [sys.executable, METHODOLOGY / f"{act}.py", *flags(tiny, folder, "--jobs", 2)]
+def test_killed_run_resumes_and_ends_the_same(chain, tiny, tmp_path):
+    folder, done, result = tmp_path / "artifacts", "grid_search/*.json", "params_final.json"
+    command = [sys.executable, METHODOLOGY / "autoencoder_grid_search.py", *flags(tiny, folder, "--jobs", 2)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.time() + 120
 
