@@ -254,6 +254,12 @@ def combine(found, stars, suffix, args, provenance):
     return table
 
 
+def digests(args):
+    """Of the two tables of estimates that are there."""
+    paths = [args.artifacts / f"final_estimations{suffix}.csv" for suffix in ("_before", "")]
+    return [sha256(path) for path in paths if path.exists()]
+
+
 def write_estimates(args, provenance):
     """Predict, combine and write the tables, of all regressors that are done by now, this run's or another's."""
     _, stars = spectra.load_observed(args.data)
@@ -267,13 +273,15 @@ def write_estimates(args, provenance):
         if not may_write(found, args):
             return
         running.run(plan_predictions(found, args), work_prediction, args, description="predictions", redo_stale=True)
+        had = digests(args)
         tables = {suffix: combine(found, stars, suffix, args, provenance) for suffix in ("_before", "")}
     if provenance.spectra == "simulated" and set(paper.PARAMETERS) <= set(stars):
         before_and_after = tables["_before"], tables[""], stars
         print("\nEstimates before and after fine-tuning, against the truth of the simulation")
         print(estimates.against_truth(*before_and_after).to_string(float_format="{:.3g}".format))
-        with writing(args.artifacts / "summary.png") as partial:
-            run_figures.against_truth(*before_and_after).savefig(partial)
+        if digests(args) != had or not (args.artifacts / "summary.png").exists():
+            with writing(args.artifacts / "summary.png") as partial:
+                run_figures.against_truth(*before_and_after).savefig(partial)
         print(f"\nthe same as a picture -> {args.artifacts / 'summary.png'}")
     print(f"{len(stars)} stars, spectra: {provenance.spectra} -> {args.artifacts / 'final_estimations.csv'}")
 
