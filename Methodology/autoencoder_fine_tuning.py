@@ -31,6 +31,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 import artifacts
 import networks
 import paper
+import penalties
 import records
 import running
 import spectra
@@ -63,7 +64,7 @@ def fine_tune(autoencoder, settings, x, tick=None, rows=None):
         A value an epoch: `loss`, `mse`, `penalty`, as in act 2.
     """
     networks.freeze(autoencoder, settings["frozen"])
-    loss = networks.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
+    loss = penalties.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
     return training.fit(autoencoder, loss, training.adam(settings["lr"]), x, x, settings["batch_size"],
                         settings["epochs"], tick, rows)  # fmt: skip
 

@@ -23,6 +23,7 @@ import time
 import artifacts
 import networks
 import paper
+import penalties
 import records
 import running
 import spectra
@@ -55,7 +56,7 @@ def train(settings, x, seed, tick=None, rows=None):
     autoencoder = networks.build_autoencoder(
         settings["neurons_in"], settings["reg_par"], x.shape[1], seed, settings["precision"]
     )
-    loss = networks.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
+    loss = penalties.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
     history = training.fit(autoencoder, loss, training.adam(settings["lr"]), x, x, settings["batch_size"],
                            settings["epochs"], tick, rows)  # fmt: skip
     if settings["precision"] == "float32":

@@ -1,4 +1,4 @@
-"""The two networks of the paper, the contractive penalty, freezing, saving and loading."""
+"""The two networks of the paper, freezing, saving and loading."""
 import training  # isort: skip  # sets the environment of TensorFlow, so before it
 
 import contextlib
@@ -16,8 +16,8 @@ import records
 from files import BadInput, one_line, take
 
 __all__ = [
-    "CnnStack", "SeededModel", "build_autoencoder", "build_cnn", "contractive_loss", "contractive_penalty",
-    "encoder_of", "freeze", "load", "mse", "predict", "save",
+    "CnnStack", "SeededModel", "build_autoencoder", "build_cnn", "encoder_of", "freeze", "load", "mse", "predict",
+    "save",
 ]  # fmt: skip
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
@@ -169,53 +169,6 @@ class CnnStack:
         """Give the weights back to the CNNs."""
         for cnn, *weights in zip(self.cnns, *(w.numpy() for w in self.trainable_variables)):
             cnn.set_weights(weights)
-
-
-def contractive_penalty(h, kernel, variant="live"):
-    """Penalty of the encoding h, one value a spectrum (Sect. 3.1).
-
-    `live` and `frozen` are the formula of the published code, sum_j (h_j (1 - h_j))^2 sum_i W_ij^2: the
-    derivative of a sigmoid, on a layer whose activation is ReLU. `exact` is the squared Frobenius norm
-    of the Jacobian of the ReLU layer itself, sum_j [h_j > 0] sum_i W_ij^2.
-
-    Parameters
-    ----------
-    h : tensor of shape (n_spectra, n_latent)
-        Output of the bottleneck layer.
-    kernel : tensor of shape (n_inputs, n_latent)
-        W of the bottleneck layer.
-    variant : {"live", "frozen", "exact", "none"}
-        `frozen` differs from `live` only in the W that it is given, `none` only in its weight.
-
-    Returns
-    -------
-    tensor of shape (n_spectra,)
-    """
-    slope = tf.cast(h > 0, h.dtype) if variant == "exact" else h * (1 - h)
-    return tf.reduce_sum(tf.square(slope) * tf.reduce_sum(tf.square(kernel), axis=0), axis=1)
-
-
-def contractive_loss(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGHT):
-    """Loss of the contractive autoencoder (Sect. 3.1): mean squared error, L1 activity, and weighted penalty.
-
-    Returns
-    -------
-    callable(x, y)
-        The terms `loss`, to be made small, `mse`, and `penalty` before it is weighted, of a batch.
-    """
-    bottleneck = autoencoder.get_layer("bottleneck")
-    both = keras.Model(autoencoder.input, [autoencoder.output, bottleneck.output])
-    initial_kernel = tf.constant(bottleneck.kernel.numpy())
-
-    def terms(x, y):
-        reconstruction, h = both(x, training=True)
-        kernel = initial_kernel if variant == "frozen" else bottleneck.kernel
-        mse = tf.reduce_mean(tf.square(reconstruction - y))
-        penalty = tf.reduce_mean(contractive_penalty(h, kernel, variant))
-        weighted = 0.0 if variant == "none" else weight * penalty
-        return {"loss": mse + training.activity(both.losses) + weighted, "mse": mse, "penalty": penalty}
-
-    return terms
 
 
 def freeze(model, names=paper.FROZEN_LAYERS):

@@ -48,7 +48,8 @@ TEST_FRACTION = {"ph": 0.3, "carm": 0.2}
 ENCODER_FRACTIONS = (1, 3 / 4, 1 / 2, 1 / 4, 1 / 8)  # widths of the encoder, times neurons_in (code)
 N_LATENT = 32
 CONTRACTIVE_WEIGHT = 1e-4  # lambda (code)
-PENALTIES = ("live", "frozen", "exact", "none")  # readings of the penalty; see networks.contractive_penalty
+PENALTIES = ("live", "frozen", "exact", "jacobian", "none")  # readings of the penalty; see penalties.py
+EXACT_JACOBIAN = 128  # width of the first layer up to which `jacobian` is exact, else estimated (ours)
 BATCH_AUTOENCODER = 128
 FROZEN_LAYERS = ("encoded_1", "encoded_2", "encoded_3", "encoded_4")  # in fine-tuning (code)
 

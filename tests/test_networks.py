@@ -15,6 +15,7 @@ import autoencoder_training
 import cnn_training
 import networks
 import paper
+import penalties
 import records
 import training
 import tuning
@@ -42,7 +43,7 @@ def build(seed=3, neurons_in=NEURONS, reg_par=REG_PAR):
 
 
 def fit(autoencoder, variant, weight=paper.CONTRACTIVE_WEIGHT, epochs=1, tick=None):
-    loss = networks.contractive_loss(autoencoder, variant, weight)
+    loss = penalties.contractive_loss(autoencoder, variant, weight)
     return training.fit(autoencoder, loss, training.adam(1e-2), X, X, len(X), epochs, tick)
 
 
@@ -76,6 +77,8 @@ def regularisation(autoencoder, x, reg_par):
 
 # history of the fixture `trained`, the same in both versions of Keras
 LOSS = [0.08644406, 0.08613494, 0.08588897, 0.08562748]
+SIGNS = [1, 1, -1, 1, 1, 1, -1, -1, -1, 1, -1, 1]  # first of the seed 3
+JACOBIAN = [0.224018, 0.127323, 0.110499, 0.088272, 0.064782, 0.138461, 0.116907, 0.081887, 0.115598, 0.103204]
 PENALTY = [1.216236e-2, 5.175812e-3, 3.650962e-3, 3.475938e-3]
 
 
@@ -145,7 +148,7 @@ def test_live_penalty_is_the_published_formula():
     h, kernel = rng.gamma(1, 1, (7, 32)).astype(np.float32), rng.normal(size=(4, 32)).astype(np.float32)
     h[rng.uniform(size=h.shape) < 0.3] = 0
     for variant in ("live", "frozen"):
-        penalty = networks.contractive_penalty(tf.constant(h), tf.constant(kernel), variant).numpy()
+        penalty = penalties.contractive_penalty(tf.constant(h), tf.constant(kernel), variant).numpy()
         np.testing.assert_allclose(penalty, numpy_penalty(h.astype(float), kernel.astype(float)), rtol=1e-5)
 
 
@@ -157,8 +160,106 @@ def test_exact_penalty_is_the_jacobian_of_the_bottleneck():
         h = bottleneck(u)
     jacobian = tape.batch_jacobian(h, u).numpy()
     assert 0 < (h.numpy() == 0).mean() < 1  # both sides of the ReLU
-    penalty = networks.contractive_penalty(h, bottleneck.kernel, "exact").numpy()
+    penalty = penalties.contractive_penalty(h, bottleneck.kernel, "exact").numpy()
     np.testing.assert_allclose(penalty, (jacobian.astype(float) ** 2).sum(axis=(1, 2)), rtol=1e-5)
+
+
+def jacobian_by_tape(autoencoder, x):
+    """Jacobian of the whole encoder, (n_spectra, n_latent, n_pixels)."""
+    spectra = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(spectra)
+        h = networks.encoder_of(autoencoder)(spectra)
+    return tape.batch_jacobian(h, spectra)
+
+
+def encoder(autoencoder, x):
+    """Layers of the encoder and their outputs."""
+    layers, outputs = penalties.encoder_layers(autoencoder), [tf.constant(x)]
+    for layer in layers:
+        outputs.append(layer(outputs[-1]))
+    return layers, outputs[1:]
+
+
+def test_jacobian_penalty_is_that_of_the_whole_encoder():
+    autoencoder = build(neurons_in=45)
+    layers, outputs = encoder(autoencoder, X)
+    assert [layer.name for layer in layers] == list(WIDTHS)[:6]
+    assert all(0 < (np.array(output) == 0).mean() < 1 for output in outputs)  # both sides of every ReLU
+    jacobian = jacobian_by_tape(autoencoder, X).numpy().astype(float)
+    penalty = penalties.jacobian_penalty(layers, outputs).numpy()
+    np.testing.assert_allclose(penalty, (jacobian**2).sum(axis=(1, 2)), rtol=1e-5)
+    signs = np.random.default_rng(0).choice([-1, 1], (len(X), 32)).astype(np.float32)
+    estimate = penalties.jacobian_penalty(layers, outputs, tf.constant(signs)).numpy()
+    np.testing.assert_allclose(estimate, (np.einsum("bj,bji->bi", signs, jacobian) ** 2).sum(axis=1), rtol=1e-5)
+
+
+def test_encoding_of_zeros_has_no_jacobian():
+    layers, outputs = encoder(build(), X[:3])
+    assert penalties.jacobian_penalty(layers, [*outputs[:-1], tf.zeros((3, 32))]).numpy().tolist() == [0, 0, 0]
+
+
+def test_estimate_of_the_jacobian_penalty_and_its_gradient_have_no_bias():
+    autoencoder, n = build(), 4000
+    weights = [layer.kernel for layer in penalties.encoder_layers(autoencoder)]
+    draw = penalties._random_signs(seed=3)
+
+    def found(x, signs=None):
+        with tf.GradientTape() as tape:
+            penalty = penalties.jacobian_penalty(*encoder(autoencoder, x), signs)
+            mean = tf.reduce_mean(penalty)
+        return penalty.numpy(), [np.array(gradient) for gradient in tape.gradient(mean, weights)]
+
+    exact, exact_gradient = found(X[:1])
+    estimates, gradient = found(np.repeat(X[:1], n, axis=0), draw(n))
+    assert estimates.std() > 0.1 * exact[0]
+    assert estimates.mean() == pytest.approx(exact[0], abs=4 * estimates.std() / np.sqrt(n))
+    for one, other in zip(exact_gradient, gradient):
+        assert np.linalg.norm(one - other) < 0.1 * np.linalg.norm(one)
+
+
+@pytest.mark.parametrize("frozen", [[], FROZEN])
+def test_gradient_of_the_jacobian_penalty_is_that_of_the_batch_jacobian(frozen):
+    autoencoder = build()
+    networks.freeze(autoencoder, frozen)
+    trained = autoencoder.trainable_variables
+    with tf.GradientTape() as tape:
+        loss = penalties.contractive_loss(autoencoder, "jacobian", weight=1)(X, X)
+        smaller = loss["loss"] - loss["penalty"]
+    rest = tape.gradient(smaller, trained)
+    with tf.GradientTape() as tape:
+        total = penalties.contractive_loss(autoencoder, "jacobian", weight=1)(X, X)["loss"]
+    gradient = tape.gradient(total, trained)
+    with tf.GradientTape() as tape:
+        penalty = tf.reduce_mean(tf.reduce_sum(jacobian_by_tape(autoencoder, X) ** 2, axis=(1, 2)))
+    expected = tape.gradient(penalty, trained)
+    moved = 0
+    for with_penalty, without, of_penalty in zip(gradient, rest, expected):
+        of_penalty = np.zeros(with_penalty.shape) if of_penalty is None else np.array(of_penalty)
+        np.testing.assert_allclose(with_penalty - without, of_penalty, rtol=1e-4, atol=1e-5)
+        moved += np.abs(of_penalty).max() > 1e-3
+    assert moved == 6 - len(frozen)  # the kernels of the encoder that are trained
+
+
+def test_random_signs_depend_on_the_seed_and_the_step_alone():
+    draw, again, other = (penalties._random_signs(seed) for seed in (3, 3, 4))
+    first, second = draw(5).numpy(), draw(200).numpy()
+    assert set(first.ravel()) == {-1, 1} and abs(second.mean()) < 0.05
+    assert np.array_equal(again(5), first) and np.array_equal(again(200), second)
+    assert not np.array_equal(second[:5], first) and not np.array_equal(other(5), first)
+    assert first[0, :12].tolist() == SIGNS  # the same in both versions of Keras
+
+
+def test_training_with_an_estimated_jacobian_is_repeatable_and_near_the_exact_one(monkeypatch):
+    settings = {**SETTINGS, "penalty": "jacobian", "penalty_weight": 1e-3, "epochs": 10}
+    _, exact = autoencoder_training.train(settings, X, seed=3)
+    monkeypatch.setattr(paper, "EXACT_JACOBIAN", NEURONS - 1)
+    (one, history), (other, repeated) = (autoencoder_training.train(settings, X, seed=3) for _ in range(2))
+    assert repeated == history and history["penalty"] != exact["penalty"]
+    assert all(equal(weights(one)[name], weights(other)[name]) for name in WIDTHS)
+    np.testing.assert_allclose(history["mse"], exact["mse"], rtol=0.01)
+    np.testing.assert_allclose(np.mean(history["penalty"]), np.mean(exact["penalty"]), rtol=0.2)
+    np.testing.assert_allclose(history["penalty"], JACOBIAN, rtol=1e-3)  # the same in both versions of Keras
 
 
 @pytest.mark.parametrize("variant", paper.PENALTIES)
@@ -166,6 +267,8 @@ def test_first_loss_has_all_its_terms(variant):
     autoencoder, weight = build(reg_par=STRONG), 0.5
     h, kernel = activations(autoencoder, X)["bottleneck"], autoencoder.get_layer("bottleneck").kernel.numpy()
     penalty = numpy_penalty(h, kernel) if variant != "exact" else (h > 0) @ (kernel**2).sum(axis=0)
+    if variant == "jacobian":
+        penalty = (jacobian_by_tape(autoencoder, X).numpy() ** 2).sum(axis=(1, 2))
     terms = [mean_square(autoencoder, X), regularisation(autoencoder, X, STRONG)]
     if variant != "none":
         terms.append(weight * penalty.mean())
@@ -223,6 +326,15 @@ def test_fine_tuning_moves_all_but_the_frozen_layers():
     assert unmoved == ["encoded_1", "encoded_2", "encoded_3", "encoded_4"]
     assert all(not np.array_equal(before[name][0], after[name][0]) for name in WIDTHS if name not in unmoved)
     assert len(ticks) == len(history["loss"]) == 2
+
+
+@pytest.mark.skipif(not training.has_bfloat16(), reason="this processor has no bfloat16: oneDNN would abort on some")
+def test_jacobian_penalty_in_bfloat16_is_nearly_the_same():
+    found = []
+    for precision in ("float32", "bfloat16"):
+        autoencoder = networks.build_autoencoder(NEURONS, REG_PAR, N_PIXELS, 3, precision)
+        found.append(float(penalties.contractive_loss(autoencoder, "jacobian")(X, X)["penalty"]))
+    assert found[0] != found[1] == pytest.approx(found[0], rel=0.02)
 
 
 @pytest.mark.skipif(not training.has_bfloat16(), reason="this processor has no bfloat16: oneDNN would abort on some")
