@@ -7,7 +7,7 @@ Writes  {artifacts}/ac_{i}.h5, ac_{i}.json       the trained autoencoder and its
 
 Every architecture that act 1 kept is trained for 120 epochs on 70 % of the synthetic spectra. The loss is the
 mean squared error of the reconstruction, plus the L1 activity regularisers, plus 1e-4 times the contractive
-penalty on the 32 numbers of the bottleneck; --penalty chooses among its readings (see the README).
+penalty on the 32 numbers of the bottleneck; --penalty chooses among its readings (see docs/method.md).
 
     python Methodology/autoencoder_training.py    # the paper
     python Methodology/autoencoder_training.py --budget demo --data src_files/demo --artifacts artifacts/demo

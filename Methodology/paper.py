@@ -98,7 +98,7 @@ class Parameter:
 
 # The paper gives the hyper-parameters of Teff only. The others are ours, the best of CNN_GRID below in four-fold
 # cross-validation over 15 epochs on one autoencoder's encodings of all 22,933 simulated spectra:
-# `cnn_training.py --tune --parameter logg mh vsini`, seed 42; scores in the README.
+# `cnn_training.py --tune --parameter logg mh vsini`, seed 42; scores in docs/results.md.
 PARAMETERS = {
     "teff": Parameter(0, "Teff", "K", r"$T_{\rm eff}$ [K]", Cnn(64, 32, 64, 0.01)),  # Table 1
     "logg": Parameter(1, "logg", "dex", r"$\log g$ [dex]", Cnn(64, 32, 64, 0.003)),  # ours

@@ -65,7 +65,7 @@ TIO_THETA = 1.26  # where half of Ti is bound in TiO, at log g 5 and solar metal
 FOREST_LEVEL = -2.05  # median strength of the lines below, as lines.csv counts
 FOREST_SEED, FOREST_LINES = 20240405, 500  # the TiO lines no list gives
 
-# What a gap of 1 does to the observed stars; see "The gap" in README.md
+# What a gap of 1 does to the observed stars; see "The gap" in src_files/README.md
 GAP_ATOM, GAP_FOREST = 0.3, 0.6  # strength of each atomic and each molecular line [dex]
 GAP_MOLECULE, GAP_DAMPING = 0.2, 0.15  # strength of FeH and of TiO as a whole, damping [dex]
 GAP_MISSING, GAP_EXTRA = 0.15, 80  # share of molecular lines lost, number of lines gained
