@@ -110,7 +110,7 @@ def _slope(stars):
 
 def _two(claim, catalogue, values, digits, holds, spectra):
     """A row of two values, up to and above the split; held only if there are both."""
-    text = f"{claim.text}{', ' * bool(catalogue)}{catalogue}: up to {paper.TEFF_SPLIT} K, above"
+    text = f"{claim.text.format(catalogue)}: up to {paper.TEFF_SPLIT} K, above"
     shown = ", ".join(format(value, digits) if np.isfinite(value) else "none" for value in values)
     agreements = [holds(*values)] if np.isfinite(values).all() else []
     return claim, shown, literature.mark(spectra, agreements), text

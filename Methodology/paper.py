@@ -201,18 +201,18 @@ CLAIMS_OF_RUNS = {
     "distance_latent_after": Claim("the same distance among the 32 latent values", "3.2", "0.086"),
     "regressors": Claim("regressors trained for each parameter", "3.3", str(N_AUTOENCODERS * REPEATS)),
     "kept": Claim("regressors kept of these", "3.3", str(N_KEPT)),
-    "teff": Claim("largest test error of those kept, Teff [K^2]", "3.3", "353"),
-    "logg": Claim("largest test error of those kept, log g [dex^2]", "3.3", "0.0042"),
-    "mh": Claim("largest test error of those kept, [M/H] [dex^2]", "3.3", "0.0016"),
-    "vsini": Claim("largest test error of those kept, v sin i [km^2/s^2]", "3.3", "0.054"),
+    "teff": Claim("largest test error of those kept, Teff [K²]", "3.3", "353"),
+    "logg": Claim("largest test error of those kept, log g [dex²]", "3.3", "0.0042"),
+    "mh": Claim("largest test error of those kept, [M/H] [dex²]", "3.3", "0.0016"),
+    "vsini": Claim("largest test error of those kept, v sin i [km²/s²]", "3.3", "0.054"),
 }
 N_FULL_GRID = 449_806  # spectra of the whole PHOENIX grid, which earlier works trained on (Sect. 4)
 
 # What Sect. 4 says of the estimates beyond RANGES, KS_THIN_THICK and COMPARISONS. The counts of stars are those of
 # Sect. 4.1 and its Fig. 8.
 CLAIMS_OF_ESTIMATES = {
-    "slope": Claim("slope of literature on estimate", "4.2", words="below one"),
-    "difference": Claim("mean literature minus estimate [K]", "4.2", words="estimates hotter above"),
+    "slope": Claim("slope of {} on the estimate", "4.2", words="below one"),
+    "difference": Claim("mean of {} minus the estimate [K]", "4.2", words="estimates hotter above"),
     "uncertainty": Claim("mean uncertainty of Teff [K]", "4.2", words="larger above"),
     "active": Claim("H-alpha active stars", "4.1", "51"),
     "active_young_disc": Claim("H-alpha active stars of the young disc", "4.1", "30"),

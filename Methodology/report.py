@@ -41,13 +41,14 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #
 .simulated h1 { color: #d55e00; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.875rem; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; vertical-align: top; text-align: left; }
-th { border-bottom: 2px solid #888; } img { max-width: 100%; } code { font-size: 0.9em; overflow-wrap: anywhere; }
+th { border-bottom: 2px solid #888; white-space: nowrap; } img { max-width: 100%; }
+code { font-size: 0.9em; overflow-wrap: anywhere; }
 @media print { body { margin: 0; max-width: none; font-size: 11pt; } h2 { break-after: avoid; }
   tr, img { break-inside: avoid; } }
 """
 PENALTIES = {
-    "live": "formula of the published code, with the weights as they are", "none": "none",
-    "frozen": "formula of the published code, with the initial weights",
+    "live": "formula of the published code, current weights", "none": "none",
+    "frozen": "formula of the published code, initial weights",
     "exact": "Jacobian of the last encoder layer", "jacobian": "Jacobian of the whole encoder",
 }  # fmt: skip
 LIBRARIES = {"python": "Python", "tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy",
@@ -117,7 +118,7 @@ def what_was_run(run, data):
         ("seed", run.seeds, ""),
         ("computing time", run.time, ""),
         ("software", ", ".join(f"{name} {run.version(key)}" for key, name in LIBRARIES.items()), ""),
-        ("versions of the code", run.codes, ""),
+        ("code (sha256)", run.codes, ""),
     ]  # fmt: skip
     return ["## What was run", table(["", "this run", "the paper"], rows)]
 
@@ -160,9 +161,13 @@ def _claims(held, simulated):
     rows = [[row.claim, row.section, row.paper or "-", row.value or "-", row.agrees] for row in held.itertuples()]
     if simulated:
         return table(heading[:4], [row[:4] for row in rows])
-    marks = list(held["agrees"])
-    score = f"{marks.count('yes')} of {marks.count('yes') + marks.count('no')} that can be held agree with the paper."
-    return f"{score}\n\n{table(heading, rows)}"
+    return f"{_score(held['agrees'], 'statements')}\n\n{table(heading, rows)}"
+
+
+def _score(marks, what):
+    """How many of those that are marked agree, in words."""
+    agree, held = (marks == "yes").sum(), (marks != "").sum()
+    return f"**{agree} of {held}** {what} that can be held against this run agree with the paper."
 
 
 def the_networks(run, data):
@@ -200,6 +205,8 @@ def the_literature(known, simulated):
              + "Under \"the paper\" is what its text prints; \"not read\" are numbers that stand, if it gives them, in "
              "a table that we could not read."]  # fmt: skip
     compared = literature.printable(literature.compare(known))
+    if not simulated:
+        parts.append(_score(compared["agrees"], "comparisons"))
     for parameter, rows in compared.groupby("parameter", sort=False):
         shown = [[f"{row['catalogue']}, {row['which']}".rstrip(", "), row["n"], row["mean"], row["rmse"], row["r"],
                   _printed(row), row["agrees"]] for _, row in rows.iterrows()]  # fmt: skip
@@ -257,7 +264,8 @@ def html(text, out, simulated):
         return f'<img src="data:image/png;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"'
 
     body = re.sub(r'<img src="([^"]+)"', embedded, body)
-    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Report of a run</title>\n'
+    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta name="viewport" content="width=device-width">\n<title>Report of a run</title>\n'
             f'<style>{STYLE}</style>\n</head>\n<body{" class=simulated" * simulated}>\n{body}</body>\n</html>\n')
 
 

@@ -178,6 +178,11 @@ def _read_networks(run):
         paths = [run.folder / f"{prefix}_{i}.h5" for i in indices]
         there = [path for path in paths if path.exists() and artifacts.sidecar_of(path).exists()]
         setattr(run, part, [artifacts.read_sidecar(path, metrics) for path in there])
+        for sidecar, path in zip(getattr(run, part), there):
+            architecture = records.plain(selection.architectures[paths.index(path)])
+            if any(sidecar.settings.get(name, value) != value for name, value in architecture.items()):
+                raise BadInput(f"{path} has not the architecture of its number in {run.folder / 'params_final.json'}: "
+                               "run Methodology/autoencoder_training.py --overwrite")  # fmt: skip
         absent = [path.name for path in paths if path not in there]
         if absent:
             run.missing.append(f"{len(absent)} of {len(paths)} autoencoders are not {what}: {', '.join(absent[:6])}"

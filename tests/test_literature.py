@@ -222,6 +222,7 @@ def test_wrong_numbers_do_not_pass(published):
     "value, printed, step, same",
     [(-19.4, "-19", None, True), (-19.6, "-19", None, False), (-0.0047, "0.00", None, True),
      (0.386, "0.39", None, True), (0.384, "0.39", None, False),
+     (5.4e-5, "5e-5", None, True), (5.6e-5, "5e-5", None, False), (5.0, "5e-5", None, False),
      (3049.4, "3050", 50, True), (4274, "4300", 50, False), (np.nan, "0", None, False)],
 )  # fmt: skip
 def test_rounding(value, printed, step, same):
@@ -350,7 +351,7 @@ def test_command_prints_the_tables(capsys):
     assert printed.count(" yes") == 26 and " no" not in printed.replace(" not", "").replace(" none", "")
 
 
-def test_neither_module_needs_tensorflow():
+def test_no_tensorflow_for_tables_figures_and_report():
     code = ("import sys, figures, literature, report; "
             "sys.exit(bool({'tensorflow', 'keras', 'networks'} & set(sys.modules)))")  # fmt: skip
     folder = str(ROOT / "Methodology")
