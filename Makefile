@@ -1,6 +1,7 @@
 # make demo    everything from nothing, on simulated spectra, in minutes
 # make test    the tests
 # make figures    the comparison table and all figures, of the published estimates or of ESTIMATES=artifacts/final_estimations.csv
+# make report  one page on a run, of ARTIFACTS=artifacts/demo DATA=src_files/demo; FIGURES= if they are not beside it
 # make lint    ruff on the code and the notebooks
 # make bench   our way of training beside the plain one, half an hour on idle cores; OTHER_LANE=.venv-python3.11/bin/python for both lanes
 # make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
@@ -25,6 +26,10 @@ figures: $(VENV)/installed
 	ESTIMATES="$(ESTIMATES)" FIGURES="$(FIGURES)" $(RUN) -m nbconvert --to notebook --execute \
 		--log-level WARN --output-dir "$(FIGURES)" Section4_1_figs.ipynb Section4_2_figs.ipynb
 
+report: $(VENV)/installed
+	$(RUN) Methodology/report.py $(if $(ARTIFACTS),--artifacts="$(ARTIFACTS)") $(if $(DATA),--data="$(DATA)") \
+		$(if $(filter-out file,$(origin FIGURES)),--figures="$(FIGURES)")
+
 test: $(VENV)/cluster
 	$(RUN) -m pytest
 
@@ -47,4 +52,4 @@ $(VENV)/cluster: requirements-cluster.txt $(VENV)/installed
 	$(RUN) -m pip install -q -r requirements-cluster.txt
 	touch $@
 
-.PHONY: bench demo figures lint test
+.PHONY: bench demo figures lint report test

@@ -9,6 +9,7 @@ Prints  what the paper says of its estimates, and the comparison table
 import argparse
 import functools
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
@@ -25,7 +26,7 @@ from artifacts import sidecar_of
 from files import BadInput, sha256
 
 __all__ = [
-    "compare", "findings", "load", "load_estimates", "match", "pairs", "printable",
+    "agrees", "compare", "findings", "known", "load", "load_estimates", "mark", "match", "pairs", "printable",
     "thin_against_thick", "title",
 ]  # fmt: skip
 
@@ -124,6 +125,11 @@ def load_estimates(path=None):
 
 
 # ---------------------------------------------------------------- joining
+def known():
+    """The names of all stars in the tables, a set."""
+    return set().union(*(_read(file)["karmn"] for file in FOLDER.glob("*.csv")))
+
+
 def match(estimates, name):
     """Join estimates with one table, by name and one to one, whatever the order of the rows.
 
@@ -144,8 +150,7 @@ def match(estimates, name):
         A star is named twice, or its name is in no table at all.
     """
     estimates = star_tables.in_paper_spelling(estimates, "the estimates")
-    known = set().union(*(_read(file)["karmn"] for file in FOLDER.glob("*.csv")))
-    unknown = [karmn for karmn in estimates["karmn"] if karmn not in known]
+    unknown = sorted(set(estimates["karmn"]) - known())
     if unknown:
         raise BadInput(f"no table in literature_data knows {', '.join(unknown[:5])}: mend the name or leave it out")
     both = estimates.merge(load(name), on="karmn", validate="one_to_one", suffixes=("", "_lit"))
@@ -190,8 +195,7 @@ def compare(estimates):
     DataFrame
         A row for each parameter, catalogue and column; for v sin i also the two sides of paper.VSINI_SPLIT. `n` stars,
         `mean` of literature minus estimate, `rmse` about zero, Pearson's `r`; `paper_n`, ... as the paper prints
-        them, "" where it does not; `agrees`: "yes" if each of ours rounds to the printed digits,
-        "" of simulated stars, which are not the paper's.
+        them, "not read" where we could not read whether it does; `agrees`: see `mark`, of those that were read.
     """
     rows = []
     for par, parameter in paper.PARAMETERS.items():
@@ -209,13 +213,9 @@ def compare(estimates):
                     rows.append({"parameter": f"{parameter.published} [{parameter.unit}]", "catalogue": label,
                                  "which": _which(column, subset), **_statistics(stars),
                                  **_printed(name, column, subset)})  # fmt: skip
-    table = pd.DataFrame(rows)
-    table["agrees"] = [
-        _mark(estimates, [agrees(row[part], row[f"paper_{part}"])
-                          for part in ("mean", "rmse", "r", "n") if row[f"paper_{part}"]])
-        for row in rows
-    ]  # fmt: skip
-    return table
+    held = [[agrees(row[part], row[f"paper_{part}"]) for part in ("mean", "rmse", "r", "n")
+             if row[f"paper_{part}"] != paper.NOT_READ] for row in rows]  # fmt: skip
+    return pd.DataFrame(rows).assign(agrees=[mark(estimates["spectra"].iloc[0], agreements) for agreements in held])
 
 
 def _which(column, subset):
@@ -232,25 +232,22 @@ def _printed(name, column, subset):
 def _statistics(stars):
     difference = stars["lit"] - stars["ours"]
     varies = len(stars) > 1 and stars["ours"].nunique() > 1 and stars["lit"].nunique() > 1
-    return {
-        "n": len(stars),
-        "mean": difference.mean(),
-        "rmse": np.sqrt((difference**2).mean()),
-        "r": np.corrcoef(stars["ours"], stars["lit"])[0, 1] if varies else np.nan,
-    }
+    return {"n": len(stars), "mean": difference.mean(), "rmse": np.sqrt((difference**2).mean()),
+            "r": np.corrcoef(stars["ours"], stars["lit"])[0, 1] if varies else np.nan}  # fmt: skip
 
 
 def agrees(value, printed, step=None):
     """Whether a number, rounded as the paper's is (to its last digit, or to a multiple of `step`), equals it."""
     if not np.isfinite(value):
         return False
-    decimals = len(printed.partition(".")[2])
+    decimals = max(0, -Decimal(printed).as_tuple().exponent)  # of 5e-5, 5
     rounded = value if step is None else round(value / step) * step
     return float(f"{rounded:.{decimals}f}") == float(printed)
 
 
-def _mark(estimates, agreements):
-    if not agreements or estimates["spectra"].iloc[0] == "simulated":  # those are not the paper's stars
+def mark(spectra, agreements):
+    """Whether all agree, "yes" or "no"; "" if there are none or the spectra are simulated: not the paper's stars."""
+    if not len(agreements) or "simulated" in spectra.lower():
         return ""
     return "yes" if all(agreements) else "no"
 
@@ -282,8 +279,8 @@ def findings(estimates):
         (f"interferometric Teff inside the estimate's 1 sigma, of {len(interf)}", inside.sum(), "", None),
     ]
     table = pd.DataFrame([row[:3] for row in rows], columns=["finding", "value", "paper"])
-    table["agrees"] = [_mark(estimates, [agrees(value, text, step)] if text else []) for _, value, text, step in rows]
-    return table
+    held = [[agrees(value, text, step)] if text else [] for _, value, text, step in rows]
+    return table.assign(agrees=[mark(estimates["spectra"].iloc[0], agreements) for agreements in held])
 
 
 def thin_against_thick(stars):

@@ -68,7 +68,8 @@ CNN_KERNEL = 2
 CNN_DENSE = (256, 128)
 BATCH_CNN = 32  # Keras' default (code)
 REPEATS = 5  # regressors a parameter and autoencoder
-KEPT_REGRESSORS = 80 / (N_AUTOENCODERS * REPEATS)  # the best 80 of 130, by test MSE
+N_KEPT = 80  # of the regressors of a parameter, those with the lowest test MSE
+KEPT_REGRESSORS = N_KEPT / (N_AUTOENCODERS * REPEATS)
 
 # ---------------------------------------------------------------- estimates (read off the published table)
 KDE_POINTS = 200
@@ -135,16 +136,21 @@ RANGES = {"teff": ("3050", "4300"), "logg": ("4.7", "5.1"), "mh": ("-0.53", "0.2
 RANGE_STEP = {"teff": 50, "logg": 0.1, "mh": 0.01}  # what those are rounded to
 KS_THIN_THICK = "0.0071"  # p of the two-sample test on [M/H] of thin (D) against thick disc (TD)
 VSINI_SPLIT = 12  # [km/s] of the paper's own estimates
+TEFF_SPLIT = 3750  # [K] of the paper's own estimates, which are hot above it
+NOT_READ = "not read"  # of a number that the paper may print, in a part of it that we could not read
 
 
 @dataclass(frozen=True)
 class Printed:
-    """What the paper prints of one comparison: mean difference (literature minus paper), rmse, Pearson r, stars."""
+    """What the paper prints of one comparison: mean difference (literature minus paper), rmse, Pearson r, stars.
 
-    mean: str = ""
-    rmse: str = ""
-    r: str = ""
-    n: str = ""
+    All are from its text; of the table of these numbers we could read nothing.
+    """
+
+    mean: str = NOT_READ
+    rmse: str = NOT_READ
+    r: str = NOT_READ
+    n: str = NOT_READ
 
 
 # Key: table in literature_data/, its column and, for v sin i, the side of VSINI_SPLIT. Sect. 4.2; the text's 0.13 for
@@ -169,4 +175,53 @@ COMPARISONS = {
     ("rein18", "vsini", ""): Printed(r="0.98"),
     ("rein18", "vsini", "slow"): Printed("-0.68", "1.24"),
     ("rein18", "vsini", "fast"): Printed("-3.47", "3.71"),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper on its results: of what, and the number it prints or else its words."""
+
+    text: str
+    section: str
+    printed: str = ""
+    words: str = ""
+
+
+# What Sect. 3 says of the networks. Errors are mean squared errors, distances means over the observed spectra and then
+# over the autoencoders; the first three numbers are "about". The 353 is printed with the unit K.
+CLAIMS_OF_RUNS = {
+    "synthetic": Claim("synthetic spectra", "2", str(N_SYNTHETIC)),
+    "hot": Claim(f"synthetic spectra above {TEFF_SPLIT} K", "4.2", words="a smaller training set there"),
+    "autoencoders": Claim("autoencoders", "3.1", str(N_AUTOENCODERS)),
+    "mse_test": Claim("reconstruction error, synthetic test set", "3.1", "5e-5"),
+    "mse_carm_before": Claim("reconstruction error, all observed spectra, before fine-tuning", "3.2", "3e-3"),
+    "mse_carm_test_after": Claim("reconstruction error, observed test set, after fine-tuning", "3.2", "4e-4"),
+    "distance_flux": Claim("distance of an observed spectrum to the nearest synthetic one, as fluxes", "3.2", "2.72"),
+    "distance_latent_after": Claim("the same distance among the 32 latent values", "3.2", "0.086"),
+    "regressors": Claim("regressors trained for each parameter", "3.3", str(N_AUTOENCODERS * REPEATS)),
+    "kept": Claim("regressors kept of these", "3.3", str(N_KEPT)),
+    "teff": Claim("largest test error of those kept, Teff [K²]", "3.3", "353"),
+    "logg": Claim("largest test error of those kept, log g [dex²]", "3.3", "0.0042"),
+    "mh": Claim("largest test error of those kept, [M/H] [dex²]", "3.3", "0.0016"),
+    "vsini": Claim("largest test error of those kept, v sin i [km²/s²]", "3.3", "0.054"),
+}
+N_FULL_GRID = 449_806  # spectra of the whole PHOENIX grid, which earlier works trained on (Sect. 4)
+
+# What Sect. 4 says of the estimates beyond RANGES, KS_THIN_THICK and COMPARISONS. The counts of stars are those of
+# Sect. 4.1 and its Fig. 8.
+CLAIMS_OF_ESTIMATES = {
+    "slope": Claim("slope of {} on the estimate", "4.2", words="below one"),
+    "difference": Claim("mean of {} minus the estimate [K]", "4.2", words="estimates hotter above"),
+    "uncertainty": Claim("mean uncertainty of Teff [K]", "4.2", words="larger above"),
+    "active": Claim("H-alpha active stars", "4.1", "51"),
+    "active_young_disc": Claim("H-alpha active stars of the young disc", "4.1", "30"),
+    "fast": Claim(f"stars above {VSINI_SPLIT} km/s", "4.1", "18"),
+    "fast_active": Claim(f"stars above {VSINI_SPLIT} km/s that are H-alpha active", "4.1", "18"),
+    "fast_young_disc": Claim(f"stars above {VSINI_SPLIT} km/s of the young disc", "4.1", "10"),
+    "young": Claim("members of young associations, rings in Fig. 8", "4.1", "13"),
+    "probable": Claim("rings by a probability above 80 %", "4.1", "9"),
+    "very_probable": Claim("rings by a probability above 95 %", "4.1", "7"),
+    "named": Claim("rings of stars that are named", "4.1", "4"),
+    "subdwarf": Claim("stars akin to subdwarfs", "4.1", "4"),
 }

@@ -44,7 +44,7 @@ def make(checkout, *arguments, python="python3", version="3.11"):
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.8", "3.14", "4.0", ""])
-@pytest.mark.parametrize("target", ["demo", "figures", "lint", "test"])
+@pytest.mark.parametrize("target", ["demo", "figures", "lint", "report", "test"])
 def test_python_without_wheels_is_refused_at_once(target, version, checkout):
     before = sorted(checkout.iterdir())
     done, calls = make(checkout, target, version=version)
@@ -67,6 +67,7 @@ def test_pip_is_upgraded_before_it_installs(version, checkout):
 
 
 LITERATURE, NBCONVERT, BENCH = "Methodology/literature.py", "nbconvert", "tests/benchmarks/bench.py"
+REPORT = "Methodology/report.py"
 NAMES = ["plain", "my figs", "my  two blanks", "l'été", "a;b", "a&b|c", "star*", "(1)", "-x y"]
 
 
@@ -77,6 +78,9 @@ NAMES = ["plain", "my figs", "my  two blanks", "l'été", "a;b", "a&b|c", "star*
     ("figures", "ESTIMATES", LITERATURE, "[Methodology/literature.py][{}]"),
     ("figures", "ESTIMATES", NBCONVERT, " ESTIMATES={} FIGURES=artifacts/figures"),
     ("bench", "OTHER_LANE", BENCH, "[tests/benchmarks/bench.py][{}]"),
+    ("report", "ARTIFACTS", REPORT, "[Methodology/report.py][--artifacts={}]"),
+    ("report", "DATA", REPORT, "[Methodology/report.py][--data={}]"),
+    ("report", "FIGURES", REPORT, "[Methodology/report.py][--figures={}]"),
 ])  # fmt: skip
 def test_names_arrive_whole(target, variable, script, ends, name, checkout):
     done, calls = make(checkout, target, f"{variable}={name}")
@@ -86,9 +90,10 @@ def test_names_arrive_whole(target, variable, script, ends, name, checkout):
 
 
 def test_names_left_out_are_no_arguments(checkout):
-    calls = make(checkout, "figures")[1] + make(checkout, "bench")[1]
+    calls = make(checkout, "figures")[1] + make(checkout, "bench")[1] + make(checkout, "report")[1]
     assert any(call.startswith(f"[{LITERATURE}] ") for call in calls)
     assert any(call.startswith(f"[{BENCH}] ") for call in calls)
+    assert any(call.startswith(f"[{REPORT}] ") for call in calls)
 
 
 def test_what_is_installed_is_not_installed_again(checkout):

@@ -1,0 +1,292 @@
+"""One page on a run, to be sent to a colleague: what was run, what the paper says beside it, and the figures.
+
+Reads   {artifacts}/*.json, final_estimations.csv, final_estimations_before.csv, summary.png; {figures}/*.png
+        {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv; literature_data/*.csv
+Writes  {out}/report.md      refers to the pictures where they lie
+        {out}/report.html    the same with the pictures in it: this one file can be sent
+
+What an act has not left yet is said on the page. Values are marked as agreeing with the paper's or not only if the
+spectra are not simulated. The figures are those of `make figures ESTIMATES={artifacts}/final_estimations.csv`.
+
+    python Methodology/report.py                                                  # of a run in artifacts/
+    python Methodology/report.py --data src_files/demo --artifacts artifacts/demo
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
+from command_line import ROOT, Help, command, folder  # isort: skip  # first: it shortens what Ctrl-C says from here on
+
+import argparse
+import base64
+import json
+import os
+import re
+import shlex
+import urllib.parse
+
+import mistune
+
+import claims
+import estimates
+import literature
+import paper
+import runs
+import star_tables
+from files import one_line, writing
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
+.simulated h1 { color: #d55e00; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 0.875rem; }
+th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; vertical-align: top; text-align: left; }
+th { border-bottom: 2px solid #888; white-space: nowrap; } img { max-width: 100%; }
+code { font-size: 0.9em; overflow-wrap: anywhere; }
+@media print { body { margin: 0; max-width: none; font-size: 11pt; } h2 { break-after: avoid; }
+  tr, img { break-inside: avoid; } }
+"""
+PENALTIES = {
+    "live": "formula of the published code, current weights", "none": "none",
+    "frozen": "formula of the published code, initial weights",
+    "exact": "Jacobian of the last encoder layer", "jacobian": "Jacobian of the whole encoder",
+}  # fmt: skip
+LIBRARIES = {"python": "Python", "tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy",
+             "scikit-learn": "scikit-learn"}  # fmt: skip
+SPELT = {"teff": "Teff", "logg": "log g", "mh": "[M/H]", "vsini": "v sin i", "umap": "UMAP"}
+
+
+# ---------------------------------------------------------------- Markdown
+def plain(text):
+    """Text of anybody's, in one line, so that Markdown shows it as it is."""
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in one_line(text))
+    return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", printable)
+
+
+def table(heading, rows, numbers=()):
+    """A table in Markdown; columns whose place is in `numbers` are set to the right."""
+    rule = ["---:" if k in numbers else "---" for k in range(len(heading))]
+    cells = [heading, rule, *([plain(str(cell)) if str(cell) else "" for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def picture(path, caption, out):
+    """A picture in Markdown, its path as seen from the folder of the page."""
+    where = urllib.parse.quote(Path(os.path.relpath(path, out)).as_posix())
+    return f"![{plain(caption)}]({where})\n\n*{plain(caption)}*"
+
+
+# ---------------------------------------------------------------- the parts of the page
+def opening(run):
+    """Title and first words: above all, whether the stars exist."""
+    about = ("Stellar parameters of M dwarfs by the method of Mas-Buitrago et al. 2024 (A&A 687, A205): autoencoders "
+             "learn synthetic spectra, are fine-tuned on observed ones, and convolutional networks estimate the "
+             "parameters from their latent values.")  # fmt: skip
+    if run.simulated:
+        return ["# SIMULATED SPECTRA: report of a run", about,
+                "**The stars of this run do not exist.** Their spectra were made by a simulation that starts from the "
+                "paper's estimates. Nothing below is a result on real stars: the paper's values stand beside those of "
+                "the run for scale only, and nothing is said to agree with them."]  # fmt: skip
+    which = "the published spectra" if run.spectra == "published" else f"spectra marked {plain(repr(run.spectra))}"
+    return [f"# Report of a run on {which}", about]
+
+
+def what_was_run(run, data):
+    """Settings and counts of the run beside the paper's."""
+    budget = paper.BUDGETS["paper"]
+    n_regressors = len(paper.PARAMETERS) * paper.N_AUTOENCODERS * budget.repeats
+    search = f"{len(run.fits)} fits, {paper.CV_FOLDS} an architecture, epochs: {run.of('fits', 'epochs')}"
+    weight = run.of("trained", "penalty_weight")
+    penalties = [", ".join(PENALTIES.get(name, name) for name in run.of(part, "penalty").split(", "))
+                 for part in ("trained", "fine_tuned")]  # fmt: skip
+    rows = [
+        ("spectra", run.origin, "PHOENIX-ACES, CARMENES"),
+        ("synthetic spectra", _count(data.get("ph_flux_norm.npy")),
+         f"{paper.N_SYNTHETIC:,}; earlier works used all {paper.N_FULL_GRID:,} of the grid"),
+        ("observed spectra", _count(data.get("carmf_norm.npy")), paper.N_OBSERVED),
+        ("grid search", search, f"epochs: {budget.search_epochs}"),
+        ("architectures kept", f"{run.n_architectures}{run.rule and f' ({run.rule})'}", paper.N_AUTOENCODERS),
+        ("autoencoders trained", f"{len(run.trained)}, epochs: {run.of('trained', 'epochs')}",
+         f"{paper.N_AUTOENCODERS}, epochs: {budget.train_epochs}"),
+        ("autoencoders fine-tuned", f"{len(run.fine_tuned)}, epochs: {run.of('fine_tuned', 'epochs')}",
+         f"{paper.N_AUTOENCODERS}, epochs: {budget.fine_tune_epochs}"),
+        ("contractive penalty", f"{penalties[0]}; weight {weight}",
+         f"{PENALTIES['jacobian']}; weight {paper.CONTRACTIVE_WEIGHT:g}"),
+        ("contractive penalty in fine-tuning", penalties[1], "the same"),
+        ("regressors trained", f"{len(run.regressors)}, epochs: {run.of('regressors', 'epochs')}",
+         f"{n_regressors}, epochs: {budget.cnn_epochs}"),
+        ("seed", run.seeds, ""),
+        ("computing time", run.time, ""),
+        ("software", ", ".join(f"{name} {run.version(key)}" for key, name in LIBRARIES.items()), ""),
+        ("code (sha256)", run.codes, ""),
+    ]  # fmt: skip
+    return ["## What was run", table(["", "this run", "the paper"], rows)]
+
+
+def _count(array):
+    return "not found" if array is None else f"{len(array):,}"
+
+
+def what_is_missing(run, data, args):
+    """What the acts have not left yet, and what could not be looked at."""
+    absent = [name for name, array in data.items() if array is None]
+    lines = [*run.missing, *([f"{', '.join(absent)}: not in {args.data}"] if absent else [])]
+    return ["## What is missing", "\n".join(f"- {plain(line)}" for line in lines)] if lines else []
+
+
+def against_truth(run, args):
+    """Estimates of simulated stars before and after fine-tuning, against the truth."""
+    truth = run.truth(args.data)
+    if truth is None:
+        return []
+    tables = [star_tables.read(args.artifacts / f"final_estimations{suffix}.csv", "restore it")
+              for suffix in ("_before", "")]  # fmt: skip
+    measured = estimates.against_truth(*tables, truth)
+    rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{part} before']:.3g}, {row[f'{part} after']:.3g}"
+                                        for part in ("rmse", "bias", "scatter")), f"{row['own uncertainty']:.3g}")
+            for name, row in measured.iterrows()]  # fmt: skip
+    heading = ["before, after fine-tuning", "stars", "rmse", "bias", "scatter", "own uncertainty"]
+    parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, 6)),
+             "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both together. The own "
+             "uncertainty is the median of what the regressors say of themselves, after fine-tuning."]
+    summary = args.artifacts / "summary.png"
+    if summary.exists():
+        parts.append(picture(summary, "Estimates against truth, before and after fine-tuning", args.out))
+    return parts
+
+
+def _claims(held, simulated):
+    """A table of claims and how many of them agree; without marks if the spectra are simulated."""
+    heading = ["", "Sect.", "the paper", "this run (simulated, for scale)" if simulated else "this run", "agrees"]
+    rows = [[row.claim, row.section, row.paper or "-", row.value or "-", row.agrees] for row in held.itertuples()]
+    if simulated:
+        return table(heading[:4], [row[:4] for row in rows])
+    return f"{_score(held['agrees'], 'statements')}\n\n{table(heading, rows)}"
+
+
+def _score(marks, what):
+    """How many of those that are marked agree, in words."""
+    agree, held = (marks == "yes").sum(), (marks != "").sum()
+    return f"**{agree} of {held}** {what} that can be held against this run agree with the paper."
+
+
+def the_networks(run, data):
+    """What Sect. 3 of the paper says."""
+    held = claims.of_run(run.measured(data), run.spectra)
+    return ["## What the paper says of its networks", _claims(held, run.simulated),
+            "Errors are mean squared errors, distances Euclidean and averaged over the observed spectra; given are the "
+            "mean over the autoencoders and, in brackets, the range. The paper prints its 353 with the unit K. The "
+            "published code's own grid leaves fewer than the paper's 26 autoencoders."]  # fmt: skip
+
+
+def the_estimates(run, known):
+    """What Sect. 4 of the paper says, and the comparison with the literature."""
+    note = f"{len(run.estimates)} stars, {run.estimated} with all four parameters."
+    unknown = sorted(set(run.estimates["karmn"]) - set(known["karmn"]))
+    if unknown:
+        note += (f" The tables of published values do not know {len(unknown)} of them, which are left out below: "
+                 f"{plain(', '.join(unknown[:5]))}{', ...' * (len(unknown) > 5)}.")  # fmt: skip
+    parts = ["## What the paper says of its estimates", note]
+    if known.empty:
+        return parts
+    parts += [_claims(claims.of_estimates(known), run.simulated),
+              "Of two values the first is of the stars up to the temperature named, the second of those above. Where "
+              "the paper says it in words, the words are what is held; a dash stands where it says nothing. Activity, "
+              "disc, rings and subdwarfs belong to the stars, whatever the estimates: they were read off the paper's "
+              "Figure 8, the disc is that of Marfil+21."]
+    return parts + the_literature(known, run.simulated)
+
+
+def the_literature(known, simulated):
+    """Tables of the mean difference, rmse and r of literature minus estimate, one a parameter."""
+    parts = ["## Against the literature",
+             "Literature minus estimate: mean, root mean square and Pearson's r. "
+             + "The literature is on the real stars of the same names, so this is **for scale**. " * simulated
+             + "Under \"the paper\" is what its text prints; \"not read\" are numbers that stand, if it gives them, in "
+             "a table that we could not read."]  # fmt: skip
+    compared = literature.printable(literature.compare(known))
+    if not simulated:
+        parts.append(_score(compared["agrees"], "comparisons"))
+    for parameter, rows in compared.groupby("parameter", sort=False):
+        shown = [[f"{row['catalogue']}, {row['which']}".rstrip(", "), row["n"], row["mean"], row["rmse"], row["r"],
+                  _printed(row), row["agrees"]] for _, row in rows.iterrows()]  # fmt: skip
+        heading = [plain(parameter), "stars", "mean", "rmse", "r", "the paper", "agrees"]
+        width = 6 if simulated else 7
+        parts.append(table(heading[:width], [row[:width] for row in shown], (1, 2, 3, 4)))
+    return parts
+
+
+def _printed(row):
+    found = [f"{name} {row[f'paper {part}']}" for part, name in
+             (("mean", "mean"), ("rmse", "rmse"), ("r", "r"), ("n", "stars")) if row[f"paper {part}"] != paper.NOT_READ]
+    return ", ".join(found) or paper.NOT_READ
+
+
+def the_figures(run, args):
+    """The pictures in the folder of figures, if they are of this run."""
+    found = sorted(path for path in args.figures.glob("*.png") if ".partial-" not in path.name)
+    variables = f"ESTIMATES={args.artifacts / 'final_estimations.csv'}", f"FIGURES={args.figures}"
+    how = f"`` {shlex.join(['make', 'figures', *variables])} ``"
+    if not found:
+        return ["## Figures", f"There are none yet: {how} draws those of Section 4."]
+    drawn = f"{len(run.estimates)} stars, {literature.title(run.estimates)}" if run.estimates is not None else ""
+    line = json.dumps(drawn, ensure_ascii=False)[1:-1]
+    for notebook in args.figures.glob("Section4_*.ipynb"):
+        if line not in notebook.read_text(encoding="utf-8", errors="replace"):
+            return ["## Figures", f"Those in {plain(str(args.figures))} are of other estimates than this run's and "
+                    f"left out: {how} draws them anew."]  # fmt: skip
+    return ["## Figures", *(picture(path, caption(path.stem), args.out) for path in found)]
+
+
+def caption(stem):
+    """A caption from the name of a figure: of figure_08_young, "Figure 8 of the paper, young"."""
+    number, _, rest = re.sub(r"^figure_0*(\d+)_?", r"\1:", stem).rpartition(":")
+    words = " ".join(SPELT.get(word, word) for word in rest.split("_"))
+    return f"Figure {number} of the paper{', ' * bool(words)}{words}" if number else words[:1].upper() + words[1:]
+
+
+# ---------------------------------------------------------------- the page
+def page(run, data, args):
+    """The whole page in Markdown."""
+    parts = [*opening(run), *what_was_run(run, data), *what_is_missing(run, data, args), *against_truth(run, args),
+             *the_networks(run, data)]  # fmt: skip
+    if run.estimates is not None:
+        parts += the_estimates(run, run.estimates[run.estimates["karmn"].isin(literature.known())])
+    return "\n\n".join([*parts, *the_figures(run, args)]) + "\n"
+
+
+def html(text, out, simulated):
+    """The page as one HTML file, with its pictures in it."""
+    body = mistune.create_markdown(escape=True, plugins=["table"])(text)
+
+    def embedded(match):
+        path = os.path.normpath(out.absolute() / urllib.parse.unquote(match[1]))
+        return f'<img src="data:image/png;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"'
+
+    body = re.sub(r'<img src="([^"]+)"', embedded, body)
+    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta name="viewport" content="width=device-width">\n<title>Report of a run</title>\n'
+            f'<style>{STYLE}</style>\n</head>\n<body{" class=simulated" * simulated}>\n{body}</body>\n</html>\n')
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
+    add = parser.add_argument
+    add("--data", type=folder, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra of the run")
+    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the run")
+    add("--figures", type=folder, metavar="DIR", help="folder of the figures; None: {artifacts}/figures")
+    add("--out", type=folder, metavar="DIR", help="folder of the page; None: {artifacts}")
+    args = parser.parse_args(argv)
+    args.figures, args.out = args.figures or args.artifacts / "figures", args.out or args.artifacts
+    run = runs.read(args.artifacts)
+    data = runs.arrays(run, args.data)
+    text = page(run, data, args)
+    for name, content in (("report.md", text), ("report.html", html(text, args.out, run.simulated))):
+        with writing(args.out / name) as partial:
+            partial.write_text(content, encoding="utf-8")
+        print(args.out / name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

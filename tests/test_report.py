@@ -1,0 +1,318 @@
+"""The page on a run, of runs whose files are written without any training."""
+import base64
+import html.parser
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_literature import write_run
+
+import artifacts
+import files
+import literature
+import paper
+import records
+import report
+from artifacts import Unit
+
+MEASURED = {"ac": {"mse_test": 5.1e-5},
+            "dtl_ac": {"mse_carm_before": 3.1e-3, "mse_carm_test_after": 4.1e-4, "distance_flux": 2.719,
+                       "distance_latent_after": 0.0861}}  # fmt: skip
+CATALOGUES = literature.CATALOGUES
+LARGEST = {"teff": 353.2, "logg": 0.00421, "mh": 0.00159, "vsini": 0.0539}
+
+
+@pytest.fixture(autouse=True)
+def few_catalogues(monkeypatch):
+    """They are what takes time."""
+    monkeypatch.setattr(literature, "CATALOGUES", {name: CATALOGUES[name] for name in ("mar21", "pass19", "schw19")})
+
+
+def write_data(folder, stars):
+    """Small arrays, and stars.csv with the truth of the stars."""
+    folder.mkdir(parents=True)
+    files.write_array(folder / "ph_flux_norm.npy", np.ones((5, 30), np.float32))
+    files.write_array(folder / "ph_pars.npy", np.array([[3000.0, 5, 0, 2]] * 4 + [[4000.0, 5, 0, 2]]))
+    files.write_array(folder / "carmf_norm.npy", np.ones((len(stars), 30), np.float32))
+    files.write_csv(folder / "stars.csv", stars[["karmn", *paper.PARAMETERS]])
+    return folder
+
+
+def finish(path, settings, inputs, spectra, metrics):
+    path.write_bytes(b"weights")
+    unit = Unit(path, {"epochs": 2, **settings}, tuple(inputs), provenance=records.Provenance(spectra=spectra))
+    artifacts.finish(unit, 0, metrics)
+
+
+def write_estimates(folder, stars, spectra, data):
+    for name in ("final_estimations_before", "final_estimations"):
+        path = write_run(folder / f"{name}.csv", stars, spectra)
+        kept = {par: records.Kept(["a"] * 80, LARGEST[par], ["a"] * 130) for par in paper.PARAMETERS}
+        names = {"stars.csv": files.sha256(data / "stars.csv")}
+        sidecar = records.Estimates(records.Origin(spectra=spectra), 42, kept, names, {path.name: files.sha256(path)})
+        files.write_json(path.with_suffix(".json"), records.signed(records.plain(sidecar)))
+
+
+def write_all(tmp_path, spectra="simulated", acts=4, stars=None):
+    """Data and what the first acts leave; returns the flags of the report."""
+    stars = literature.load_estimates().iloc[::14] if stars is None else stars
+    data, folder = write_data(tmp_path / "data", stars), tmp_path / "run"
+    folder.mkdir()
+    ph, labels, carm = (data / name for name in ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy"))
+    if acts >= 1:
+        (folder / "grid_search").mkdir()
+        finish(folder / "grid_search" / "combination_0_fold_0.json", {}, [ph], spectra, {"mse": 1})
+        architectures = [{"neurons_in": 64, "reg_par": 1e-7, "lr": 1e-4}] * 2
+        selection = {"architectures": architectures, "rule": "mse_mean < median of 4"}
+        files.write_json(folder / "params_final.json", selection)
+    for i in range(2):
+        if acts >= 2:
+            settings = {**architectures[i], "penalty": "live", "penalty_weight": 1e-4}
+            finish(folder / f"ac_{i}.h5", settings, [ph], spectra, MEASURED["ac"])
+        if acts >= 3:
+            finish(folder / f"dtl_ac_{i}.h5", {"penalty": "live"}, [folder / f"ac_{i}.h5", ph, carm], spectra,
+                   MEASURED["dtl_ac"])  # fmt: skip
+        for par in paper.PARAMETERS if acts >= 4 else ():
+            finish(folder / f"cnn_regressor_{par}_0_ac_{i}.h5", {"parameter": par, "repeat": 0}, [labels], spectra, {})
+    if acts >= 4:
+        write_estimates(folder, stars, spectra, data)
+    return ["--data", str(data), "--artifacts", str(folder)]
+
+
+def write(tmp_path, *args, **kwargs):
+    """Write a run and its page; returns the folder of the run and the page in both forms."""
+    assert report.main(write_all(tmp_path, *args, **kwargs)) == 0
+    folder = tmp_path / "run"
+    return folder, *((folder / f"report.{ending}").read_text(encoding="utf-8") for ending in ("md", "html"))
+
+
+class Seen(html.parser.HTMLParser):
+    """What a browser shows: text, tags, and the number of cells in each row of each table."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.text, self.tags, self.tables = "", set(), []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append(0)
+        elif tag in ("td", "th"):
+            self.tables[-1][-1] += 1
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def cells(page, claim):
+    """The first row of a table in Markdown that begins with this."""
+    row = next(line for line in page.splitlines() if line.startswith(f"| {claim} |"))
+    return [cell.strip() for cell in row.strip("|").split(" | ")]
+
+
+# ---------------------------------------------------------------- what is on it
+def test_published_spectra_are_held_against_the_paper(tmp_path, monkeypatch):
+    monkeypatch.setattr(literature, "CATALOGUES", CATALOGUES)
+    folder, page, shown = write(tmp_path, "published", stars=literature.load_estimates())
+    assert page.startswith("# Report of a run on the published spectra\n") and "imulated" not in page
+    assert cells(page, "reconstruction error, synthetic test set") == [
+        "reconstruction error, synthetic test set", "3.1", "5e-5", "5.1e-5", "yes"]  # fmt: skip
+    assert cells(page, "synthetic spectra above 3750 K")[2:] == ["a smaller training set there", "1 of 5", "yes"]
+    assert cells(page, "autoencoders")[2:] == ["26", "2", "no"]
+    assert cells(page, "maximum Teff")[1:] == ["abstract", "4300", "4285.5", "yes"]
+    assert cells(page, "Mar21, plain metallicity")[-2:] == ["not read", ""]
+    assert cells(page, "FGK+M")[-2:] == ["mean -0.13, stars 6", "yes"]
+    assert all(f"**{score}** {what} that can be held" in page for score, what in (
+        ("12 of 14", "statements"), ("21 of 21", "statements"), ("19 of 19", "comparisons")))
+    assert "the truth" not in page and "What is missing" not in page
+    assert page.count("| yes |") == 12 + 21 + 19 and page.count("| no |") == 2
+
+
+@pytest.mark.parametrize("word", ["simulated", "Simulated by me"])
+def test_simulated_spectra_never_agree(word, tmp_path):
+    folder, page, shown = write(tmp_path, word)
+    assert page.startswith("# SIMULATED SPECTRA: ") and "do not exist" in page
+    assert "| yes |" not in page and "| no |" not in page and "| agrees |" not in page
+    assert "this run (simulated, for scale)" in page and "for scale" in page
+    assert cells(page, "Teff \\[K\\]")[:3] == ["Teff \\[K\\]", "21", "0, 0"]  # estimates and truth are the same here
+    assert '<body class=simulated>' in shown
+
+
+def test_what_was_run_is_told(tmp_path):
+    folder, page, shown = write(tmp_path)
+    assert cells(page, "autoencoders trained")[1] == "2, epochs: 2"
+    assert cells(page, "regressors trained")[1] == "8, epochs: 2" and cells(page, "seed")[1] == "42"
+    assert cells(page, "synthetic spectra")[1] == "5" and "Python 3." in cells(page, "software")[1]
+    assert "median of 4" in cells(page, "architectures kept")[1]
+
+
+@pytest.mark.parametrize(
+    "acts, missing",
+    [(1, ["2 of 2 autoencoders are not trained", "not fine-tuned", "no regressor", "no estimates of the stars"]),
+     (2, ["2 of 2 autoencoders are not fine-tuned: dtl\\_ac\\_0.h5", "no regressor"]),
+     (3, ["no regressor is trained", "no estimates"])],
+)  # fmt: skip
+def test_what_an_act_has_not_left_is_said(acts, missing, tmp_path):
+    folder, page, shown = write(tmp_path, "published", acts)
+    assert all(words in page for words in missing) and ("not trained:" in page) == (acts == 1)
+    assert (cells(page, "reconstruction error, synthetic test set")[3] == "not there yet") == (acts == 1)
+    assert "Against the literature" not in page and "make figures" in page
+
+
+def test_units_and_arrays_that_are_missing_are_named(tmp_path):
+    flags = write_all(tmp_path)
+    for name in ("run/ac_1.h5", "run/cnn_regressor_mh_0_ac_0.json", "data/ph_flux_norm.npy"):
+        (tmp_path / name).unlink()
+    assert report.main(flags) == 0
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert "1 of 2 autoencoders are not trained: ac\\_1.h5" in page
+    assert "1 of 2 regressors of \\[M/H\\] are not trained" in page
+    assert "ph\\_flux\\_norm.npy: not in" in page and cells(page, "synthetic spectra")[1] == "not found"
+
+
+def test_estimates_alone_give_a_page(tmp_path):
+    flags = write_all(tmp_path, "published")
+    for path in (tmp_path / "run").glob("*"):
+        if path.name.startswith(("ac", "dtl", "cnn", "params")):
+            path.unlink()
+    assert report.main(flags) == 0
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert "has not chosen its architectures" in page and "Against the literature" in page
+    assert cells(page, "autoencoders trained")[1] == "0, epochs: none yet"
+
+
+def test_same_run_same_page(tmp_path):
+    folder, page, shown = write(tmp_path)
+    assert report.main(["--data", str(tmp_path / "data"), "--artifacts", str(folder)]) == 0
+    assert ((folder / "report.md").read_text(), (folder / "report.html").read_text()) == (page, shown)
+
+
+# ---------------------------------------------------------------- pictures
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+
+
+@pytest.mark.parametrize("name", ["figures", "my figs (1) & l'été <i> $x$"])
+def test_pictures_are_shown_and_sent_with_it(name, tmp_path):
+    flags, figures, out = write_all(tmp_path), tmp_path / name, tmp_path / "sent" / "page"
+    figures.mkdir()
+    for path in (figures / "figure_08_young.png", figures / "umap_mh.png", tmp_path / "run" / "summary.png"):
+        path.write_bytes(PIXEL)
+    assert report.main([*flags, "--figures", str(figures), "--out", str(out)]) == 0
+    shown = (out / "report.html").read_text(encoding="utf-8")
+    sent = f'<img src="data:image/png;base64,{base64.b64encode(PIXEL).decode()}"'
+    assert shown.count(sent) == shown.count("<img") == 3
+    text = Seen(shown).text
+    assert "Figure 8 of the paper, young" in text and "UMAP [M/H]" in text
+    assert "](../../run/summary.png)" in (out / "report.md").read_text()
+
+
+def test_figures_of_other_estimates_are_left_out(tmp_path):
+    flags, figures = write_all(tmp_path, "published"), tmp_path / "run" / "figures"
+    figures.mkdir()
+    (figures / "figure_09.png").write_bytes(PIXEL)
+    for words, there in (("the published estimates", 0), ("estimates from the published spectra", 1)):
+        words = f"21 stars, {words}"
+        (figures / "Section4_1_figs.ipynb").write_text(json.dumps({"text": [words + "\n"]}))
+        assert report.main(flags) == 0
+        shown = (tmp_path / "run" / "report.html").read_text()
+        assert shown.count("<img") == there and ("are of other estimates" in shown) != bool(there)
+
+
+# ---------------------------------------------------------------- names of anybody's, and bad input
+WORDS = ["a|b", "<script>alert(1)</script>", "$x^2$ & `y`", "![x](/etc/passwd)", "*a* _b_ [c](d)", "\\|", "\\\\|",
+         "&lt;", "~~x~~", "\x1b[31m", "# c", "- d", "1. e", "π — 7 %"]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_of_anybody_are_shown_as_they_are(word):
+    page = report.html(f"{report.plain('x ' + word)}\n\n{report.table(['h', 'k'], [[word, word]])}", None, False)
+    seen, said = Seen(page), word.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
+    assert seen.tables == [[2, 2]] and seen.text.count(said) == 3 and f"x {said}\n" in seen.text
+    assert seen.tags == Seen(report.html("x\n\n| h |\n| --- |\n| x |", None, False)).tags
+
+
+@pytest.mark.parametrize("word", [" ".join(WORDS), "a\nb\n\n# c\x00", "\ud800"])
+def test_words_of_anybody_do_not_break_the_page(word, tmp_path):
+    stars = literature.load_estimates().iloc[:3].copy()
+    stars.loc[1, "karmn"] = name = " ".join(word.encode("utf-8", "replace").decode().replace("\x00", "").split())
+    seen = Seen(write(tmp_path, word, stars=stars)[2])
+    stars.loc[1, "karmn"] = "A"
+    expected = Seen(write(tmp_path / "plain", "mine", stars=stars)[2])
+    assert seen.tags == expected.tags and seen.tables == expected.tables
+    assert all(len(set(rows)) == 1 for rows in seen.tables)
+    for said in (f"know 1 of them, which are left out below: {name}.", f"Report of a run on spectra marked {word!r}"):
+        assert said.replace("\x1b", "\N{REPLACEMENT CHARACTER}") in seen.text
+
+
+SPOILT = {
+    "an autoencoder's sidecar": ("ac_0.json", lambda text: text.replace("5.1e-05", "5.2e-05")),
+    "a fine-tuning's": ("dtl_ac_1.json", lambda text: text.replace("2.719", "2.72")),
+    "a regressor's": ("cnn_regressor_logg_0_ac_0.json", lambda text: text.replace('"seed": 42', '"seed": 43')),
+    "a fit's": ("combination_0_fold_0.json", lambda text: text[:-9]),
+    "one of another": ("ac_1.json", lambda text: text.replace('"ac_1"', '"ac_0"')),
+    "that of the estimates": ("final_estimations.json", lambda text: text.replace("353.2", "353")),
+    "the estimates": ("final_estimations.csv", lambda text: text.replace("3780.05", "3790.05")),
+    "those before": ("final_estimations_before.csv", lambda text: text.replace("3780.05", "3790.05")),
+    "the architectures": ("params_final.json", lambda text: text.replace("64", "-64")),
+    "other architectures": ("params_final.json", lambda text: text.replace("64", "96")),
+    "the stars": ("stars.csv", lambda text: text.replace("3780.05", "3790.05")),
+}
+
+
+@pytest.mark.parametrize(("name", "change"), SPOILT.values(), ids=SPOILT)
+def test_what_was_changed_is_named(name, change, tmp_path, capsys):
+    flags = write_all(tmp_path)
+    path, = tmp_path.rglob(name)
+    before = path.read_text()
+    path.write_text(change(before))
+    assert path.read_text() != before
+    assert report.main(flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and str(path) in error
+    assert not list(tmp_path.rglob("report*"))
+
+
+def test_other_arrays_than_those_of_the_run(tmp_path, capsys):
+    flags = write_all(tmp_path)
+    for name in ("ph_flux_norm.npy", "carmf_norm.npy", "ph_pars.npy"):
+        path = tmp_path / "data" / name
+        had = np.load(path)
+        files.write_array(path, had + 1)
+        assert report.main(flags) == 2
+        assert f"was made from another {name} than {path}" in capsys.readouterr().err
+        files.write_array(path, had)
+    assert report.main(flags) == 0
+
+
+def test_mixed_spectra_are_refused(tmp_path, capsys):
+    flags = write_all(tmp_path)
+    write_all(tmp_path / "other", "published")
+    (tmp_path / "other" / "run" / "ac_1.json").rename(tmp_path / "run" / "ac_1.json")
+    assert report.main(flags) == 2
+    assert "mixes spectra" in capsys.readouterr().err
+
+
+def test_folder_without_a_run(tmp_path, capsys):
+    for folder in (tmp_path, tmp_path / "absent"):
+        assert report.main(["--artifacts", str(folder), "--data", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert f"{folder} holds nothing of a run" in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_stars_that_no_table_knows(tmp_path):
+    stars = literature.load_estimates().iloc[:3].assign(karmn=["A", "B", "C"])
+    folder, page, shown = write(tmp_path, "published", stars=stars)
+    assert "do not know 3 of them, which are left out below: A, B, C." in page
+    assert "Against the literature" not in page
+
+
+def test_stars_without_estimates_are_counted(tmp_path):
+    stars = literature.load_estimates()
+    stars.loc[:2, "logg"] = np.nan
+    assert "286 stars, 283 with all four parameters" in write(tmp_path, "published", stars=pd.DataFrame(stars))[1]
