@@ -25,11 +25,11 @@ from artifacts import sidecar_of
 from files import BadInput, sha256
 
 __all__ = [
-    "compare", "findings", "load", "load_estimates", "match", "pairs", "printable",
-    "thin_against_thick", "title",
+    "compare", "findings", "load", "load_estimates", "match", "pairs", "printable", "thin_against_thick", "title",
 ]  # fmt: skip
 
 FOLDER = ROOT / "literature_data"
+ISOCHRONES = "isochrones.csv"  # the one table there that has no stars, and that need not be there
 
 # Tables the estimates are compared with, and the paper's names for them
 CATALOGUES = {
@@ -42,6 +42,10 @@ SECOND = {"loggc": ("logg", "log g from mass and radius"), "mh_plain": ("mh", "p
 
 
 # ---------------------------------------------------------------- tables
+def _star_tables():
+    return [path for path in sorted(FOLDER.glob("*.csv")) if path.name != ISOCHRONES]
+
+
 def load(name):
     """Load one table of literature_data/.
 
@@ -63,8 +67,7 @@ def load(name):
     """
     path = FOLDER / f"{name}.csv"
     if not path.exists():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.csv")))
-        raise BadInput(f"{path} not found: the tables are {known}")
+        raise BadInput(f"{path} not found: the tables are {', '.join(table.stem for table in _star_tables())}")
     return _read(path).copy()
 
 
@@ -144,7 +147,7 @@ def match(estimates, name):
         A star is named twice, or its name is in no table at all.
     """
     estimates = star_tables.in_paper_spelling(estimates, "the estimates")
-    known = set().union(*(_read(file)["karmn"] for file in FOLDER.glob("*.csv")))
+    known = set().union(*(_read(table)["karmn"] for table in _star_tables()))
     unknown = [karmn for karmn in estimates["karmn"] if karmn not in known]
     if unknown:
         raise BadInput(f"no table in literature_data knows {', '.join(unknown[:5])}: mend the name or leave it out")
@@ -190,7 +193,7 @@ def compare(estimates):
     DataFrame
         A row for each parameter, catalogue and column; for v sin i also the two sides of paper.VSINI_SPLIT. `n` stars,
         `mean` of literature minus estimate, `rmse` about zero, Pearson's `r`; `paper_n`, ... as the paper prints
-        them, "" where it does not; `agrees`: "yes" if each of ours rounds to the printed digits,
+        them, "" where we read none; `agrees`: "yes" if each of ours rounds to the printed digits,
         "" of simulated stars, which are not the paper's.
     """
     rows = []
@@ -232,12 +235,8 @@ def _printed(name, column, subset):
 def _statistics(stars):
     difference = stars["lit"] - stars["ours"]
     varies = len(stars) > 1 and stars["ours"].nunique() > 1 and stars["lit"].nunique() > 1
-    return {
-        "n": len(stars),
-        "mean": difference.mean(),
-        "rmse": np.sqrt((difference**2).mean()),
-        "r": np.corrcoef(stars["ours"], stars["lit"])[0, 1] if varies else np.nan,
-    }
+    r = np.corrcoef(stars["ours"], stars["lit"])[0, 1] if varies else np.nan
+    return {"n": len(stars), "mean": difference.mean(), "rmse": np.sqrt((difference**2).mean()), "r": r}
 
 
 def agrees(value, printed, step=None):

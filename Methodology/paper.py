@@ -132,6 +132,10 @@ BUDGETS = {
 CNN_GRID = {"nf1": [32, 64], "nf2": [32], "nu": [64], "lr": [1e-3, 3e-3, 1e-2]}
 
 # ---------------------------------------------------------------- results (Sect. 4)
+# Isochrones of Fig. 8: model, age [Gyr], [M/H] [dex]; that those of the HR diagram are solar is ours
+KIEL_ISOCHRONES = (("PARSEC", 5, -0.4), ("PARSEC", 5, 0.0), ("PARSEC", 5, 0.1))
+HR_ISOCHRONES = (("PARSEC", 0.1, 0.0), ("PARSEC", 5, 0.0), ("Baraffe+15", 0.1, 0.0), ("Baraffe+15", 5, 0.0))
+
 # Values are strings, as printed: their last digit is how far ours are held against them.
 RANGES = {"teff": ("3050", "4300"), "logg": ("4.7", "5.1"), "mh": ("-0.53", "0.25")}  # abstract
 RANGE_STEP = {"teff": 50, "logg": 0.1, "mh": 0.01}  # what those are rounded to
