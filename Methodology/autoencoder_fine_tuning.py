@@ -14,7 +14,7 @@ spectrum is from its nearest synthetic one, among the fluxes and among the 32 la
 synthetic spectra are those of the encoder before, the observed ones those of the encoder after. Spectra that
 are shifted against the synthetic ones, as in air wavelengths or not at rest, are warned of.
 
-    python Methodology/autoencoder_fine_tuning.py    # the paper
+    python Methodology/autoencoder_fine_tuning.py    # at the size of the paper
     python Methodology/autoencoder_fine_tuning.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys

@@ -7,9 +7,10 @@ Writes  {artifacts}/ac_{i}.h5, ac_{i}.json       the trained autoencoder and its
 
 Every architecture that act 1 kept is trained for 120 epochs on 70 % of the synthetic spectra. The loss is the
 mean squared error of the reconstruction, plus the L1 activity regularisers, plus 1e-4 times the contractive
-penalty on the 32 numbers of the bottleneck; --penalty chooses among its readings (see docs/method.md).
+penalty on the 32 numbers of the bottleneck. Of that penalty the paper's text and its code give two definitions,
+and the code keeps another W than it seems to; --penalty chooses among the readings, see docs/method.md.
 
-    python Methodology/autoencoder_training.py    # the paper
+    python Methodology/autoencoder_training.py    # at the size of the paper
     python Methodology/autoencoder_training.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys
@@ -105,8 +106,9 @@ def check_precision(precision):
 
 def add_arguments(parser):
     parser.add_argument("--penalty", choices=paper.PENALTIES, default="live",
-                        help="formula of the published code with W followed during training, the same with the initial "
-                        "W as that code has when it runs, the true Jacobian of the ReLU layer, or none")  # fmt: skip
+                        help="live: the published code's formula with W followed, our reading of it; frozen: with the "
+                        "initial W, what that code does when it runs; exact: the true Jacobian of the bottleneck "
+                        "layer alone; jacobian: that of the whole encoder, the paper's text; or none")  # fmt: skip
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
                         help="of the arithmetic in training; bfloat16 where the processor has it")  # fmt: skip
 

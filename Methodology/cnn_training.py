@@ -9,10 +9,12 @@ Writes  {artifacts}/cnn_regressor_{par}_{k}_ac_{i}.h5 (+ .json)       one regres
         {artifacts}/summary.png                                       of simulated stars: both against the truth
 
 For each of Teff, log g, [M/H] and v sin i, and for each autoencoder, five CNNs learn the parameter from the 32
-latent values of 70 % of the synthetic spectra. Of all a parameter's regressors the best 80 of 130 on the
-remaining spectra (or the same fraction) are applied to the stars; the estimate is the mode of their predictions.
+latent values of 70 % of the synthetic spectra. Of a parameter's regressors the best on the remaining spectra are
+applied to the stars; the estimate is the mode of their predictions. The paper's 26 autoencoders make 520 CNNs, 130
+a parameter, of which it keeps 80; the 12 that act 1 keeps of the published code's grid make 240, 60 a parameter, of
+which the same fraction is 37. Act 1 has a command that ends with 26.
 
-    python Methodology/cnn_training.py    # the paper: 520 CNNs
+    python Methodology/cnn_training.py    # the published code's grid: 240 CNNs
     python Methodology/cnn_training.py --budget demo --data src_files/demo --artifacts artifacts/demo
     python Methodology/cnn_training.py --parameter logg --tune    # search its hyper-parameters
 """

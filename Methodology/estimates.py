@@ -26,6 +26,9 @@ def best(test_mse):
 def mode(predictions):
     """Maximum of a Gaussian kernel density estimate on a grid of 200 points over the predictions' range.
 
+    The density is in the paper's text (Sect. 3.3), the 200 points were read off the published table, and the
+    bandwidth, by Scott's rule, is ours.
+
     Parameters
     ----------
     predictions : ndarray of shape (n_members,)
@@ -45,8 +48,9 @@ def mode(predictions):
 def estimate(predictions):
     """Estimate of one parameter for every star.
 
-    The estimate is the mode; its uncertainties are the distances to the 16 % and 84 % quantiles. Few members
-    can put the mode outside of them; the uncertainty on that side is then zero.
+    The estimate is the mode; its uncertainties, 1 sigma in the paper's text, are the distances to the 16 % and 84 %
+    quantiles, which were read off the published table. Few members can put the mode outside of them; that the
+    uncertainty on that side is then zero is ours.
 
     Parameters
     ----------

@@ -1,7 +1,9 @@
-"""Figures of Sect. 4, and a few beyond, all in one style (no TensorFlow).
+"""Figures of Sect. 4 and Appendix B, and the one style of all figures (no TensorFlow); Fig. 8 is in hr_figures.py.
 
 Every function takes estimates as `literature.load_estimates` gives them and returns the Figure; `save` writes it. Where
 the spectra are not the published ones, every figure says what they are. Stars without an estimate are left out.
+Of the published figures are what is plotted and, read off them, the limits of the axes of Figs. 11 to 14; marks,
+colours, bins and the panels of differences are ours.
 """
 import functools
 import os
@@ -9,7 +11,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.stats import gaussian_kde
 
@@ -18,9 +19,7 @@ import paper
 from command_line import ROOT
 from files import one_line, writing
 
-__all__ = [
-    "hr_diagram", "kiel_diagram", "metallicity_by_population", "one_to_one", "path_in", "save", "vsini_with_errors",
-]  # fmt: skip
+__all__ = ["metallicity_by_population", "one_to_one", "path_in", "save", "styled", "vsini_with_errors"]
 
 FOLDER = ROOT / "artifacts" / "figures"
 
@@ -48,11 +47,11 @@ POPULATIONS = {
 }  # fmt: skip
 CARMENES = ("mar21", "pass19", "schw19")  # left panels of Figs. 11 to 13
 DEEP_LEARNING = ("bello23", "pass20", "interf", "fgkm")  # right panels
-OLDER = ("pass18", "gaid14", "gm14", "mann15")
-# Both axes of the published Figs. 11 to 14. They cut off no star there; a value outside widens them.
+OLDER = ("pass18", "gaid14", "gm14", "mann15")  # the older ones of Appendix B
+# Both axes of Figs. 11 to 14, read off the published ones. They cut off no star there; a value outside widens them.
 LIMITS = {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
-N_BINS = 25
-SECOND_DRAWN = {"loggc": "log g$_c$"}  # the published Fig. 12 plots this column of Schweitzer+19, the text quotes logg
+N_BINS = 25  # ours
+SECOND_DRAWN = {"loggc": "log g$_c$"}  # of Schweitzer+19 the published Fig. 12 plots this; the number is of logg
 N_DENSITY = 20  # fewer stars have no distribution to speak of
 
 
@@ -109,77 +108,6 @@ def save(figure, name, folder=FOLDER):
 
 # ---------------------------------------------------------------- Sect. 4.1
 @styled()
-def hr_diagram(estimates, version):
-    """Luminosity against Teff, coloured by [M/H], sized by v sin i (Fig. 8).
-
-    Parameters
-    ----------
-    estimates : DataFrame
-    version : {"young", "active"}
-        Which stars are marked: young disc and young associations; or H-alpha active, thick disc, akin to subdwarfs.
-    """
-    stars = literature.match(estimates, "stars").dropna(subset=["teff", "lbol"])
-    marked = {
-        "young": [("young disc", stars["population"] == "YD", {"marker": "+", "color": "black", "linewidths": 0.7}),
-                  ("young association", stars["young"] == 1, _ring("#D55E00"))],
-        "active": [(r"H$\alpha$ active", stars["active"] == 1, _ring("black")),
-                   ("thick disc", stars["population"] == "TD", {**_ring("#0072B2"), "marker": "s"}),
-                   ("akin to subdwarfs", stars["subdwarf"] == 1, {**_ring("#D55E00"), "marker": "D"})],
-    }[version]  # fmt: skip
-    figure, ax = plt.subplots(figsize=(DOUBLE, 0.62 * DOUBLE))
-    size = 7 * stars["vsini"].fillna(2)  # [pt^2]: 7 for every km/s
-    _coloured(figure, ax, stars, "lbol", size)
-    for label, rows, mark in marked:
-        ax.scatter(stars["teff"][rows], stars["lbol"][rows], s=1.3 * size[rows] + 8, label=f"{label} ({rows.sum()})",
-                   **mark)  # fmt: skip
-    ax.set(xlabel=paper.PARAMETERS["teff"].label, ylabel=r"$L_{\rm bol}$ [$L_\odot$]")
-    if len(stars):
-        ax.set_yscale("log")
-    ax.invert_xaxis()
-    speeds = [Line2D([], [], ls="", marker="o", color="0.6", ms=np.sqrt(7 * v), label=f"{v}") for v in (2, 10, 30)]
-    key = ax.legend(handles=speeds, title=r"$v\,\sin i$ [km/s]", title_fontsize=7, loc="upper right", ncols=3,
-                    handletextpad=1, columnspacing=2)
-    ax.add_artist(key)
-    handles = [Line2D([], [], ls="", marker=mark["marker"], mfc="none", mew=1, ms=6,
-                      color=mark.get("edgecolors", "black"), label=f"{label} ({rows.sum()})")
-               for label, rows, mark in marked]  # fmt: skip
-    ax.legend(handles=handles, loc="lower left")
-    return figure
-
-
-def _ring(colour):
-    return {"marker": "o", "facecolors": "none", "edgecolors": colour, "linewidths": 1}
-
-
-@styled()
-def kiel_diagram(estimates):
-    """log g against Teff, coloured by [M/H]; stars below the label grid have a red rim (not in the paper)."""
-    stars = estimates.dropna(subset=["teff", "logg"])
-    figure, ax = plt.subplots(figsize=(SINGLE, 0.85 * SINGLE))
-    _coloured(figure, ax, stars, "logg", 14)
-    below = stars[literature.below_floor(stars)]
-    ax.scatter(below["teff"], below["logg"], s=20, label=f"below the grid ({len(below)})", **_ring("#D55E00"))
-    ax.axhline(paper.GRID_LOGG[0], ls="--", lw=0.8, color="0.4", zorder=0)
-    ax.set(xlabel=paper.PARAMETERS["teff"].label, ylabel=paper.PARAMETERS["logg"].label)
-    ax.invert_xaxis()
-    ax.invert_yaxis()
-    ax.legend(loc="lower left")
-    return figure
-
-
-def _coloured(figure, ax, stars, y, size):
-    """Scatter against Teff, coloured by [M/H]; grey where that is missing."""
-    ax.scatter(stars["teff"], stars[y], s=size, color="0.7", alpha=0.8, linewidths=0)
-    known = stars["mh"].notna()
-    dots = ax.scatter(stars["teff"][known], stars[y][known], c=stars["mh"][known], linewidths=0, alpha=0.85,
-                      s=size[known] if np.ndim(size) else size, cmap=COLOUR_MAP)  # fmt: skip
-    if known.any():
-        bar = figure.colorbar(dots, ax=ax, label=paper.PARAMETERS["mh"].label, pad=0.01)
-        bar.solids.set_alpha(1)
-        bar.minorticks_off()
-
-
-@styled()
 def metallicity_by_population(estimates):
     """Distribution of [M/H] in each kinematic population, a row each (Fig. 9)."""
     stars = literature.match(estimates, "stars").dropna(subset=["mh"])
@@ -213,8 +141,10 @@ def _density(ax, values, colour):
 
 # ---------------------------------------------------------------- Sect. 4.2
 @styled(NOT_REAL)
-def one_to_one(estimates, par, *groups):
+def one_to_one(estimates, par, *groups, errors=False):
     """Literature against estimates of one parameter, their difference against Teff, and histograms (Figs. 11 to 13).
+
+    With error bars, as in Appendix B.
 
     Parameters
     ----------
@@ -222,6 +152,8 @@ def one_to_one(estimates, par, *groups):
     par : {"teff", "logg", "mh", "vsini"}
     *groups : tuple of str
         Catalogues drawn together; a column of panels for each group.
+    errors : bool
+        Whether the error bars of both are drawn.
     """
     width = DOUBLE if len(groups) > 1 else SINGLE
     side = width / len(groups)
@@ -235,6 +167,8 @@ def one_to_one(estimates, par, *groups):
         scatter, residual, histogram = column
         _histogram(histogram, ours, limits, fill=True, color="0.5", alpha=0.35, lw=0, label="this work")
         for both, label, colour, mark in series:
+            if errors:
+                _error_bars(scatter, both, colour)
             scatter.plot(both["ours"], both["lit"], label=f"{label} ({len(both)})", **mark)
             residual.plot(both["teff"], both["lit"] - both["ours"], **mark)
             _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
@@ -269,9 +203,7 @@ def vsini_with_errors(estimates):
     series = _series(estimates, "vsini", ("pass20", "rein18"))
     for both, label, colour, mark in series:
         limit = both["lit_low"].isna() & (label == literature.CATALOGUES["rein18"])
-        x, y = (both[[f"{side}_low", f"{side}_high"]].fillna(0).clip(lower=0).T for side in ("ours", "lit"))
-        scatter.errorbar(both["ours"], both["lit"], xerr=x, yerr=y, ls="", color=colour, elinewidth=0.5, capsize=1,
-                         alpha=0.4)  # fmt: skip
+        _error_bars(scatter, both, colour)
         for rows, marker in ((~limit, mark["marker"]), (limit, "v")):
             name = f"{label} ({rows.sum()})" if marker != "v" else f"{label}, upper limits ({rows.sum()})"
             scatter.plot(both["ours"][rows], both["lit"][rows], label=name if rows.any() else None,
@@ -281,6 +213,11 @@ def vsini_with_errors(estimates):
     limits = _limits([both[["ours", "lit"]].to_numpy().ravel() for both, *_ in series], LIMITS["vsini"])
     _dress(scatter, residual, "vsini", limits, series)
     return figure
+
+
+def _error_bars(ax, both, colour):
+    x, y = (both[[f"{side}_low", f"{side}_high"]].fillna(0).clip(lower=0).T for side in ("ours", "lit"))
+    ax.errorbar(both["ours"], both["lit"], xerr=x, yerr=y, ls="", color=colour, elinewidth=0.5, capsize=1, alpha=0.4)
 
 
 def _series(estimates, par, group):

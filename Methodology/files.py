@@ -186,8 +186,8 @@ def lock(folder):
 
 
 # ---------------------------------------------------------------- reading
-def read_table(path, key, remedy):
-    """Read a CSV whose column `key` is text, whatever it looks like ("001", "NA"), in every row and once.
+def read_table(path, key, remedy, once=True):
+    """Read a CSV whose column `key` is text, whatever it looks like ("001", "NA"), in every row and, if need be, once.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def read_table(path, key, remedy):
     if "" in names:
         refuse(f"line {rows[1 + names.index('')][0]} has no name under {key}")
     twice = list(dict.fromkeys(name for name in names if names.count(name) > 1))
-    if twice:
+    if once and twice:
         refuse(f"names {', '.join(twice[:5])} twice under {key}")
     return pd.read_csv(path, encoding="utf-8-sig", index_col=False).assign(**{key: names}).astype({key: str})
 

@@ -31,6 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 FOLDER = ROOT / "literature_data"
+ISOCHRONES = "isochrones.csv"  # the one table there that has no stars, and that need not be there
 
 # Tables the estimates are compared with, and the paper's names for them
 CATALOGUES = {
@@ -43,6 +44,10 @@ SECOND = {"loggc": ("logg", "log g from mass and radius"), "mh_plain": ("mh", "p
 
 
 # ---------------------------------------------------------------- tables
+def _star_tables():
+    return [path for path in sorted(FOLDER.glob("*.csv")) if path.name != ISOCHRONES]
+
+
 def load(name):
     """Load one table of literature_data/.
 
@@ -64,8 +69,7 @@ def load(name):
     """
     path = FOLDER / f"{name}.csv"
     if not path.exists():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.csv")))
-        raise BadInput(f"{path} not found: the tables are {known}")
+        raise BadInput(f"{path} not found: the tables are {', '.join(table.stem for table in _star_tables())}")
     return _read(path).copy()
 
 
@@ -127,7 +131,7 @@ def load_estimates(path=None):
 # ---------------------------------------------------------------- joining
 def known():
     """The names of all stars in the tables, a set."""
-    return set().union(*(_read(file)["karmn"] for file in FOLDER.glob("*.csv")))
+    return set().union(*(_read(file)["karmn"] for file in _star_tables()))
 
 
 def match(estimates, name):

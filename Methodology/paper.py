@@ -53,7 +53,8 @@ EXACT_JACOBIAN = 128  # width of the first layer up to which `jacobian` is exact
 BATCH_AUTOENCODER = 128
 FROZEN_LAYERS = ("encoded_1", "encoded_2", "encoded_3", "encoded_4")  # in fine-tuning (code)
 
-# Act 1. The paper searched further learning rates whose values it does not give.
+# Act 1. GRID is the published code's. By the rule below it leaves 12 of its 25 combinations, never the paper's 26: the
+# paper's own grid was wider, in learning rates and in others; its values stand nowhere that we could read.
 CV_FOLDS = 4
 GRID = {
     "neurons_in": [1024, 1280, 1536, 1792, 2048],
@@ -61,7 +62,7 @@ GRID = {
     "lr": [1e-4],
 }
 KEPT_LR = 1e-4  # kept: this learning rate and a mean score better than the median of the whole grid
-N_AUTOENCODERS = 26  # what the paper's own search left
+N_AUTOENCODERS = 26  # what the paper's own search left (Sect. 3.1)
 
 # ---------------------------------------------------------------- CNN regressors (Sect. 3.3)
 CNN_KERNEL = 2
@@ -71,7 +72,8 @@ REPEATS = 5  # regressors a parameter and autoencoder
 N_KEPT = 80  # of the regressors of a parameter, those with the lowest test MSE
 KEPT_REGRESSORS = N_KEPT / (N_AUTOENCODERS * REPEATS)
 
-# ---------------------------------------------------------------- estimates (read off the published table)
+# ---------------------------------------------------------------- estimates
+# The text gives the maximum of a Gaussian kernel density and 1 sigma (Sect. 3.3). Read off the published table:
 KDE_POINTS = 200
 QUANTILES = (0.16, 0.84)
 
@@ -97,11 +99,12 @@ class Parameter:
     cnn: Cnn
 
 
-# The paper gives the hyper-parameters of Teff only. The others are ours, the best of CNN_GRID below in four-fold
-# cross-validation over 15 epochs on one autoencoder's encodings of all 22,933 simulated spectra:
-# `cnn_training.py --tune --parameter logg mh vsini`, seed 42; scores in docs/results.md.
+# The paper's Table 1 has the hyper-parameters of all four; we could not read it. Those of Teff are in its code. The
+# others are ours for that reason, the best of CNN_GRID below in four-fold cross-validation over 15 epochs on one
+# autoencoder's encodings of all 22,933 simulated spectra: `cnn_training.py --tune --parameter logg mh vsini`, seed 42;
+# scores in docs/results.md.
 PARAMETERS = {
-    "teff": Parameter(0, "Teff", "K", r"$T_{\rm eff}$ [K]", Cnn(64, 32, 64, 0.01)),  # Table 1
+    "teff": Parameter(0, "Teff", "K", r"$T_{\rm eff}$ [K]", Cnn(64, 32, 64, 0.01)),  # code
     "logg": Parameter(1, "logg", "dex", r"$\log g$ [dex]", Cnn(64, 32, 64, 0.003)),  # ours
     "mh": Parameter(2, "[M/H]", "dex", "[M/H] [dex]", Cnn(64, 32, 64, 0.001)),  # ours
     "vsini": Parameter(3, "vsini", "km/s", r"$v\,\sin i$ [km/s]", Cnn(32, 32, 64, 0.003)),  # ours
@@ -127,10 +130,14 @@ BUDGETS = {
     "smoke": Budget({"neurons_in": [64, 96], "reg_par": [1e-7], "lr": [1e-4]}, 2, 2, 2, 2, 2),
 }
 
-# Grid of the search for the CNNs' hyper-parameters (ours; the paper does not give its own)
+# Grid of the search for the CNNs' hyper-parameters (ours; the paper's stands nowhere that we could read)
 CNN_GRID = {"nf1": [32, 64], "nf2": [32], "nu": [64], "lr": [1e-3, 3e-3, 1e-2]}
 
 # ---------------------------------------------------------------- results (Sect. 4)
+# Isochrones of Fig. 8: model, age [Gyr], [M/H] [dex]; that those of the HR diagram are solar is ours
+KIEL_ISOCHRONES = (("PARSEC", 5, -0.4), ("PARSEC", 5, 0.0), ("PARSEC", 5, 0.1))
+HR_ISOCHRONES = (("PARSEC", 0.1, 0.0), ("PARSEC", 5, 0.0), ("Baraffe+15", 0.1, 0.0), ("Baraffe+15", 5, 0.0))
+
 # Values are strings, as printed: their last digit is how far ours are held against them.
 RANGES = {"teff": ("3050", "4300"), "logg": ("4.7", "5.1"), "mh": ("-0.53", "0.25")}  # abstract
 RANGE_STEP = {"teff": 50, "logg": 0.1, "mh": 0.01}  # what those are rounded to
@@ -153,8 +160,9 @@ class Printed:
     n: str = NOT_READ
 
 
-# Key: table in literature_data/, its column and, for v sin i, the side of VSINI_SPLIT. Sect. 4.2; the text's 0.13 for
-# log g of Schweitzer+19 is that of their column `logg`, while the published code plots their `loggc`.
+# Key: table in literature_data/, its column and, for v sin i, the side of VSINI_SPLIT. Sect. 4.2. For Schweitzer+19 its
+# words and its number disagree: it says that it compares with log g from mass and radius, their column `loggc`, which
+# the published code plots and which gives +0.056; it prints 0.13, which is that of their spectroscopic column `logg`.
 COMPARISONS = {
     ("mar21", "teff", ""): Printed("-19"),
     ("pass19", "teff", ""): Printed("-80", n="275"),

@@ -19,9 +19,11 @@ def contractive_penalty(h, kernel, variant="live"):
     """Penalty that sees the bottleneck layer alone, one value a spectrum.
 
     `live` and `frozen` are the formula of the published code, sum_j (h_j (1 - h_j))^2 sum_i W_ij^2: the
-    derivative of a sigmoid, on a layer whose activation is ReLU. `exact` is the true one of that layer: the
-    squared Frobenius norm of its Jacobian with respect to its own input, sum_j [h_j > 0] sum_i W_ij^2. None of
-    them is the Jacobian of the whole encoder, which the paper's text defines; that is `jacobian_penalty`.
+    derivative of a sigmoid, on a layer whose activation is ReLU. That code, where it runs at all, reads W once and
+    keeps it as it was before training: `frozen`. To follow W, `live`, is our reading of what it was meant to do, and
+    our default. `exact` is the true one of that layer: the squared Frobenius norm of its Jacobian with respect to
+    its own input, sum_j [h_j > 0] sum_i W_ij^2. None of them is the Jacobian of the whole encoder, which the
+    paper's text defines; that is `jacobian_penalty`.
 
     Parameters
     ----------

@@ -10,16 +10,15 @@ import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 
 import figures  # noqa: E402
+import hr_figures  # noqa: E402
 import literature  # noqa: E402
 from command_line import ROOT  # noqa: E402
 
 FIGURES = {
-    "hr_young": lambda e: figures.hr_diagram(e, "young"),
-    "hr_active": lambda e: figures.hr_diagram(e, "active"),
+    "kiel_and_hr": lambda e: hr_figures.kiel_and_hr(e, hr_figures.load_isochrones()),
     "populations": figures.metallicity_by_population,
-    "kiel": figures.kiel_diagram,
     "teff": lambda e: figures.one_to_one(e, "teff", figures.CARMENES, figures.DEEP_LEARNING),
-    "older_logg": lambda e: figures.one_to_one(e, "logg", figures.OLDER),
+    "older_logg": lambda e: figures.one_to_one(e, "logg", figures.OLDER, errors=True),
     "vsini": figures.vsini_with_errors,
 }
 
@@ -36,25 +35,6 @@ def points(ax):
     return found
 
 
-@pytest.mark.parametrize(
-    "version, marked",
-    [("young", {"young disc (85)": 85, "young association (13)": 13}),
-     ("active", {r"H$\alpha$ active (51)": 51, "thick disc (21)": 21, "akin to subdwarfs (4)": 4})],
-)  # fmt: skip
-def test_hr_diagram_has_every_star(version, marked, published):
-    ax = figures.hr_diagram(published, version).axes[0]
-    coloured = [dots for dots in ax.collections if dots.get_array() is not None]
-    assert len(coloured) == 1 and len(coloured[0].get_offsets()) == 286
-    assert marked.items() <= points(ax).items()
-    hot, cool = ax.get_xlim()
-    assert hot > 4285 > 3050 > cool and ax.get_yscale() == "log"
-    star = literature.match(published, "stars").query("karmn == 'J13450+176'").iloc[0]
-    at = np.argmin(np.abs(coloured[0].get_offsets()[:, 0] - star["teff"]))
-    assert coloured[0].get_offsets()[at, 1] == pytest.approx(star["lbol"])
-    assert coloured[0].get_array()[at] == pytest.approx(star["mh"])
-    assert coloured[0].get_sizes()[at] == pytest.approx(7 * star["vsini"])
-
-
 def test_populations_have_a_row_each(published):
     axes = figures.metallicity_by_population(published).axes
     texts = [ax.texts[0].get_text() for ax in axes]
@@ -63,12 +43,6 @@ def test_populations_have_a_row_each(published):
     assert "p = 0.0071" in axes[0].get_title()
     for ax in axes:
         assert sum(bar.get_height() * bar.get_width() for bar in ax.patches) == pytest.approx(1)
-
-
-def test_kiel_diagram_marks_the_stars_below_the_grid(published):
-    ax = figures.kiel_diagram(published).axes[0]
-    assert points(ax)["below the grid (55)"] == 55
-    assert ax.get_xlim()[0] > ax.get_xlim()[1] and ax.get_ylim()[0] > ax.get_ylim()[1]
 
 
 @pytest.mark.parametrize(
@@ -145,6 +119,17 @@ def test_schweitzer_has_both_log_g(published):
     assert lines["Schw19, log g (278)"].get_markerfacecolor() == "none"
 
 
+def test_error_bars_of_older_catalogues(published):
+    pairs = literature.pairs(published, "pass18", "logg")
+    plain, scatter = (figures.one_to_one(published, "logg", figures.OLDER, errors=errors).axes[0]
+                      for errors in (False, True))  # fmt: skip
+    assert not plain.containers and plain.get_xlim() == scatter.get_xlim()
+    (bars,) = scatter.containers
+    horizontal, vertical = (np.array(part.get_segments()) for part in bars[2])
+    np.testing.assert_allclose(np.ptp(horizontal[:, :, 0], axis=1), pairs["ours_low"] + pairs["ours_high"])
+    np.testing.assert_allclose(np.ptp(vertical[:, :, 1], axis=1), pairs["lit_low"] + pairs["lit_high"])
+
+
 def test_vsini_tells_limits_from_measurements(published):
     figure = figures.vsini_with_errors(published)
     scatter, residual = figure.axes
@@ -163,7 +148,7 @@ def test_face_says_where_the_spectra_came_from(draw, published):
 
 @pytest.mark.parametrize("word", ["$x", "a$b$c", r"$\frac{$", "50 %", "my_set^2", "two\nlines", r"\alpha {}", "&#~"])
 def test_any_word_can_stand_on_a_figure(word, published, tmp_path):
-    figure = figures.kiel_diagram(published.assign(spectra=word))
+    figure = figures.styled()(lambda estimates: plt.figure(figsize=(3, 1)))(published.assign(spectra=word))
     assert figure.get_suptitle() == f"{word} spectra".replace("\n", " ")
     with plt.rc_context(figures.STYLE):
         figure.savefig(tmp_path / "word.png")
@@ -197,7 +182,7 @@ def test_partial_run_is_drawn(draw, known, n, published):
     draw(published.iloc[::23][:n].assign(**empty))
 
 
-@pytest.mark.parametrize("draw", [FIGURES[name] for name in FIGURES if name != "kiel"])  # that one joins nothing
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 def test_order_of_rows_changes_no_picture(draw, published):
     def drawn(estimates):
         axes = draw(estimates).axes
@@ -210,13 +195,13 @@ def test_order_of_rows_changes_no_picture(draw, published):
 
 
 def test_save_writes_vector_and_pixels(tmp_path, published):
-    figures.save(figures.kiel_diagram(published), "kiel", tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["kiel.pdf", "kiel.png"]
-    assert (tmp_path / "new" / "kiel.pdf").read_bytes().startswith(b"%PDF")
-    assert plt.imread(tmp_path / "new" / "kiel.png").shape[1] == pytest.approx(300 * 88 / 25.4, abs=1)
+    figures.save(figures.metallicity_by_population(published), "figure", tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["figure.pdf", "figure.png"]
+    assert (tmp_path / "new" / "figure.pdf").read_bytes().startswith(b"%PDF")
+    assert plt.imread(tmp_path / "new" / "figure.png").shape[1] == pytest.approx(300 * 88 / 25.4, abs=1)
 
 
 def test_style_is_not_left_behind(published):
     before = dict(matplotlib.rcParams)
-    figures.kiel_diagram(published)
+    figures.metallicity_by_population(published)
     assert dict(matplotlib.rcParams) == before and not plt.get_fignums()

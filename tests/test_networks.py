@@ -143,6 +143,16 @@ def test_activity_regularisers_are_divided_by_the_batch_size(n):
     assert autoencoder.evaluate(x, x, batch_size=n, verbose=0) == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_help_says_what_each_penalty_is(capsys):
+    with pytest.raises(SystemExit):
+        autoencoder_training.main(["--help"])
+    said = " ".join(capsys.readouterr().out.partition("--penalty {")[2].partition("--precision {")[2].split())
+    said = said[said.index("--penalty {") : said.index("--precision {")]
+    for penalty in paper.PENALTIES[:-1]:
+        assert f" {penalty}: " in said
+    assert said.count(": ") == 5 and f"or {paper.PENALTIES[-1]} (default: live)" in said
+
+
 def test_live_penalty_is_the_published_formula():
     rng = np.random.default_rng(1)
     h, kernel = rng.gamma(1, 1, (7, 32)).astype(np.float32), rng.normal(size=(4, 32)).astype(np.float32)

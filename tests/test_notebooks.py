@@ -11,7 +11,7 @@ from test_literature import write_run
 import literature
 from command_line import ROOT
 
-NOTEBOOKS = {"Section4_1_figs.ipynb": 4, "Section4_2_figs.ipynb": 7}  # and their figures
+NOTEBOOKS = {"Section4_1_figs.ipynb": 2, "Section4_2_figs.ipynb": 7}  # and their figures
 
 
 def execute(folder, **environment):
@@ -67,13 +67,14 @@ def test_published_estimates(name, published):
     assert len(pictures(executed[name])) == NOTEBOOKS[name]
     assert not [output for output in outputs(executed[name]) if output.get("name") == "stderr"]
     written = sorted(path.name for path in (folder / "figures").iterdir())
-    assert len(written) == 2 * sum(NOTEBOOKS.values()) and len([n for n in written if n.endswith(".pdf")]) == 11
+    assert len(written) == 2 * sum(NOTEBOOKS.values()) and len([n for n in written if n.endswith(".pdf")]) == 9
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_committed_outputs_are_of_the_published_estimates(name, published):
     committed, executed = read(ROOT / name), published[1][name]
-    assert printed(committed) == printed(executed)
+    if not (ROOT / "literature_data" / "isochrones.csv").exists():  # anybody's own; the notebook says what it lacks
+        assert printed(committed) == printed(executed)
     tables = [[o["data"].get("text/plain") for o in outputs(n) if "text/html" in o.get("data", {})]
               for n in (committed, executed)]  # fmt: skip
     assert tables[0] == tables[1] and len(tables[0]) == 1

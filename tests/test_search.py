@@ -1,5 +1,6 @@
 """The resumable search gives the scores of scikit-learn's GridSearchCV, and the paper's rule picks among them."""
 import gc
+import re
 import time
 import tracemalloc
 
@@ -12,11 +13,15 @@ from sklearn.linear_model import Ridge, SGDRegressor
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, ParameterGrid
 
 import artifacts
+import autoencoder_grid_search
+import cnn_training
+import estimates
 import networks
 import paper
 import search
 import training
 from autoencoder_grid_search import compiled_autoencoder, select
+from command_line import parse
 
 RNG = np.random.default_rng(4)
 X = RNG.uniform(0, 1, (32, 40)).astype(np.float32)
@@ -115,6 +120,24 @@ def frame(mse, lr):
 )
 def test_the_papers_rule(mse, lr, kept):
     assert select(frame(mse, lr))["neurons_in"].tolist() == kept
+
+
+COMMANDS = [re.match(r"(.*)#.* (\d+) fits, (\d+) autoencoders", command).groups()
+            for command in re.sub(r"\\?\n", " ", autoencoder_grid_search.__doc__).split("autoencoder_grid_search.py")
+            if "#" in command]  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "n_fits", "n_kept"), COMMANDS, ids=["published", "ours"])
+def test_a_documented_grid_leaves_as_many_autoencoders_and_regressors_as_is_said(flags, n_fits, n_kept):
+    args = parse(None, flags.split(), autoencoder_grid_search.add_arguments)
+    n = len(ParameterGrid(autoencoder_grid_search.grid_of(args)))
+    kept = len(select(frame(np.random.default_rng(n).permutation(n) + 1.0, paper.KEPT_LR)))
+    assert (4 * n, kept) == (int(n_fits), int(n_kept)) and bool(flags.strip()) == (kept == paper.N_AUTOENCODERS)
+    ensemble = kept * paper.REPEATS  # of one parameter
+    act_4 = cnn_training.__doc__.replace("\n", " ")
+    best = len(estimates.best(np.arange(ensemble)))
+    for said in (kept, 4 * ensemble, f"{ensemble} a parameter", best):
+        assert f" {said}" in act_4
 
 
 def test_keep_takes_the_best_whatever_their_learning_rate():
