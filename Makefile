@@ -19,7 +19,8 @@ demo: $(VENV)/installed
 	$(RUN) Methodology/autoencoder_training.py $(DEMO)
 	$(RUN) Methodology/autoencoder_fine_tuning.py $(DEMO)
 	$(RUN) Methodology/cnn_training.py $(DEMO)
-	$(MAKE) figures ESTIMATES=artifacts/demo/final_estimations.csv FIGURES=artifacts/demo/figures
+	@echo "All of it lies in artifacts/demo, the SIMULATED spectra in src_files/demo. One page on it, with all figures:"
+	@echo "    make report ARTIFACTS=artifacts/demo DATA=src_files/demo"
 
 figures: $(VENV)/installed
 	$(RUN) Methodology/literature.py $(if $(ESTIMATES),"$(ESTIMATES)")
