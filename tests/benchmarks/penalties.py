@@ -10,7 +10,8 @@ for Teff and [M/H], fewer and shorter ones than the paper's (see CNN_EPOCHS, REP
 their predictions. Ten hours of one core; an interrupted run goes on where it was.
 
     python tests/benchmarks/penalties.py [--jobs N]
-    python tests/benchmarks/penalties.py --budget smoke    # seconds, to see it run
+    python tests/benchmarks/penalties.py --budget demo     # half an hour on two cores: n 384, 3,000 spectra
+    python tests/benchmarks/penalties.py --budget smoke    # two minutes, to see it run
 """
 import argparse
 import contextlib
@@ -33,15 +34,17 @@ GAPS = (0, 1, 2)
 AUTOENCODERS = 3
 PARAMETERS = ("teff", "mh")
 CNN_EPOCHS, REPEATS = 60, 2
-SEARCH = ["--neurons-in", "1024", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"]
+SEARCH = {"paper": ["--neurons-in", "1024", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"],
+          "demo": ["--neurons-in", "384", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"],
+          "smoke": ["--neurons-in", "64", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"]}  # fmt: skip
+SPECTRA = {"paper": [], "demo": ["--n-spectra", "3000"], "smoke": ["--n-spectra", "400"]}
 
 
 def simulate(out, gap_seed, budget):
     """Simulate the spectra of one gap seed; the synthetic ones are the same for all."""
     import simulate_spectra
 
-    few = ["--n-spectra", "400"] if budget == "smoke" else []
-    ended(simulate_spectra.main, ["--out", str(out), "--gap-seed", str(gap_seed), *few])
+    ended(simulate_spectra.main, ["--out", str(out), "--gap-seed", str(gap_seed), *SPECTRA[budget]])
 
 
 def ended(main, arguments):
@@ -65,9 +68,8 @@ def search(data, out, budget):
     """Act 1, whose best architectures all penalties are tried with."""
     import autoencoder_grid_search
 
-    reduced = SEARCH if budget == "paper" else ["--reg-par", "9e-8", "1.1e-7"]
     flags = ["--data", str(data), "--artifacts", str(out), "--budget", budget]
-    ended(autoencoder_grid_search.main, [*flags, *reduced, "--keep", str(AUTOENCODERS)])
+    ended(autoencoder_grid_search.main, [*flags, *SEARCH[budget], "--keep", str(AUTOENCODERS)])
     return out / "params_final.json"
 
 
@@ -135,10 +137,10 @@ def summary(table):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", choices=("paper", "smoke"), default="paper")
+    parser.add_argument("--budget", choices=paper.BUDGETS, default="paper")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    suffix = "_smoke" if args.budget == "smoke" else ""
+    suffix = "" if args.budget == "paper" else f"_{args.budget}"
     data = {gap: ROOT / "src_files" / f"simulated_gap{gap}{suffix}" for gap in GAPS}
     for gap in GAPS:
         simulate(data[gap], gap, args.budget)
