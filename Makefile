@@ -1,6 +1,7 @@
 # make demo    everything from nothing, on simulated spectra, in minutes
 # make test    the tests
-# make figures    the comparison table and all figures, of the published estimates or of ESTIMATES=artifacts/final_estimations.csv
+# make figures    the comparison table and all figures, of the published estimates or of ESTIMATES=artifacts/final_estimations.csv;
+#                 with ARTIFACTS=artifacts and DATA=src_files those of Section 3 too, of that run
 # make lint    ruff on the code and the notebooks
 # make bench   our way of training beside the plain one, half an hour on idle cores; OTHER_LANE=.venv-python3.11/bin/python for both lanes
 # make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
@@ -22,8 +23,9 @@ demo: $(VENV)/installed
 
 figures: $(VENV)/installed
 	$(RUN) Methodology/literature.py $(if $(ESTIMATES),"$(ESTIMATES)")
-	ESTIMATES="$(ESTIMATES)" FIGURES="$(FIGURES)" $(RUN) -m nbconvert --to notebook --execute \
-		--log-level WARN --output-dir "$(FIGURES)" Section4_1_figs.ipynb Section4_2_figs.ipynb
+	ESTIMATES="$(ESTIMATES)" FIGURES="$(FIGURES)" ARTIFACTS="$(ARTIFACTS)" DATA="$(DATA)" \
+		$(RUN) -m nbconvert --to notebook --execute --log-level WARN --output-dir "$(FIGURES)" \
+		Section4_1_figs.ipynb Section4_2_figs.ipynb $(if $(ARTIFACTS),Section3_figs.ipynb)
 
 test: $(VENV)/cluster
 	$(RUN) -m pytest

@@ -5,7 +5,16 @@ from scipy.stats import gaussian_kde
 
 import paper
 
-__all__ = ["against_truth", "best", "density", "estimate", "mode", "table"]
+__all__ = ["against_truth", "best", "density", "estimate", "mode", "prediction_name", "table"]
+
+
+def prediction_name(regressor, suffix=""):
+    """File of a regressor's predictions: of cnn_regressor_{par}_{k}_ac_{i} it is {par}_estimation_{k}_ac_{i}.npy.
+
+    The suffix is "_before" for those without fine-tuning.
+    """
+    par, member = regressor[len("cnn_regressor_") :].split("_", 1)
+    return f"{par}_estimation_{member}{suffix}.npy"
 
 
 def best(test_mse):

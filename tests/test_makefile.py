@@ -15,7 +15,7 @@ case "$1 $2" in
     "-c "*) echo "$STUB_VERSION"; exit ;;
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
 esac
-{ printf '[%s]' "$@"; echo " ESTIMATES=$ESTIMATES FIGURES=$FIGURES"; } >> "$STUB_LOG"
+{ printf '[%s]' "$@"; echo " ESTIMATES=$ESTIMATES FIGURES=$FIGURES ARTIFACTS=$ARTIFACTS DATA=$DATA"; } >> "$STUB_LOG"
 """
 
 
@@ -76,6 +76,9 @@ NAMES = ["plain", "my figs", "my  two blanks", "l'été", "a;b", "a&b|c", "star*
     ("figures", "FIGURES", NBCONVERT, " ESTIMATES= FIGURES={}"),
     ("figures", "ESTIMATES", LITERATURE, "[Methodology/literature.py][{}]"),
     ("figures", "ESTIMATES", NBCONVERT, " ESTIMATES={} FIGURES=artifacts/figures"),
+    ("figures", "ARTIFACTS", NBCONVERT, "[Section4_2_figs.ipynb][Section3_figs.ipynb] "),
+    ("figures", "ARTIFACTS", NBCONVERT, " FIGURES=artifacts/figures ARTIFACTS={} DATA="),
+    ("figures", "DATA", NBCONVERT, " ARTIFACTS= DATA={}"),
     ("bench", "OTHER_LANE", BENCH, "[tests/benchmarks/bench.py][{}]"),
 ])  # fmt: skip
 def test_names_arrive_whole(target, variable, script, ends, name, checkout):
@@ -89,8 +92,9 @@ def test_names_left_out_are_no_arguments(checkout):
     calls = make(checkout, "figures")[1] + make(checkout, "bench")[1]
     assert any(call.startswith(f"[{LITERATURE}] ") for call in calls)
     assert any(call.startswith(f"[{BENCH}] ") for call in calls)
+    assert not any("Section3" in call for call in calls)
 
 
 def test_what_is_installed_is_not_installed_again(checkout):
     assert len(make(checkout, "lint")[1]) == 4
-    assert make(checkout, "lint")[1][4:] == ["[-m][ruff][check] ESTIMATES= FIGURES="]
+    assert make(checkout, "lint")[1][4:] == ["[-m][ruff][check] ESTIMATES= FIGURES= ARTIFACTS= DATA="]

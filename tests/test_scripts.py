@@ -21,7 +21,9 @@ import cluster as dask_cluster
 import cnn_training
 import networks
 import paper
+import results
 import search
+import section3
 import spectra
 import training
 import tuning
@@ -277,6 +279,14 @@ def test_lost_companion_file_is_made_again(act, companion, copied, tiny, capsys)
     assert ACTS[act].main(flags(tiny, copied, "--jobs", 1)) == 0
     assert (copied / companion).exists()
     assert ACTS[3].main(flags(tiny, copied, "--jobs", 1)) == 0
+
+
+def test_every_figure_of_section_3_can_be_drawn(chain, tiny, monkeypatch):
+    monkeypatch.setattr(section3.embedding, "embed", lambda vectors: vectors[:, :2])  # it takes seconds to compile
+    run = results.load(tiny, chain)
+    assert "budget smoke" in results.title(run) and set(results.numbers(run)["autoencoders"]) == {len(run.trained)}
+    for name in set(section3.__all__) - {"show"}:
+        assert getattr(section3, name)(run).get_suptitle() == "SIMULATED spectra", name
 
 
 def test_only_keeps_the_tables_of_the_rest(copied, tiny, capsys):
