@@ -26,10 +26,10 @@ __all__ = [
     "residuals", "scores", "show", "training_curves",
 ]  # fmt: skip
 
-N_EMBEDDED = 5000  # synthetic spectra in a UMAP; with all 22,933 a panel is one smear, and takes minutes
+N_EMBEDDED = 5000  # synthetic spectra in a UMAP; with all 22,933 a panel is one smear
 SPECTRUM, LATENT = "0.25", "cividis"
-# The atomic lines that are strongest in an M dwarf of 3500 K, by the strengths of src_files/simulate_spectra.py
-LABELLED = (8807.043, 8809.175, 8821.835, 8823.575, 8826.644)
+# The five atomic lines that are strongest at 3500 K, log g 5 and solar metallicity, by the strengths of src_files/simulate_spectra.py
+LABELLED = (8807.043, 8809.175, 8810.590, 8816.929, 8826.644)
 SPECIES = {"atom": "#0072B2", "FeH": "#E69F00", "TiO": "#009E73"}
 
 
@@ -71,23 +71,24 @@ def _wavelength(n_pixels):
 # ---------------------------------------------------------------- UMAP (Figs. 1 and 5)
 @styled
 def embedded_fluxes(run):
-    """UMAP of the fluxes of both domains (Fig. 1)."""
-    return _embedded(run, run.flux("ph"), run.flux("carm"))
+    """UMAP of the fluxes of both domains, synthetic ones coloured by Teff and by [M/H] (Fig. 1)."""
+    flux_carm = run.flux("carm")
+    return _embedded(run, run.flux("ph"), take(flux_carm, np.flatnonzero(spectra.usable(flux_carm))))
 
 
 @styled
 def embedded_encodings(run):
     """The same of the encodings, synthetic before and observed after fine-tuning (Fig. 5)."""
     i = run.first("dtl_")
-    return _embedded(run, run.array("encoded_ph", i), run.array("encoded_carm", i))
+    encoded_carm = run.array("encoded_carm", i)
+    return _embedded(run, run.array("encoded_ph", i), encoded_carm[np.isfinite(encoded_carm).all(axis=1)])
 
 
 def _embedded(run, ph, carm):
+    """Both figures have the same synthetic spectra: all, or N_EMBEDDED drawn with the seed of the splits."""
     rows = np.arange(len(ph))
     if len(ph) > N_EMBEDDED:
         rows = np.sort(np.random.default_rng(paper.SPLIT_SEED).choice(len(ph), N_EMBEDDED, replace=False))
-    carm = take(carm, np.arange(len(carm)))
-    carm = carm[np.isfinite(carm).all(axis=1) & (carm != carm[:, :1]).any(axis=1)]
     at = embedding.embed(np.concatenate([take(ph, rows), carm]))
     figure, axes = plt.subplots(1, 2, sharex=True, sharey=True, figsize=(DOUBLE, 0.48 * DOUBLE))
     for ax, par in zip(axes, ("teff", "mh")):
@@ -179,7 +180,7 @@ def _difference(ax, flux, values, colour, when):
     ax.plot(x, flux - values, color=colour, lw=0.7)
     ax.set_ylabel("difference")
     ax.margins(y=0.2)
-    ax.text(0.99, 0.06, f"{when}: mse {np.mean((flux - values) ** 2):.2g}", transform=ax.transAxes, ha="right")
+    ax.text(0.99, 0.12, f"{when}: mse {np.mean((flux - values) ** 2):.2g}", transform=ax.transAxes, ha="right")
 
 
 def _latent(figure, grid, encoded, titles):
@@ -256,8 +257,10 @@ def scores(run):
     figure, ax = plt.subplots(figsize=(SINGLE, 0.85 * SINGLE))
     ax.errorbar(kept["mse_mean"], kept["mse_test"], xerr=kept["mse_std"], ls="", color="0.7", lw=0.7, zorder=1)
     dots = ax.scatter(kept["mse_mean"], kept["mse_test"], c=kept["neurons_in"], cmap="viridis", s=22, zorder=2)
-    figure.colorbar(dots, ax=ax, label="neurons of the first layer", pad=0.01, ticks=kept["neurons_in"].unique()
-                    ).minorticks_off()  # fmt: skip
+    bar = figure.colorbar(dots, ax=ax, label="neurons of the first layer", pad=0.01)
+    if kept["neurons_in"].nunique() <= 8:
+        bar.set_ticks(kept["neurons_in"].unique())
+    bar.minorticks_off()
     finite = table.loc[np.isfinite(table["mse_mean"]), "mse_mean"]
     ax.plot(finite, np.full(len(finite), 0.02), "|", color="0.3", ms=5, transform=ax.get_xaxis_transform(),
             label=f"all {len(table)} architectures")  # fmt: skip

@@ -122,8 +122,9 @@ def test_what_an_act_has_not_left_is_said_in_a_line(gone, skipped, remedy, copie
             write_json(path, records.signed(sidecar))
     for path in copied.artifacts.parent.glob(f"artifacts/{gone}"):
         path.unlink()
-    drawn = {name: section3.show(getattr(section3, name), copied, name, None) for name in FIGURES}
-    assert {name for name, figure in drawn.items() if figure is None} == skipped == set(FIGURES) - set(saved)
+    wanted = [name for name in FIGURES if name in skipped or gone == "dtl_*"]  # all only once, for they take time
+    drawn = {name: section3.show(getattr(section3, name), copied, name, None) for name in wanted}
+    assert {name for name, figure in drawn.items() if figure is None} == skipped == set(wanted) - set(saved)
     printed = capsys.readouterr().out.splitlines()
     assert [line.partition(" is not drawn: ")[0] for line in printed] == [name for name in FIGURES if name in skipped]
     assert all(remedy in line for line in printed)
@@ -241,12 +242,12 @@ def test_beyond_the_paper(run):
             np.testing.assert_allclose(line.get_ydata(), np.mean([run.array(name, i)[row] for i in (0, 1)], axis=0))
 
 
-def test_lines_are_those_of_the_list(monkeypatch):
+def test_lines_are_those_of_the_list():
     ax = matplotlib.figure.Figure().subplots()
     section3._lines(ax)
     listed = pd.read_csv(ROOT / "src_files" / "lines.csv", comment="#").query("8800 <= wave_vac <= 8835")
     assert sum(len(marks.get_segments()) for marks in ax.collections) == len(listed)
-    assert [text.get_text() for text in ax.texts] == ["Fe I", "Mg I", "Ti I", "Ti I", "Fe I"]
+    assert [text.get_text() for text in ax.texts] == ["Fe I", "Mg I", "Fe I", "Fe I", "Fe I"]
 
 
 UMAP = """
