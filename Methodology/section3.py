@@ -28,7 +28,7 @@ __all__ = [
 
 N_EMBEDDED = 5000  # synthetic spectra in a UMAP; with all 22,933 a panel is one smear
 SPECTRUM, LATENT = "0.25", "cividis"
-# The five atomic lines that are strongest at 3500 K, log g 5 and solar metallicity, by the strengths of src_files/simulate_spectra.py
+# The five atomic lines that are strongest at 3500 K, log g 5, [M/H] 0, by src_files/simulate_spectra.py
 LABELLED = (8807.043, 8809.175, 8810.590, 8816.929, 8826.644)
 SPECIES = {"atom": "#0072B2", "FeH": "#E69F00", "TiO": "#009E73"}
 
