@@ -1,7 +1,8 @@
 # make demo    everything from nothing, on simulated spectra, in minutes
 # make test    the tests
-# make figures    the comparison table and all figures, of the published estimates or of ESTIMATES=artifacts/final_estimations.csv
-# make report  one page on a run, of ARTIFACTS=artifacts/demo DATA=src_files/demo; FIGURES= if they are not beside it
+# make figures    the comparison table and all figures, of the published estimates, or of ESTIMATES=artifacts/final_estimations.csv;
+#                 of a run, with those of Section 3, with ARTIFACTS=artifacts DATA=src_files
+# make report  one page on a run, ARTIFACTS=artifacts DATA=src_files, and before it its figures
 # make lint    ruff on the code and the notebooks
 # make bench   our way of training beside the plain one, half an hour on idle cores; OTHER_LANE=.venv-python3.11/bin/python for both lanes
 # make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
@@ -11,7 +12,9 @@ RUN = $(VENV)/bin/python
 VERSION = $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 SUPPORTED = 3.9 3.10 3.11 3.12 3.13
 DEMO = --data src_files/demo --artifacts artifacts/demo --budget demo
-FIGURES ?= artifacts/figures
+# Of a run its own, else the published estimates
+ESTIMATES ?= $(if $(ARTIFACTS),$(ARTIFACTS)/final_estimations.csv)
+FIGURES ?= $(or $(ARTIFACTS),artifacts)/figures
 
 demo: $(VENV)/installed
 	$(RUN) src_files/simulate_spectra.py --out src_files/demo --n-spectra 3000
@@ -24,12 +27,14 @@ demo: $(VENV)/installed
 
 figures: $(VENV)/installed
 	$(RUN) Methodology/literature.py $(if $(ESTIMATES),"$(ESTIMATES)")
-	ESTIMATES="$(ESTIMATES)" FIGURES="$(FIGURES)" $(RUN) -m nbconvert --to notebook --execute \
-		--log-level WARN --output-dir "$(FIGURES)" Section4_1_figs.ipynb Section4_2_figs.ipynb
+	ESTIMATES="$(ESTIMATES)" FIGURES="$(FIGURES)" ARTIFACTS="$(ARTIFACTS)" DATA="$(DATA)" \
+		$(RUN) -m nbconvert --to notebook --execute --log-level WARN --output-dir "$(FIGURES)" \
+		Section4_1_figs.ipynb Section4_2_figs.ipynb $(if $(ARTIFACTS),Section3_figs.ipynb)
 
-report: $(VENV)/installed
-	$(RUN) Methodology/report.py $(if $(ARTIFACTS),--artifacts="$(ARTIFACTS)") $(if $(DATA),--data="$(DATA)") \
-		$(if $(filter-out file,$(origin FIGURES)),--figures="$(FIGURES)")
+report: ARTIFACTS := $(or $(ARTIFACTS),artifacts)
+report: DATA := $(or $(DATA),src_files)
+report: figures
+	$(RUN) Methodology/report.py --artifacts="$(ARTIFACTS)" --data="$(DATA)" --figures="$(FIGURES)"
 
 test: $(VENV)/cluster
 	$(RUN) -m pytest

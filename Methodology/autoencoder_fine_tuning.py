@@ -4,6 +4,13 @@ Reads   {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv; {artifa
 Writes  {artifacts}/dtl_ac_{i}.h5, dtl_ac_{i}.json     the fine-tuned autoencoder and its sidecar
         {artifacts}/encoded_carm_ac_{i}.npy            encoding of every observed spectrum, (n_stars, 32)
         {artifacts}/encoded_carm_before_ac_{i}.npy     the same before fine-tuning, for comparison
+        {artifacts}/reconstructed_ph_ac_{i}.npy        a few synthetic test spectra as the pre-trained autoencoder
+                                                       reconstructs them, (4, n_pixels): spectra.examples_ph
+        {artifacts}/reconstructed_carm_ac_{i}.npy      a few observed test spectra, likewise: spectra.examples_carm
+        {artifacts}/reconstructed_carm_before_ac_{i}.npy    the same before fine-tuning
+        {artifacts}/residual_carm_ac_{i}.npy           spectrum minus reconstruction in every pixel, mean and standard
+                                                       deviation over the observed spectra, (2, n_pixels)
+        {artifacts}/residual_carm_before_ac_{i}.npy    the same before fine-tuning
         {artifacts}/fine_tuning.csv                    a row an autoencoder: errors and distances
         {artifacts}/lag.csv                            by how many pixels each observed spectrum is shifted
 
@@ -41,6 +48,10 @@ from files import BadInput, load_array, read_table, take, write_array, write_csv
 
 METRICS = ("distance_flux", *(f"{name}_{when}" for when in ("before", "after")
                               for name in ("mse_ph", "mse_carm", "mse_carm_test", "distance_latent")))  # fmt: skip
+# What a unit leaves beside the network, all but the first before and after fine-tuning. The synthetic reconstructions
+# are those of act 2, made here so that what act 2 left before there were any stays valid.
+ALSO = ("reconstructed_ph", *(f"{name}_carm{when}" for when in ("_before", "")
+                              for name in ("encoded", "reconstructed", "residual")))  # fmt: skip
 CHUNK = 1024  # synthetic spectra compared at a time, so that memory stays flat
 
 
@@ -97,12 +108,6 @@ def encode(autoencoder, flux_carm, good):
     return encoded
 
 
-def split_usable(flux_carm):
-    """Rows of the usable observed spectra: all, those to train on, those to test on."""
-    usable = spectra.usable(flux_carm)
-    return np.flatnonzero(usable), *(part[usable[part]] for part in spectra.split(len(flux_carm), "carm"))
-
-
 def plan(args):
     """One unit for each pre-trained autoencoder, what to say of those that are missing, and the lag of every star.
 
@@ -118,7 +123,7 @@ def plan(args):
     path = args.data / "carmf_norm.npy"
     if len(flux_carm) < 2:
         raise BadInput(f"{path}: 1 spectrum, at least 2 are needed to split")
-    if not all(map(len, split_usable(flux_carm))):
+    if not all(map(len, spectra.split_usable(flux_carm))):
         raise BadInput(f"{path}: no usable spectrum in the training or the test set: add some")
     provenance = spectra.provenance(args.data)
     pre_trained, missing = artifacts.autoencoders(args, [args.data / "ph_flux_norm.npy"], provenance)
@@ -133,36 +138,39 @@ def unit_of(ac, args, provenance):
     trained = records.convert(sidecar.settings, records.Training, artifacts.sidecar_of(ac),
                               "run Methodology/autoencoder_training.py --overwrite")  # fmt: skip
     handed_on = {**records.plain(trained), "penalty": args.penalty or trained.penalty}
-    encoded = tuple(ac.with_name(f"{name}_{ac.stem}.npy") for name in ("encoded_carm_before", "encoded_carm"))
-    inputs = ac, args.data / "ph_flux_norm.npy", args.data / "carmf_norm.npy"
-    return Unit(ac.with_name(f"dtl_{ac.name}"), {**handed_on, **fixed}, inputs, args.seed, encoded, provenance)
+    also = tuple(ac.with_name(f"{name}_{ac.stem}.npy") for name in ALSO)
+    inputs = ac, *(args.data / name for name in ("ph_flux_norm.npy", "carmf_norm.npy", "ph_pars.npy"))
+    return Unit(ac.with_name(f"dtl_{ac.name}"), {**handed_on, **fixed}, inputs, args.seed, also, provenance)
 
 
 def work(unit, tick):
     """Fine-tune one autoencoder; encode the observed spectra and measure errors and distances before and after."""
     started = time.time()
     training.forget_models()
-    ac, ph, carm = unit.inputs
+    ac, ph, carm, pars = unit.inputs
     flux_ph, flux_carm = (load_array(path, 2, spectra.REMEDY) for path in (ph, carm))
-    good, train_rows, test_rows = split_usable(flux_carm)
+    good, train_rows, test_rows = spectra.split_usable(flux_carm)
     autoencoder = networks.load(ac, seed=unit.own_seed)
     encoded_ph = load_array(ac.with_name(f"encoded_ph_{ac.stem}.npy"), 2, "run Methodology/autoencoder_training.py")
-    metrics, encoded = {}, {}
+    examples_ph = spectra.examples_ph(spectra.label("teff", pars))
+    metrics, left = {}, [networks.predict(autoencoder, flux_ph, examples_ph)]
 
     def measure(when):
-        encoded[when] = encode(autoencoder, flux_carm, good)
+        encoded = encode(autoencoder, flux_carm, good)
+        left.extend([encoded, networks.predict(autoencoder, flux_carm, spectra.examples_carm(flux_carm)),
+                     networks.residual(autoencoder, flux_carm, good)])  # fmt: skip
         metrics.update({
             f"mse_ph_{when}": networks.mse(autoencoder, flux_ph),
             f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
             f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows),
+            f"distance_latent_{when}": mean_nearest_distance(encoded[good], encoded_ph),
         })  # fmt: skip
 
     measure("before")
     history = fine_tune(autoencoder, unit.settings, flux_carm, tick, train_rows)
     measure("after")
     metrics["distance_flux"] = distance_of_fluxes(carm, ph)
-    for path, (when, values) in zip(unit.also, encoded.items()):
-        metrics[f"distance_latent_{when}"] = mean_nearest_distance(values[good], encoded_ph)
+    for path, values in zip(unit.also, left):
         write_array(path, values)
     with writing(unit.path) as partial:
         networks.save(autoencoder, partial)

@@ -195,8 +195,7 @@ def may_write(found, args):
 
 def estimation_path(unit, suffix=""):
     """Where the predictions of a regressor for the stars lie; suffix "_before" of those without fine-tuning."""
-    s = unit.settings
-    return unit.path.parent / f"{s['parameter']}_estimation_{s['repeat']}_ac_{s['autoencoder']}{suffix}.npy"
+    return unit.path.with_name(estimates.prediction_name(unit.name, suffix))
 
 
 def plan_predictions(found, args):

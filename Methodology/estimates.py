@@ -5,7 +5,16 @@ from scipy.stats import gaussian_kde
 
 import paper
 
-__all__ = ["against_truth", "best", "estimate", "mode", "table"]
+__all__ = ["against_truth", "best", "density", "estimate", "mode", "prediction_name", "table"]
+
+
+def prediction_name(regressor, suffix=""):
+    """File of a regressor's predictions: of cnn_regressor_{par}_{k}_ac_{i} it is {par}_estimation_{k}_ac_{i}.npy.
+
+    The suffix is "_before" for those without fine-tuning.
+    """
+    par, member = regressor[len("cnn_regressor_") :].split("_", 1)
+    return f"{par}_estimation_{member}{suffix}.npy"
 
 
 def best(test_mse):
@@ -23,8 +32,8 @@ def best(test_mse):
     return np.argsort(test_mse, kind="stable")[: max(1, round(paper.KEPT_REGRESSORS * len(test_mse)))]
 
 
-def mode(predictions):
-    """Maximum of a Gaussian kernel density estimate on a grid of 200 points over the predictions' range.
+def density(predictions):
+    """Gaussian kernel density estimate on a grid of 200 points over the predictions' range.
 
     The density is in the paper's text (Sect. 3.3), the 200 points were read off the published table, and the
     bandwidth, by Scott's rule, is ours.
@@ -35,14 +44,20 @@ def mode(predictions):
 
     Returns
     -------
-    float
-        Members that all agree have no density to estimate; then it is their common value.
+    grid, density : ndarray of shape (200,)
+        Members that all agree have no density to estimate; then both are of shape (1,), their mean and infinity.
     """
     low, high = predictions.min(), predictions.max()
     if high - low <= 1e-6 * max(abs(low), abs(high)):
-        return float(np.mean(predictions))
+        return np.array([np.mean(predictions)]), np.array([np.inf])
     grid = np.linspace(low, high, paper.KDE_POINTS)
-    return float(grid[np.argmax(gaussian_kde(predictions)(grid))])
+    return grid, gaussian_kde(predictions)(grid)
+
+
+def mode(predictions):
+    """Where `density` is largest, a float."""
+    grid, height = density(predictions)
+    return float(grid[np.argmax(height)])
 
 
 def estimate(predictions):

@@ -17,7 +17,7 @@ from files import BadInput, one_line, take
 
 __all__ = [
     "CnnStack", "SeededModel", "build_autoencoder", "build_cnn", "encoder_of", "freeze", "load", "mse", "predict",
-    "save",
+    "residual", "save",
 ]  # fmt: skip
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
@@ -208,6 +208,22 @@ def mse(model, x, rows=None, y=None):
     total = sum(np.square(predict(model, x, chunk) - take(targets, chunk), dtype=float).sum()
                 for chunk in chunks)  # fmt: skip
     return float(total) / (sum(map(len, chunks)) * targets.shape[1])
+
+
+def residual(autoencoder, x, rows):
+    """Mean over these spectra of spectrum minus reconstruction in every pixel, and its standard deviation.
+
+    Returns
+    -------
+    ndarray of shape (2, n_pixels), float32
+    """
+    total = square = 0
+    for chunk in _chunks(x, rows):
+        difference = take(x, chunk) - predict(autoencoder, x, chunk)
+        total = total + difference.sum(axis=0, dtype=float)
+        square = square + np.square(difference, dtype=float).sum(axis=0)
+    mean = total / len(rows)
+    return np.array([mean, np.sqrt(np.maximum(square / len(rows) - mean**2, 0))], np.float32)
 
 
 def _chunks(x, rows):

@@ -6,7 +6,7 @@ Writes  {out}/report.md      refers to the pictures where they lie
         {out}/report.html    the same with the pictures in it: this one file can be sent
 
 What an act has not left yet is said on the page. Values are marked as agreeing with the paper's or not only if the
-spectra are not simulated. The figures are those of `make figures ESTIMATES={artifacts}/final_estimations.csv`.
+spectra are not simulated. The figures are those of `make figures ARTIFACTS={artifacts} DATA={data}`.
 
     python Methodology/report.py                                                  # of a run in artifacts/
     python Methodology/report.py --data src_files/demo --artifacts artifacts/demo

@@ -11,8 +11,8 @@ from command_line import ROOT
 from files import BadInput, git_blob_id, load_array, one_line, take
 
 __all__ = [
-    "check_lag", "label", "lag", "load_observed", "load_synthetic", "mean_flux", "provenance", "split",
-    "split_stratified", "stars_file", "usable",
+    "check_lag", "examples_carm", "examples_ph", "label", "lag", "load_observed", "load_synthetic", "mean_flux",
+    "provenance", "split", "split_stratified", "split_usable", "stars_file", "usable",
 ]  # fmt: skip
 
 REMEDY = (
@@ -22,6 +22,7 @@ REMEDY = (
 PUBLISHED_STARS = ROOT / "literature_data" / "mas24.csv"
 FLUX_RANGE = (-0.5, 2.0)  # normalised flux lies in 0..1.5; beyond this it is no normalised flux
 CHUNK = 1024  # rows looked at a time, so that memory stays flat
+EXAMPLES = 4  # spectra of either test set whose reconstructions are kept for figures
 
 
 def provenance(data):
@@ -222,6 +223,27 @@ def split(n_spectra, domain):
     return train_test_split(
         np.arange(n_spectra), test_size=paper.TEST_FRACTION[domain], random_state=paper.SPLIT_SEED
     )
+
+
+def split_usable(flux_carm):
+    """Rows of the usable observed spectra: all, those to train on, those to test on."""
+    good = usable(flux_carm)
+    return np.flatnonzero(good), *(part[good[part]] for part in split(len(flux_carm), "carm"))
+
+
+def examples_ph(teff):
+    """Rows of EXAMPLES synthetic test spectra, from cool to hot at equal steps of rank in their Teff [K]."""
+    test_rows = np.sort(split(len(teff), "ph")[1])
+    return _spread(test_rows[np.argsort(teff[test_rows], kind="stable")])
+
+
+def examples_carm(flux_carm):
+    """Rows of EXAMPLES usable observed test spectra, at equal steps in the order of the file."""
+    return _spread(np.sort(split_usable(flux_carm)[2]))
+
+
+def _spread(rows):
+    return rows[np.unique((np.arange(EXAMPLES) + 0.5) * len(rows) / EXAMPLES // 1).astype(int)]
 
 
 def split_stratified(label):

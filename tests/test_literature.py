@@ -351,8 +351,8 @@ def test_command_prints_the_tables(capsys):
     assert printed.count(" yes") == 26 and " no" not in printed.replace(" not", "").replace(" none", "")
 
 
-def test_no_tensorflow_for_tables_figures_and_report():
-    code = ("import sys, figures, hr_figures, literature, report; "
+def test_no_module_that_draws_or_reports_needs_tensorflow():
+    code = ("import sys, figures, hr_figures, literature, report, results, run_figures, section3; "
             "sys.exit(bool({'tensorflow', 'keras', 'networks'} & set(sys.modules)))")  # fmt: skip
     folder = str(ROOT / "Methodology")
     assert subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {folder!r}); {code}"]).returncode == 0

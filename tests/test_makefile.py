@@ -15,7 +15,7 @@ case "$1 $2" in
     "-c "*) echo "$STUB_VERSION"; exit ;;
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
 esac
-{ printf '[%s]' "$@"; echo " ESTIMATES=$ESTIMATES FIGURES=$FIGURES"; } >> "$STUB_LOG"
+{ printf '[%s]' "$@"; echo " ESTIMATES=$ESTIMATES FIGURES=$FIGURES ARTIFACTS=$ARTIFACTS DATA=$DATA"; } >> "$STUB_LOG"
 """
 
 
@@ -77,10 +77,14 @@ NAMES = ["plain", "my figs", "my  two blanks", "l'été", "a;b", "a&b|c", "star*
     ("figures", "FIGURES", NBCONVERT, " ESTIMATES= FIGURES={}"),
     ("figures", "ESTIMATES", LITERATURE, "[Methodology/literature.py][{}]"),
     ("figures", "ESTIMATES", NBCONVERT, " ESTIMATES={} FIGURES=artifacts/figures"),
+    ("figures", "ARTIFACTS", NBCONVERT, "[Section4_2_figs.ipynb][Section3_figs.ipynb] "),
+    ("figures", "ARTIFACTS", NBCONVERT, " ESTIMATES={0}/final_estimations.csv FIGURES={0}/figures ARTIFACTS={0} DATA="),
+    ("figures", "ARTIFACTS", LITERATURE, "[Methodology/literature.py][{}/final_estimations.csv]"),
+    ("figures", "DATA", NBCONVERT, " ARTIFACTS= DATA={}"),
     ("bench", "OTHER_LANE", BENCH, "[tests/benchmarks/bench.py][{}]"),
-    ("report", "ARTIFACTS", REPORT, "[Methodology/report.py][--artifacts={}]"),
-    ("report", "DATA", REPORT, "[Methodology/report.py][--data={}]"),
-    ("report", "FIGURES", REPORT, "[Methodology/report.py][--figures={}]"),
+    ("report", "ARTIFACTS", REPORT, "[--artifacts={0}][--data=src_files][--figures={0}/figures]"),
+    ("report", "DATA", REPORT, "[--artifacts=artifacts][--data={}][--figures=artifacts/figures]"),
+    ("report", "FIGURES", REPORT, "[--data=src_files][--figures={}]"),
 ])  # fmt: skip
 def test_names_arrive_whole(target, variable, script, ends, name, checkout):
     done, calls = make(checkout, target, f"{variable}={name}")
@@ -90,12 +94,19 @@ def test_names_arrive_whole(target, variable, script, ends, name, checkout):
 
 
 def test_names_left_out_are_no_arguments(checkout):
-    calls = make(checkout, "figures")[1] + make(checkout, "bench")[1] + make(checkout, "report")[1]
+    make(checkout, "figures")
+    calls = make(checkout, "bench")[1]
     assert any(call.startswith(f"[{LITERATURE}] ") for call in calls)
     assert any(call.startswith(f"[{BENCH}] ") for call in calls)
-    assert any(call.startswith(f"[{REPORT}] ") for call in calls)
+    assert not any("Section3" in call for call in calls)
+
+
+def test_a_report_has_the_figures_of_its_run_drawn_before(checkout):
+    *_, notebooks, report = make(checkout, "report", "ARTIFACTS=artifacts/demo", "DATA=src_files/demo")[1]
+    assert "Section3_figs.ipynb" in notebooks and "FIGURES=artifacts/demo/figures" in notebooks
+    assert "[--figures=artifacts/demo/figures]" in report
 
 
 def test_what_is_installed_is_not_installed_again(checkout):
     assert len(make(checkout, "lint")[1]) == 4
-    assert make(checkout, "lint")[1][4:] == ["[-m][ruff][check] ESTIMATES= FIGURES="]
+    assert make(checkout, "lint")[1][4:] == ["[-m][ruff][check] ESTIMATES= FIGURES= ARTIFACTS= DATA="]

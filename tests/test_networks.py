@@ -505,6 +505,9 @@ def test_chunks_change_nothing(trained, monkeypatch):
     assert networks.predict(autoencoder, X.astype(float)).dtype == np.float32
     assert networks.mse(autoencoder, X) == pytest.approx(np.mean((at_once - X) ** 2, dtype=float), rel=1e-5)
     assert networks.mse(autoencoder, X, rows) == pytest.approx(np.mean((at_once - X)[rows] ** 2), rel=1e-5)
+    residual = (X - at_once)[rows]
+    np.testing.assert_allclose(networks.residual(autoencoder, X, rows), [residual.mean(axis=0), residual.std(axis=0)],
+                               rtol=1e-4, atol=1e-6)  # fmt: skip
 
 
 def classes(config):

@@ -1,4 +1,4 @@
-"""Both notebooks: they execute on the published estimates and on a small simulated run, and are committed clean."""
+"""The notebooks: they execute on the published estimates and on a small simulated run, and are committed clean."""
 import json
 import os
 import re
@@ -7,21 +7,24 @@ import sys
 
 import pytest
 from test_literature import write_run
+from test_section3 import make_run
 
 import literature
 from command_line import ROOT
 
 NOTEBOOKS = {"Section4_1_figs.ipynb": 2, "Section4_2_figs.ipynb": 7}  # and their figures
+SECTION_3 = "Section3_figs.ipynb"
+ALL = {**NOTEBOOKS, SECTION_3: 9}
 
 
-def execute(folder, **environment):
-    """Execute copies of both; returns them as dict."""
+def execute(folder, names=NOTEBOOKS, **environment):
+    """Execute copies of some; returns them as dict."""
     subprocess.run(
-        [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(folder), *NOTEBOOKS],
+        [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(folder), *names],
         cwd=ROOT, env={**os.environ, "FIGURES": str(folder / "figures"), **environment},
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip
-    return {name: read(folder / name) for name in NOTEBOOKS}
+    return {name: read(folder / name) for name in names}
 
 
 def read(path):
@@ -44,14 +47,29 @@ def pictures(notebook):
     return [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
 
 
+# Stands in for umap-learn, which takes seconds to compile; test_section3.py has the real one.
+UMAP = """
+class UMAP:
+    def __init__(self, **options):
+        pass
+    def fit_transform(self, vectors):
+        return vectors[:, :2]
+"""
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Both notebooks, executed on a run with 20 stars, one parameter missing, a star without estimates."""
-    folder = tmp_path_factory.mktemp("run")
+def run(tiny, tmp_path_factory):
+    """All notebooks, executed on a run with 20 stars, one parameter missing, a star without estimates; that of
+    Section 3 on artifacts without estimates."""
+    folder = tmp_path_factory.mktemp("my run")
+    artifacts = make_run(tiny, folder / "artifacts").artifacts
+    (artifacts / "final_estimations.csv").unlink()
+    (folder / "umap.py").write_text(UMAP)
     stars = literature.load_estimates().iloc[::14][:20].reset_index(drop=True)
     stars.loc[3, ["teff", "logg", "mh", "vsini"]] = None
     path = write_run(folder / "final_estimations.csv", stars.assign(logg=None))
-    return folder, execute(folder, ESTIMATES=str(path))
+    return folder, execute(folder, ALL, ESTIMATES=str(path), DATA=str(tiny), ARTIFACTS=str(artifacts),
+                           PYTHONPATH=str(folder))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +106,24 @@ def test_simulated_run(name, run):
     assert "20 stars, estimates of SIMULATED stars" in printed(executed[name])
     assert len(pictures(executed[name])) == NOTEBOOKS[name]
     assert not [output for output in outputs(executed[name]) if output.get("name") == "stderr"]
-    assert len(list((folder / "figures").glob("*.png"))) == sum(NOTEBOOKS.values())
+    assert len(list((folder / "figures").glob("*.png"))) == sum(ALL.values()) - 1
+
+
+def test_section_3_of_a_run(run):
+    executed = run[1][SECTION_3]
+    lines = printed(executed).splitlines()
+    assert lines[0].startswith("SIMULATED spectra: 2 autoencoders") and len(lines) == 2
+    assert lines[1].startswith("figure_07 is not drawn: ") and "run Methodology/cnn_training.py" in lines[1]
+    assert len(pictures(executed)) == ALL[SECTION_3] - 1
+    assert not [output for output in outputs(executed) if output.get("name") == "stderr"]
+
+
+def test_section_3_is_committed_whole_and_says_simulated():
+    committed = read(ROOT / SECTION_3)
+    line, = printed(committed).splitlines()
+    assert line.startswith("SIMULATED spectra") and len(pictures(committed)) == ALL[SECTION_3]
+    table, = ("".join(o["data"]["text/plain"]) for o in outputs(committed) if "text/html" in o.get("data", {}))
+    assert all(number in table for number in ("5e-5", "3e-3", "4e-4", "2.72", "0.086"))
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -109,16 +144,16 @@ def test_started_anywhere(name, start, tmp_path):
         assert done.stdout.splitlines() == ["286 stars, the published estimates", str(ROOT / "artifacts" / "new")]
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", ALL)
 def test_cells_are_thin(name):
     notebook = read(ROOT / name)
     for before, cell in zip(notebook["cells"], notebook["cells"][1:]):
-        if cell["cell_type"] == "code" and "figures." in "".join(cell["source"][:1]):
+        if cell["cell_type"] == "code" and re.search(r"figures\.|section3\.|results\.", "".join(cell["source"][:1])):
             assert before["cell_type"] == "markdown" and before["source"][0].startswith("## ")
     assert max(len("".join(cell["source"]).splitlines()) for cell in code(notebook)) <= 15
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", ALL)
 def test_committed_from_one_clean_execution(name):
     notebook = read(ROOT / name)
     cells = code(notebook)
@@ -129,7 +164,7 @@ def test_committed_from_one_clean_execution(name):
     assert not [output for output in outputs(notebook) if output.get("name") == "stderr"]
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", ALL)
 def test_no_machine_in_it(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     text = re.sub(r'"image/png": ".*"', "", text)

@@ -19,8 +19,12 @@ import autoencoder_grid_search
 import autoencoder_training
 import cluster as dask_cluster
 import cnn_training
+import networks
 import paper
+import results
 import search
+import section3
+import spectra
 import training
 import tuning
 
@@ -251,6 +255,22 @@ def test_death_between_the_files_of_a_unit_and_its_sidecar(act, lost, result, ch
     assert not list(folder.rglob("*.partial*"))
 
 
+def test_fine_tuning_leaves_what_figures_need_of_the_networks(chain, tiny):
+    flux_ph, flux_carm, labels = (np.load(tiny / f"{name}.npy") for name in ("ph_flux_norm", "carmf_norm", "ph_pars"))
+    left = {path.name: np.load(path) for path in chain.glob("re*_ac_0.npy")}
+    rows = spectra.examples_ph(labels[:, 0]), spectra.examples_carm(flux_carm)
+    for when, network in (("_before", "ac_0.h5"), ("", "dtl_ac_0.h5")):
+        autoencoder = networks.load(chain / network)
+        residual = flux_carm - networks.predict(autoencoder, flux_carm)
+        expected = {f"reconstructed_carm{when}_ac_0.npy": (flux_carm - residual)[rows[1]],
+                    f"residual_carm{when}_ac_0.npy": [residual.mean(axis=0), residual.std(axis=0)]}  # fmt: skip
+        if when:
+            expected["reconstructed_ph_ac_0.npy"] = networks.predict(autoencoder, flux_ph)[rows[0]]
+        for name, values in expected.items():
+            np.testing.assert_allclose(left.pop(name), values, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert not left
+
+
 @pytest.mark.parametrize("act, companion", [(1, "encoded_ph_ac_0.npy"), (2, "encoded_carm_before_ac_0.npy")])
 def test_lost_companion_file_is_made_again(act, companion, copied, tiny, capsys):
     (copied / companion).unlink()
@@ -259,6 +279,14 @@ def test_lost_companion_file_is_made_again(act, companion, copied, tiny, capsys)
     assert ACTS[act].main(flags(tiny, copied, "--jobs", 1)) == 0
     assert (copied / companion).exists()
     assert ACTS[3].main(flags(tiny, copied, "--jobs", 1)) == 0
+
+
+def test_every_figure_of_section_3_can_be_drawn(chain, tiny, monkeypatch):
+    monkeypatch.setattr(section3.embedding, "embed", lambda vectors: vectors[:, :2])  # it takes seconds to compile
+    run = results.load(tiny, chain)
+    assert "budget smoke" in results.title(run) and set(results.numbers(run)["autoencoders"]) == {len(run.trained)}
+    for name in set(section3.__all__) - {"show"}:
+        assert getattr(section3, name)(run).get_suptitle() == "SIMULATED spectra", name
 
 
 def test_only_keeps_the_tables_of_the_rest(copied, tiny, capsys):

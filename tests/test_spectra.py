@@ -63,6 +63,24 @@ def test_continuous_labels_are_split_alike():
     assert (np.abs(np.histogram(label[test], edges)[0] - 15) <= 2).all()  # a stratified one would be 15 each
 
 
+@pytest.mark.parametrize("n", [2, 12, 1000])
+def test_examples_are_a_few_test_spectra_from_cool_to_hot(n):
+    teff = np.random.default_rng(4).choice(paper.GRID_TEFF, n).astype(np.float32)
+    test_rows, rows = spectra.split(n, "ph")[1], spectra.examples_ph(teff)
+    assert set(rows) <= set(test_rows) and len(set(rows)) == len(rows) == min(4, len(test_rows))
+    assert (np.diff(teff[rows]) >= 0).all()
+    if n == 1000:
+        np.testing.assert_allclose(teff[rows], np.quantile(teff[test_rows], [0.125, 0.375, 0.625, 0.875]), atol=25)
+
+
+def test_observed_examples_are_usable_test_spectra():
+    flux_carm = np.random.default_rng(4).normal(1, 0.01, (40, 60)).astype(np.float32)
+    first = spectra.examples_carm(flux_carm)
+    assert len(first) == 4 and set(first) <= set(spectra.split(40, "carm")[1]) and (np.diff(first) > 0).all()
+    flux_carm[first[1]] = np.nan
+    assert first[1] not in spectra.examples_carm(flux_carm)
+
+
 @pytest.mark.parametrize("kind", ["continuous", "constant", "one rare", "two", "grid", "pairs"])
 def test_stratified_split_never_fails(kind):
     rng = np.random.default_rng(8)

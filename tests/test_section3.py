@@ -1,0 +1,272 @@
+"""Figures of Section 3: what is in the files is on the page; what is missing is said, what was changed is refused."""
+import shutil
+import subprocess
+import sys
+import time
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
+
+import artifacts  # noqa: E402
+import embedding  # noqa: E402
+import estimates  # noqa: E402
+import figures  # noqa: E402
+import paper  # noqa: E402
+import records  # noqa: E402
+import results  # noqa: E402
+import section3  # noqa: E402
+import spectra  # noqa: E402
+from artifacts import Unit  # noqa: E402
+from command_line import ROOT  # noqa: E402
+from files import BadInput, sha256, write_array, write_csv, write_json  # noqa: E402
+
+ACT_3 = ("reconstructed_ph", "encoded_carm_before", "reconstructed_carm_before", "residual_carm_before",
+         "encoded_carm", "reconstructed_carm", "residual_carm")  # fmt: skip
+FIGURES = ("embedded_fluxes", "reconstruction", "fine_tuning", "embedded_encodings", "ensemble", "training_curves",
+           "scores", "dead_units", "residuals")  # fmt: skip
+
+
+def leave(unit, metrics, arrays=(), history=None):
+    """Leave a unit's files without having done it."""
+    for path, values in zip(unit.also if arrays else [unit.path], arrays or [metrics.pop("values", b"network")]):
+        path.write_bytes(values) if isinstance(values, bytes) else write_array(path, values)
+    if arrays:
+        unit.path.write_bytes(unit.name.encode())
+    artifacts.finish(unit, time.time(), metrics, history)
+
+
+def make_run(data, folder, n=2):
+    """A run of n autoencoders without networks: everything that drawing reads, of the right form."""
+    rng, origin = np.random.default_rng(8), spectra.provenance(data)
+    ph, carm, pars = (data / f"{name}.npy" for name in ("ph_flux_norm", "carmf_norm", "ph_pars"))
+    flux_ph, flux_carm = np.load(ph), np.load(carm)
+    folder.mkdir(exist_ok=True)
+    kept = [records.Architecture(64 + 32 * i, 1e-7, 1e-4) for i in range(n)]
+    write_json(folder / "params_final.json", records.plain(records.Selection(kept, origin, "the best")))
+    grid = pd.DataFrame([records.plain(a) for a in [*kept, records.Architecture(8, 1e-7, 1e-4)]])
+    write_csv(folder / "grid_search.csv", grid.assign(epochs=2, mse_mean=0.01 * (1 + grid.index), mse_std=1e-3))
+    encode = lambda flux: np.maximum(rng.normal(0.3, 0.5, (len(flux), paper.N_LATENT)), 0)  # noqa: E731
+    history = {name: list(rng.uniform(0.1, 1, 3)) for name in ("loss", "mse", "penalty")}
+    rows = spectra.examples_ph(np.load(pars)[:, 0]), spectra.examples_carm(flux_carm)
+    for i in range(n):
+        ac = Unit(folder / f"ac_{i}.h5", {**records.plain(kept[i]), "epochs": 3}, (ph,),
+                  also=(folder / f"encoded_ph_ac_{i}.npy",), provenance=origin)  # fmt: skip
+        leave(ac, {"mse_test": 5e-5 * (1 + i)}, [encode(flux_ph)], history)
+        tuned = Unit(folder / f"dtl_ac_{i}.h5", {"epochs": 4}, (ac.path, ph, carm, pars),
+                     also=tuple(folder / f"{name}_ac_{i}.npy" for name in ACT_3), provenance=origin)  # fmt: skip
+        left = {"reconstructed_ph": flux_ph[rows[0]] + 0.01, "reconstructed_carm_before": flux_carm[rows[1]] + 0.1,
+                "reconstructed_carm": flux_carm[rows[1]] - 0.01, "encoded_carm_before": encode(flux_carm),
+                "encoded_carm": encode(flux_carm), "residual_carm_before": rng.uniform(0, 1, (2, flux_ph.shape[1])),
+                "residual_carm": rng.uniform(0, 0.1, (2, flux_ph.shape[1]))}  # fmt: skip
+        metrics = {name: 1e-3 * (1 + i) for name in paper.SECTION_3 if name != "mse_test"}
+        leave(tuned, metrics, [left[name] for name in ACT_3], history)
+    members = {par: [f"cnn_regressor_{par}_{k}_ac_{i}" for i in range(n) for k in range(3)] for par in paper.PARAMETERS}
+    predicted = {par: rng.normal(3, 0.1, (3 * n, len(flux_carm))) for par in members}
+    for par, names in members.items():
+        for name, values in zip(names, predicted[par]):
+            leave(Unit(folder / estimates.prediction_name(name), {}, provenance=origin), {"values": values})
+    table = estimates.table(pd.read_csv(data / "stars.csv"), {p: estimates.estimate(v) for p, v in predicted.items()})
+    write_csv(folder / "final_estimations.csv", table)
+    kept = {par: records.Kept(names, 0.1, names) for par, names in members.items()}
+    sidecar = records.Estimates(records.Origin(spectra="simulated"), 42, kept, {},
+                                {"final_estimations.csv": sha256(folder / "final_estimations.csv")})  # fmt: skip
+    write_json(folder / "final_estimations.json", records.signed(records.plain(sidecar)))
+    return results.load(data, folder)
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    return make_run(tiny, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def copied(run, data, tmp_path):
+    """The same run, which a test may spoil."""
+    return results.load(data, shutil.copytree(run.artifacts, tmp_path / "artifacts"))
+
+
+@pytest.fixture(autouse=True)
+def no_umap(monkeypatch):
+    monkeypatch.setattr(embedding, "embed", lambda vectors: vectors[:, :2])
+
+
+def lines(ax):
+    return {line.get_label(): line.get_ydata() for line in ax.lines}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_says_simulated(name, run):
+    assert getattr(section3, name)(run).get_suptitle() == "SIMULATED spectra"
+
+
+@pytest.mark.parametrize("gone, skipped, remedy", [
+    ("final_estimations*", {"ensemble"}, "Methodology/cnn_training.py"),
+    ("dtl_*", {"embedded_encodings", "reconstruction", "fine_tuning", "dead_units", "residuals"},
+     "Methodology/autoencoder_fine_tuning.py"),
+    ("ac_*", set(FIGURES) - {"embedded_fluxes", "ensemble"}, "Methodology/autoencoder_training.py"),
+    ("residual*", {"residuals"}, "autoencoder_fine_tuning.py again"),
+    ("grid_search.csv", {"scores"}, "Methodology/autoencoder_grid_search.py"),
+    ("../data/*.npy", set(FIGURES) - {"training_curves", "scores", "dead_units", "residuals"}, "src_files/download.py"),
+])  # fmt: skip
+def test_what_an_act_has_not_left_is_said_in_a_line(gone, skipped, remedy, copied, monkeypatch, capsys):
+    saved = []
+    monkeypatch.setattr(figures, "save", lambda figure, name, folder: saved.append(name))
+    if gone == "residual*":  # of an earlier version: not in the sidecar either
+        for path in copied.artifacts.glob("dtl_*.json"):
+            sidecar = records.plain(artifacts.read_sidecar(path))
+            sidecar["outputs"] = {name: d for name, d in sidecar["outputs"].items() if not name.startswith("residual")}
+            write_json(path, records.signed(sidecar))
+    for path in copied.artifacts.parent.glob(f"artifacts/{gone}"):
+        path.unlink()
+    wanted = [name for name in FIGURES if name in skipped or gone == "dtl_*"]  # all only once, for they take time
+    drawn = {name: section3.show(getattr(section3, name), copied, name, None) for name in wanted}
+    assert {name for name, figure in drawn.items() if figure is None} == skipped == set(wanted) - set(saved)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(" is not drawn: ")[0] for line in printed] == [name for name in FIGURES if name in skipped]
+    assert all(remedy in line for line in printed)
+
+
+@pytest.mark.parametrize("spoilt, name", [
+    ("encoded_ph_ac_0.npy", "dead_units"), ("encoded_carm_ac_1.npy", "dead_units"), ("ac_0.json", "training_curves"),
+    ("residual_carm_before_ac_1.npy", "residuals"), ("reconstructed_ph_ac_0.npy", "reconstruction"),
+    ("reconstructed_carm_ac_0.npy", "fine_tuning"), ("encoded_carm_ac_0.npy", "embedded_encodings"),
+    ("teff_estimation_0_ac_0.npy", "ensemble"), ("final_estimations.csv", "ensemble"),
+])  # fmt: skip
+def test_what_was_changed_is_named(spoilt, name, copied, tmp_path):
+    path = copied.artifacts / spoilt
+    content = path.read_bytes()
+    path.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+    with pytest.raises(BadInput, match=spoilt) as caught:
+        section3.show(getattr(section3, name), copied, name, tmp_path)
+    assert not isinstance(caught.value, results.NotYet)
+
+
+@pytest.mark.parametrize("name", ["ph_flux_norm.npy", "carmf_norm.npy", "ph_pars.npy", "provenance.json"])
+def test_other_spectra_are_refused(name, copied):
+    if name == "provenance.json":
+        (copied.data / name).write_text('{"spectra": "HARPS", "n_pixels": 60}')
+    else:
+        np.save(copied.data / name, np.load(copied.data / name)[::-1])
+    with pytest.raises(BadInput, match="HARPS" if name == "provenance.json" else f"made from another {name}"):
+        section3.reconstruction(copied)
+
+
+def test_nothing_at_all_is_one_line(tmp_path):
+    with pytest.raises(BadInput, match="params_final.json not found: run Methodology/autoencoder_grid_search.py"):
+        results.load(tmp_path, tmp_path)
+
+
+def test_what_the_run_is(run):
+    expected = "SIMULATED spectra: 2 autoencoders trained for 3 epochs, 2 fine-tuned for 4; budget of its own"
+    assert results.title(run) == expected
+    numbers = results.numbers(run)
+    assert list(numbers["mean"]) == ["7.5e-05", *["0.0015"] * 4] and set(numbers["autoencoders"]) == {2}
+    assert list(numbers["paper"]) == ["5e-5", "3e-3", "4e-4", "2.72", "0.086"]
+
+
+def test_numbers_of_what_is_there(copied):
+    for path in copied.artifacts.glob("dtl_*"):
+        path.unlink()
+    assert list(results.numbers(copied)["autoencoders"]) == [2, 0, 0, 0, 0]
+    assert "2 autoencoders trained for 3 epochs, 0 fine-tuned" in results.title(copied)
+
+
+def test_umap_shows_both_domains_and_leaves_out_bad_stars(copied, monkeypatch):
+    monkeypatch.setattr(section3, "N_EMBEDDED", 50)
+    path = copied.artifacts / "encoded_carm_ac_0.npy"
+    encoded = np.load(path)
+    encoded[2] = np.nan
+    np.save(path, encoded)
+    sidecar = records.plain(artifacts.read_sidecar(copied.artifacts / "dtl_ac_0.h5"))
+    sidecar["outputs"][path.name] = sha256(path)
+    write_json(copied.artifacts / "dtl_ac_0.json", records.signed(sidecar))
+    axes = section3.embedded_encodings(copied).axes[:2]
+    for ax, column in zip(axes, (0, 2)):
+        synthetic, observed = ax.collections
+        assert len(synthetic.get_offsets()) == 50 and len(observed.get_offsets()) == 11
+        places = np.float32(copied.array("encoded_ph", 0)[:, :2])
+        at = {tuple(xy): label for xy, label in zip(places, np.load(copied.data / "ph_pars.npy")[:, column])}
+        drawn = zip(synthetic.get_offsets(), synthetic.get_array())
+        known = [(at[tuple(np.float32(xy))], value) for xy, value in drawn if (xy > 0).all()]
+        assert known and all(label == pytest.approx(value) for label, value in known)
+
+
+def test_reconstruction_is_that_of_its_spectrum(run):
+    top, below, latent = section3.reconstruction(run, 2).axes[:3]
+    row = spectra.examples_ph(run.labels("teff"))[2]
+    np.testing.assert_allclose(lines(top)["spectrum"], np.load(run.data / "ph_flux_norm.npy")[row])
+    np.testing.assert_allclose(lines(top)["reconstruction"] - lines(top)["spectrum"], 0.01, atol=1e-5)
+    np.testing.assert_allclose(below.lines[1].get_ydata(), -0.01, atol=1e-5)
+    np.testing.assert_allclose(latent.images[0].get_array().ravel(), run.array("encoded_ph", 0)[row])
+    assert f"{run.labels('teff')[row]:g} K" in top.get_title() and "mse 0.0001" in below.texts[0].get_text()
+
+
+def test_fine_tuning_of_its_star(run):
+    top, before, after, image_before, image_after = section3.fine_tuning(run, 0).axes[:5]
+    row = spectra.examples_carm(np.load(run.data / "carmf_norm.npy"))[0]
+    assert f"J{row:05d}+000" in top.get_title()
+    for ax, difference in ((before, -0.1), (after, 0.01)):
+        np.testing.assert_allclose(ax.lines[1].get_ydata(), difference, atol=1e-5)
+    for image, name in ((image_before, "encoded_carm_before"), (image_after, "encoded_carm")):
+        np.testing.assert_allclose(image.images[0].get_array().ravel(), run.array(name, 0)[row])
+
+
+def test_ensemble_is_the_estimate_of_the_table(run):
+    table = pd.read_csv(run.artifacts / "final_estimations.csv")
+    row = spectra.examples_carm(np.load(run.data / "carmf_norm.npy"))[1]
+    for ax, (par, parameter) in zip(section3.ensemble(run, 1).axes, paper.PARAMETERS.items()):
+        members = [np.load(run.artifacts / f"{par}_estimation_{k}_ac_{i}.npy")[row] for i in range(2) for k in range(3)]
+        drawn = {line.get_label(): line for line in ax.lines}
+        assert drawn["its maximum"].get_xdata()[0] == pytest.approx(table[parameter.published][row])
+        np.testing.assert_allclose(np.sort(drawn["predictions"].get_xdata()), np.sort(members))
+        density = drawn["kernel density"]
+        assert density.get_xdata()[np.argmax(density.get_ydata())] == drawn["its maximum"].get_xdata()[0]
+        assert "6 regressors" in ax.get_title()
+
+
+def test_beyond_the_paper(run):
+    curves = section3.training_curves(run).axes
+    for ax, (term, begins) in zip(curves, [(t, b) for t in ("loss", "mse", "penalty") for b in ("", "dtl_")]):
+        assert [list(line.get_ydata()) for line in ax.lines] == [run.sidecar(i, begins).history[term] for i in (0, 1)]
+    np.testing.assert_allclose(section3.scores(run).axes[0].collections[-1].get_offsets(), [[0.01, 5e-5], [0.02, 1e-4]])
+    for ax, name in zip(section3.dead_units(run).axes, ("encoded_ph", "encoded_carm")):
+        expected = [np.mean(run.array(name, i) == 0, axis=0) for i in (0, 1)]
+        np.testing.assert_allclose(np.sort(ax.images[0].get_array()), np.sort(expected))
+    top, scatter, _ = section3.residuals(run).axes
+    for row, ax in enumerate((top, scatter)):
+        for line, name in zip(ax.lines, ("residual_carm_before", "residual_carm")):
+            np.testing.assert_allclose(line.get_ydata(), np.mean([run.array(name, i)[row] for i in (0, 1)], axis=0))
+
+
+def test_lines_are_those_of_the_list():
+    ax = matplotlib.figure.Figure().subplots()
+    section3._lines(ax)
+    listed = pd.read_csv(ROOT / "src_files" / "lines.csv", comment="#").query("8800 <= wave_vac <= 8835")
+    assert sum(len(marks.get_segments()) for marks in ax.collections) == len(listed)
+    assert [text.get_text() for text in ax.texts] == ["Fe I", "Mg I", "Fe I", "Fe I", "Fe I"]
+
+
+UMAP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import embedding, results, section3
+rng = np.random.default_rng(1)
+shape = rng.normal(size=(2, 1, 8))
+vectors = np.concatenate([scale * (shape[k] + rng.normal(0, 0.1, (20, 8))) for k, scale in ((0, 1), (1, 1), (0, 9))])
+at = embedding.embed(vectors)
+assert at.shape == (60, 2) and (at == embedding.embed(vectors)).all()
+one, other = np.r_[at[:20], at[40:]], at[20:40]
+assert np.linalg.norm(one.mean(axis=0) - other.mean(axis=0)) > 2 * max(one.std(axis=0).max(), other.std(axis=0).max())
+assert not {"tensorflow", "keras", "networks"} & set(sys.modules)
+"""
+
+
+def test_umap_parts_shapes_whatever_their_scale_and_needs_no_tensorflow():
+    arguments = [sys.executable, "-c", UMAP, str(ROOT / "Methodology")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and not done.stderr, done.stderr
