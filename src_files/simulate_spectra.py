@@ -29,16 +29,16 @@ from scipy import fft, special
 from tqdm import tqdm
 
 import paper
+import preparation
 import records
 from files import BadInput, partial_name, sha256, sweep, write_array, write_csv, write_json
 from label_grid import label_grid
+from preparation import LIGHT, STEP
 
-LIGHT = 299_792.458  # speed of light [km/s]
-STEP = paper.WAVELENGTH[1] - paper.WAVELENGTH[0]  # [Angstrom]
 WAVE = 8792.5 + STEP * np.arange(5000)  # the window, its margin and room for the broadest kernel
 MID_WAVE = np.mean(paper.WINDOW)
 FIRST = round((paper.WINDOW[0] - paper.MARGIN - WAVE[0]) / STEP)
-NORMALISED = slice(FIRST, FIRST + paper.N_PIXELS + round(2 * paper.MARGIN / STEP))  # window and margin
+NORMALISED = slice(FIRST, FIRST + len(preparation.WAVE))  # window and margin
 LIMB_DARKENING = 0.6  # Gray 2008
 
 # Solar abundances, log10 with hydrogen at 12 (Asplund et al. 2009), and atomic masses
@@ -247,19 +247,10 @@ def broaden(spectrum, vsini, resolving_power=paper.RESOLVING_POWER):
 def normalise(spectra):
     """Divide by a pseudo-continuum over the window and its margin, then cut to the window.
 
-    The continuum is a parabola through the 95th percentile of nine segments of 5 Angstrom, of the flux
-    averaged over 0.1 Angstrom lest noise lift it: an upper envelope that knows nothing of the true one.
+    It is an upper envelope that knows nothing of the true continuum; averaged a little, lest noise lift it.
     """
     spectra = spectra[..., NORMALISED]
-    n_segments, n_average = 9, 10
-    segments = spectra[..., :-1].reshape(spectra.shape[:-1] + (n_segments, -1, n_average)).mean(axis=-1)
-    rank = int(0.95 * segments.shape[-1])
-    envelope = np.partition(segments, rank, axis=-1)[..., rank]
-    centres = (np.arange(n_segments) + 0.5) / n_segments * 2 - 1
-    pixels = np.linspace(-1, 1, spectra.shape[-1])
-    fit = np.vander(pixels, 3) @ np.linalg.pinv(np.vander(centres, 3))
-    margin = round(paper.MARGIN / STEP)
-    return (spectra / (envelope @ fit.T))[..., margin:margin + paper.N_PIXELS]
+    return (spectra / preparation.envelope(spectra))[..., preparation.WINDOW]
 
 
 def synthesise(labels, physics, progress=False):
