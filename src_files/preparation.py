@@ -169,7 +169,7 @@ def _median(ordered):
 
 
 CONTINUA = {  # by the name that provenance.json has for them
-    "gisic": lambda flux: gisic(WAVE[: flux.shape[-1]], flux / np.median(flux)) * np.median(flux),
+    "gisic": lambda flux: gisic(WAVE[0] + STEP * np.arange(flux.shape[-1]), flux / np.median(flux)) * np.median(flux),
     "envelope": envelope,
 }
 
@@ -180,7 +180,7 @@ def normalise(flux, continuum="gisic"):
     Parameters
     ----------
     flux : ndarray of shape (n_pixels,)
-        On `WAVE`, or a part of it; positive, no NaN.
+        In steps of 0.01 Angstrom, as `WAVE` has; positive, no NaN.
     continuum : {"gisic", "envelope"}
         The paper's way, and that of the simulation.
 
