@@ -111,11 +111,13 @@ def fetch(models, files, mirror):
         except OSError as error:
             raise BadInput(f"{path} cannot be written ({one_line(error)}): free some space, or choose another "
                            "--models") from None  # fmt: skip
+        if files[name] and wave is None:
+            wave = read_wave(find(models, next(iter(files))))
         try:
-            if wave is None:
-                wave = read_wave(find(models, next(iter(files))))
             if files[name]:
                 read_node(path, files[name], len(wave), slice(0))
+            else:
+                wave = read_wave(path)
         except BadInput as error:
             path.unlink()  # or every later run would find it there
             raise BadInput(f"{url} was fetched and removed again: {error}") from None

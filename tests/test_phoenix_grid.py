@@ -383,6 +383,13 @@ def test_what_cannot_be_fetched_is_one_line_and_the_same_command_goes_on(
     assert contents(tmp_path / "out") == contents(made) and server.asked.count(WAVE) == 1
 
 
+def test_wavelengths_that_were_broken_before_are_named(broken, server, tmp_path, capsys):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / WAVE).write_text("none")
+    assert run(tmp_path / "cache", tmp_path / "out", "--fetch", "--mirror", server.url) == 2
+    assert one_error(capsys).startswith(f"error: {tmp_path / 'cache' / WAVE} is truncated or no FITS file")
+
+
 def test_a_server_that_is_not_there_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert run(tmp_path / "cache", tmp_path / "out", "--fetch", "--mirror", "http://127.0.0.1:9") == 2
