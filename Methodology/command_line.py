@@ -21,7 +21,7 @@ import joblib  # noqa: E402
 import paper  # noqa: E402
 from files import BadInput, one_line  # noqa: E402
 
-__all__ = ["ROOT", "command", "folder", "number", "parse"]
+__all__ = ["ROOT", "command", "cores", "folder", "number", "parse"]
 
 ROOT = Path(__file__).resolve().parents[1]
 REMEDIES = {
@@ -59,7 +59,7 @@ def parse(doc, argv, add_arguments=None):
     add("--data", type=folder, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra")
     add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the results")
     add("--budget", choices=paper.BUDGETS, default="paper", help="how much to compute")
-    add("--jobs", type=number(int, 1), default=_cores(), metavar="N", help="units side by side, one thread each")
+    add("--jobs", type=number(int, 1), default=cores(), metavar="N", help="units side by side, one thread each")
     add("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster that does the units instead of this machine")
     add("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help="of weights and batch order")
     add("--only", type=int, nargs="+", metavar="I", help="only these autoencoders (or grid combinations)")
@@ -76,7 +76,8 @@ def parse(doc, argv, add_arguments=None):
     return args
 
 
-def _cores():
+def cores():
+    """How many processor cores this process may use."""
     try:
         return joblib.cpu_count()
     except (ValueError, OSError):  # some containers leave /sys/fs/cgroup/cpu.max empty

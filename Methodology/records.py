@@ -32,7 +32,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
 
     spectra: Name = "unknown"
     n_pixels: Pixels = paper.N_PIXELS
-    complete: bool = True  # False while a simulation is being written
+    complete: bool = True  # False while the files are being written
     # what only a simulation says
     simulator: Union[int, UnsetType] = UNSET
     seed: Union[int, UnsetType] = UNSET
@@ -40,7 +40,8 @@ class Provenance(Struct, frozen=True, kw_only=True):
     gap_seed: Union[int, UnsetType] = UNSET
     n_spectra: Union[Count, UnsetType] = UNSET
     n_observed: Union[Count, UnsetType] = UNSET
-    files: dict[str, Digest] = {}  # what the simulator itself wrote
+    settings: Union[dict[str, Any], UnsetType] = UNSET  # of spectra made from models
+    files: dict[str, Digest] = {}  # what the script itself wrote
 
 
 class Origin(Provenance, frozen=True, kw_only=True):

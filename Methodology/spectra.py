@@ -32,13 +32,13 @@ def provenance(data):
     -------
     records.Provenance
         `spectra`: "simulated" or another word from the folder's provenance.json; without that file "published"
-        if the arrays have the published git blob ids, else "unknown". `n_pixels` of the spectra. A simulation's
-        settings, without the digests of its files.
+        if the arrays have the published git blob ids, else "unknown". `n_pixels` of the spectra. The
+        settings of what was simulated or made from models, without the digests of its files.
 
     Raises
     ------
     BadInput
-        provenance.json cannot be used, is of an interrupted simulation, or calls the spectra published.
+        provenance.json cannot be used, is of files that were not finished, or calls the spectra published.
     """
     note = data / "provenance.json"
     if not note.exists():
@@ -48,7 +48,8 @@ def provenance(data):
         return records.Provenance(spectra="published" if published else "unknown")
     found = records.read(note, records.Provenance, "mend it, see src_files/README.md")
     if not found.complete:
-        raise BadInput(f"{note}: the simulation was interrupted: run src_files/simulate_spectra.py again")
+        script = {"phoenix": "phoenix_grid"}.get(found.spectra, "simulate_spectra")
+        raise BadInput(f"{note}: the files beside it were not finished: run src_files/{script}.py again")
     if one_line(found.spectra).lower() == "published":
         raise BadInput(f"{note} calls the spectra {found.spectra!r}; the published ones are known by their content "
                        "and need no such file: delete it, or choose another word")  # fmt: skip

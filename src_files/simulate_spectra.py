@@ -20,26 +20,24 @@ from command_line import command, folder, number  # first: then Ctrl-C in the lo
 
 # isort: split
 import argparse
-import os
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import fft, special
+from scipy import special
 from tqdm import tqdm
 
 import paper
-import records
-from files import BadInput, partial_name, sha256, sweep, write_array, write_csv, write_json
+import preparation
+from broadening import MIDDLE, broaden
+from files import sweep
 from label_grid import label_grid
+from preparation import LIGHT, STEP
+from provenance import install, is_done
 
-LIGHT = 299_792.458  # speed of light [km/s]
-STEP = paper.WAVELENGTH[1] - paper.WAVELENGTH[0]  # [Angstrom]
 WAVE = 8792.5 + STEP * np.arange(5000)  # the window, its margin and room for the broadest kernel
-MID_WAVE = np.mean(paper.WINDOW)
 FIRST = round((paper.WINDOW[0] - paper.MARGIN - WAVE[0]) / STEP)
-NORMALISED = slice(FIRST, FIRST + paper.N_PIXELS + round(2 * paper.MARGIN / STEP))  # window and margin
-LIMB_DARKENING = 0.6  # Gray 2008
+NORMALISED = slice(FIRST, FIRST + len(preparation.WAVE))  # window and margin
 
 # Solar abundances, log10 with hydrogen at 12 (Asplund et al. 2009), and atomic masses
 ABUNDANCE = {"Mg": 7.60, "Al": 6.45, "Ca": 6.34, "Sc": 3.15, "Ti": 4.95, "V": 3.93, "Cr": 5.64, "Fe": 7.50,
@@ -193,7 +191,7 @@ def intrinsic_spectra(nodes, physics):
             if strengths[node, line] > 1e-3:
                 add_line(opacity[node], strengths[node, line], physics, line, LAYER * teff[node],
                          physics.damping * pressure[node])
-    planck = 1.43878e8 / MID_WAVE / teff[:, None]  # h c / lambda k Teff; Wien's law is close enough here
+    planck = 1.43878e8 / MIDDLE / teff[:, None]  # h c / lambda k Teff; Wien's law is close enough here
     return np.exp(-planck * ((1 + opacity) ** GRADIENT - 1))
 
 
@@ -209,57 +207,13 @@ def add_line(opacity, strength, physics, line, temperature, damping):
     opacity[first:last] += strength * np.sqrt(np.pi) * doppler * voigt
 
 
-def rotation_kernel(vsini, step=STEP):
-    """Gray's rotational profile with linear limb darkening, integrated over pixels (Gray 2008, Eq. 18.14).
-
-    Parameters
-    ----------
-    vsini : float
-        [km/s]
-    step : float
-        Width of a pixel [Angstrom].
-
-    Returns
-    -------
-    numpy.ndarray, odd length, sum 1
-    """
-    limit = MID_WAVE * vsini / LIGHT
-    half = int(np.ceil(limit / step))
-    x = np.clip((np.arange(-half, half + 2) - 0.5) * step / limit, -1, 1)
-    area = (1 - LIMB_DARKENING) * (x * np.sqrt(1 - x**2) + np.arcsin(x))
-    area += np.pi * LIMB_DARKENING / 2 * (x - x**3 / 3)
-    return np.diff(area) / (np.pi * (1 - LIMB_DARKENING / 3))
-
-
-def broaden(spectrum, vsini, resolving_power=paper.RESOLVING_POWER):
-    """One spectrum, shape (len(WAVE),), at each `vsini` [km/s]: rotation, then a Gaussian instrument."""
-    kernels = np.zeros((len(vsini), len(WAVE)))
-    for kernel, velocity in zip(kernels, vsini):
-        rotation = rotation_kernel(velocity)
-        half = len(rotation) // 2
-        kernel[np.arange(-half, half + 1)] = rotation
-    offsets = np.arange(-(len(WAVE) // 2), len(WAVE) // 2)
-    instrument = np.exp(-0.5 * (offsets * STEP * resolving_power * 2.3548 / MID_WAVE) ** 2)
-    transfer = fft.rfft(kernels) * fft.rfft(fft.ifftshift(instrument / instrument.sum()))
-    return fft.irfft(fft.rfft(spectrum) * transfer, n=len(WAVE))
-
-
 def normalise(spectra):
     """Divide by a pseudo-continuum over the window and its margin, then cut to the window.
 
-    The continuum is a parabola through the 95th percentile of nine segments of 5 Angstrom, of the flux
-    averaged over 0.1 Angstrom lest noise lift it: an upper envelope that knows nothing of the true one.
+    It is an upper envelope that knows nothing of the true continuum; averaged a little, lest noise lift it.
     """
     spectra = spectra[..., NORMALISED]
-    n_segments, n_average = 9, 10
-    segments = spectra[..., :-1].reshape(spectra.shape[:-1] + (n_segments, -1, n_average)).mean(axis=-1)
-    rank = int(0.95 * segments.shape[-1])
-    envelope = np.partition(segments, rank, axis=-1)[..., rank]
-    centres = (np.arange(n_segments) + 0.5) / n_segments * 2 - 1
-    pixels = np.linspace(-1, 1, spectra.shape[-1])
-    fit = np.vander(pixels, 3) @ np.linalg.pinv(np.vander(centres, 3))
-    margin = round(paper.MARGIN / STEP)
-    return (spectra / (envelope @ fit.T))[..., margin:margin + paper.N_PIXELS]
+    return (spectra / preparation.envelope(spectra))[..., preparation.WINDOW]
 
 
 def synthesise(labels, physics, progress=False):
@@ -392,81 +346,6 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def is_done(out, mark, overwrite):
-    """Whether the folder `out` holds the simulation with these settings.
-
-    Parameters
-    ----------
-    out : pathlib.Path
-    mark : dict
-        What provenance.json is to say of it.
-    overwrite : bool
-        Another simulation may be replaced.
-
-    Raises
-    ------
-    BadInput
-        The folder holds something that must not be replaced.
-    """
-    note = out / "provenance.json"
-    present = [name for name in FILES if os.path.lexists(out / name)]
-    if not os.path.lexists(note):
-        if present:
-            raise BadInput(f"{out} holds {present[0]} and no mark of a simulation: it may be real, choose another "
-                           "--out")
-        return False
-    written = records.read(note, records.Provenance, "the spectra beside it may be real, choose another --out")
-    if written.spectra != "simulated":
-        raise BadInput(f"{note} says {written.spectra!r}, not simulated: they may be real, choose another --out")
-    if overwrite:
-        return False
-    differing = [f"{key} is {getattr(written, key)}, not {value}" for key, value in mark.items()
-                 if getattr(written, key) != value]
-    if written.complete and differing:
-        raise BadInput(f"{out} holds another simulation ({', '.join(differing)}): --overwrite replaces it")
-    whole = written.complete and len(present) == len(FILES)
-    if whole and not written.files:  # an earlier version, which recorded no digests
-        return True
-    for name in present:
-        if written.files.get(name) != sha256(out / name):
-            raise BadInput(f"{out / name} is not what provenance.json says was written there: move it away, or "
-                           "--overwrite replaces it")
-    return whole
-
-
-def install(out, mark, contents):
-    """Put a simulation into the folder `out`.
-
-    At every moment provenance.json has the digest of each file there, so that an interrupted run can tell its own.
-
-    Parameters
-    ----------
-    out : pathlib.Path
-    mark : dict
-        What provenance.json is to say of it.
-    contents : dict
-        An array or a DataFrame for each name in `FILES`.
-    """
-    note = out / "provenance.json"
-    partials = {name: partial_name(out, *os.path.splitext(name)) for name in contents}
-    try:
-        for name, partial in partials.items():
-            (write_csv if name.endswith(".csv") else write_array)(partial, contents[name])
-        new = {name: sha256(partial) for name, partial in partials.items()}
-        old = {name: sha256(out / name) for name in contents if (out / name).exists()}
-        if old:
-            write_json(note, {**mark, "complete": False, "files": old})
-        for name in old:
-            (out / name).unlink()
-        write_json(note, {**mark, "complete": False, "files": new})
-        for name, partial in partials.items():
-            os.replace(partial, out / name)
-        write_json(note, {**mark, "complete": True, "files": new})
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
-
-
 @command
 def main(argv=None):
     """Write the simulated arrays."""
@@ -475,13 +354,13 @@ def main(argv=None):
     settings = {name: getattr(options, name) for name in names}
     mark = {"spectra": "simulated", "simulator": VERSION, **settings}
     print("SIMULATED spectra:", ", ".join(f"{name} {value}" for name, value in settings.items()), flush=True)
-    if is_done(options.out, mark, options.overwrite):
+    if is_done(options.out, FILES, mark, options.overwrite):
         print(f"{options.out} already holds this simulation; nothing to do")
         return
     options.out.mkdir(parents=True, exist_ok=True)  # before the work: it may not be allowed
     sweep(options.out)
     flux_ph, labels_ph, flux_carm, stars = simulate(**settings, progress=True)
-    is_done(options.out, mark, options.overwrite)  # nor is what came there meanwhile replaced
+    is_done(options.out, FILES, mark, options.overwrite)  # nor is what came there meanwhile replaced
     install(options.out, mark, dict(zip(FILES, (flux_ph, labels_ph, flux_carm, stars.round(6)))))
     print(f"{options.out}: {len(flux_ph)} synthetic and {len(flux_carm)} observed spectra, all simulated")
 

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
+import broadening
 import paper
 import simulate_spectra as sim
 
@@ -348,7 +349,7 @@ def test_a_full_disk_leaves_the_old_simulation_whole(tmp_path, folder):
 # ---------------------------------------------------------------- physics
 def test_rotation_kernel_is_grays_profile():
     step, vsini, epsilon = 1e-3, 20.0, 0.6
-    kernel = sim.rotation_kernel(vsini, step)
+    kernel = broadening.rotation_kernel(vsini, step)
     limit = 8817.5 * vsini / 299_792.458
     offset = (np.arange(len(kernel)) - len(kernel) // 2) * step
     x2 = np.clip(1 - (offset / limit) ** 2, 0, None)

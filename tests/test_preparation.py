@@ -1,0 +1,156 @@
+"""The steps that observed and synthetic spectra share, each against another implementation or a known truth."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter1d
+
+import paper
+import preparation
+import simulate_spectra as sim
+from preparation import LIGHT, WAVE, WINDOW
+
+HERE = Path(__file__).resolve().parent
+PHYSICS = sim.Physics.reference()
+LABELS = np.array([[2600, 5.1, 0, 2], [3000, 5, 0, 15], [3300, 4.9, -0.4, 2], [3800, 4.8, 0.2, 5], [4300, 4.7, 0, 30]])
+
+
+def gisic_input(number):
+    """One of the spectra that GISIC 2.0.5 was run on: lines on a tilted continuum, with noise; some in other units."""
+    rng = np.random.default_rng(number)
+    flux = 1 + rng.normal(0, 0.1) * np.linspace(-1, 1, len(WAVE))
+    for _ in range(rng.integers(5, 80)):
+        centre, width, depth = rng.uniform(WAVE[0], WAVE[-1]), rng.uniform(0.05, 0.8), rng.uniform(0, 0.4)
+        flux *= 1 - depth * np.exp(-0.5 * ((WAVE - centre) / width) ** 2)
+    return flux * (1 + rng.normal(0, rng.uniform(0, 0.02), len(WAVE))) * (1, 1, 1, 50)[number % 4]
+
+
+@pytest.fixture(scope="module")
+def pyasl():
+    """PyAstronomy's functions, which take seconds to import."""
+    from PyAstronomy import pyasl
+
+    return pyasl
+
+
+@pytest.fixture(scope="module")
+def stars():
+    """Simulated spectra before normalisation, on the wavelengths of the simulator."""
+    spectra = np.empty((len(LABELS), len(sim.WAVE)))
+    for rows, smooth in sim.smooth_spectra(LABELS, PHYSICS):
+        spectra[rows] = smooth
+    return spectra
+
+
+@pytest.fixture(scope="module")
+def templates(stars):
+    return sim.normalise(stars)
+
+
+# ---------------------------------------------------------------- continuum
+def test_gisic_equals_gisic_2_0_5():
+    """The reference: GISIC.normalize(WAVE, gisic_input(i)) under pandas 1.5.3, scipy 1.11.4, each 250th pixel."""
+    reference = np.loadtxt(HERE / "gisic_2.0.5.csv", delimiter=",")
+    assert len(reference) == 20
+    for number, expected in enumerate(reference):
+        ours = preparation.gisic(WAVE, gisic_input(number))[::250]
+        np.testing.assert_allclose(ours, expected, rtol=1e-6, err_msg=str(number))
+
+
+def test_gisic_of_a_flat_spectrum_is_that_spectrum():
+    np.testing.assert_allclose(preparation.gisic(WAVE, np.full(len(WAVE), 0.7)), 0.7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("continuum", preparation.CONTINUA)
+@pytest.mark.parametrize("blaze, tolerance", [
+    (lambda x: 3e-14 + 0 * x, 1e-6),
+    (lambda x: 1e5 * (1 + 0.1 * x), 1e-3),
+    (lambda x: 1 - 0.3 * (x - 0.3) ** 2, 0.008),
+    (lambda x: np.exp(-0.5 * ((x + 0.8) / 1.2) ** 2), 0.008),
+])  # fmt: skip
+def test_blaze_and_unit_leave_the_normalised_flux_alone(stars, continuum, blaze, tolerance):
+    x = np.linspace(-1, 1, len(WAVE))
+    for flux in stars[:, sim.NORMALISED]:
+        plain, blazed = (preparation.normalise(flux * factor, continuum)[WINDOW] for factor in (1.0, blaze(x)))
+        assert np.std(blazed - plain) < tolerance
+
+
+def test_envelope_is_the_normalisation_of_the_simulation(stars):
+    flux = stars[:, sim.NORMALISED]
+    np.testing.assert_array_equal((flux / preparation.envelope(flux))[:, WINDOW], sim.normalise(stars))
+
+
+def test_gisic_finds_the_continuum_of_stars_that_have_one(stars):
+    for flux in stars[3:, sim.NORMALISED]:  # the warm ones; their lines are few
+        assert np.percentile(preparation.normalise(flux)[WINDOW], 95) == pytest.approx(1, abs=0.005)
+
+
+# ---------------------------------------------------------------- wavelengths
+def test_air_and_vacuum_are_those_of_pyastronomy(pyasl):
+    wave = np.linspace(4000, 10_500, 50)
+    np.testing.assert_allclose(preparation.to_vacuum(wave), pyasl.airtovac2(wave, mode="ciddor"), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(preparation.to_air(wave), pyasl.vactoair2(wave, mode="ciddor"), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(preparation.to_air(preparation.to_vacuum(wave)), wave, rtol=0, atol=1e-9)
+    assert preparation.to_air(8800.0) == pytest.approx(8797.58, abs=0.01)
+
+
+@pytest.mark.parametrize("target", [80_000, 55_000, 20_000])
+def test_degraded_is_what_an_instrument_of_that_resolving_power_sees(target):
+    intrinsic = sim.intrinsic_spectra(LABELS[2:3, :3], PHYSICS)[0]
+    high, low = (sim.broaden(intrinsic, [2.0], power)[0][sim.NORMALISED] for power in (paper.RESOLVING_POWER, target))
+    ours = preparation.degrade(high, paper.RESOLVING_POWER, target)
+    np.testing.assert_allclose(ours[WINDOW], low[WINDOW], atol=1e-3)
+    assert preparation.degrade(high, target, paper.RESOLVING_POWER) is high
+
+
+def test_degrading_agrees_with_pyastronomy(pyasl, templates):
+    ours = preparation.degrade(templates[2], 1e7, 50_000)
+    theirs = pyasl.instrBroadGaussFast(paper.WAVELENGTH, templates[2], 50_000, edgeHandling="firstlast")
+    np.testing.assert_allclose(ours[50:-50], theirs[50:-50], atol=1e-3)
+
+
+# ---------------------------------------------------------------- velocities
+def shifted(flux, rv):
+    return np.interp(sim.WAVE, sim.WAVE * (1 + rv / LIGHT), flux)
+
+
+@pytest.mark.parametrize("rv", [-58.3, -10, 0, 0.11, 33.33, 61.7])
+def test_velocity_is_found_to_a_tenth_of_a_pixel(stars, templates, rv):
+    for number, flux in enumerate(stars):
+        found = preparation.velocity(sim.WAVE, preparation.flattened(shifted(flux, rv)), templates)
+        assert found.rv == pytest.approx(rv, abs=0.1)
+        assert found.template == number and found.height > 0.98
+
+
+def test_velocity_is_that_of_crosscorr_rv(pyasl, stars, templates):
+    flux = preparation.flattened(shifted(stars[2], 21.7))
+    found = preparation.velocity(sim.WAVE, flux, templates[2:3])
+    inside = (sim.WAVE > 8804) & (sim.WAVE < 8832)
+    lags, sums = pyasl.crosscorrRV(
+        sim.WAVE[inside], flux[inside] - 1, paper.WAVELENGTH, templates[2] - 1, -30, 30, 0.1, skipedge=0)
+    assert found.rv == pytest.approx(lags[sums.argmax()], abs=0.1)
+
+
+def test_error_of_a_velocity_is_its_scatter(stars, templates):
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(60):
+        noisy = stars[2] + rng.normal(0, 1 / 30, len(sim.WAVE)) * np.sqrt(stars[2])
+        found.append(preparation.velocity(sim.WAVE, preparation.flattened(noisy), templates))
+    scatter = np.std([each.rv for each in found])
+    assert scatter == pytest.approx(np.median([each.error for each in found]), rel=0.4)
+
+
+def test_noise_and_continua_without_lines_have_no_peak(templates):
+    rng = np.random.default_rng(2)
+    for smoothing in (0.1, 5, 30, 100):
+        flux = gaussian_filter1d(rng.normal(size=(10, len(sim.WAVE))), smoothing, axis=1)
+        for each in 1 + 0.1 * flux / flux.std():
+            found = preparation.velocity(sim.WAVE, preparation.flattened(each), templates)
+            assert not preparation.is_peak(found)
+
+
+def test_too_little_of_the_window_gives_no_velocity(templates):
+    part = sim.WAVE < 8820
+    with pytest.raises(ValueError, match="too short"):
+        preparation.velocity(sim.WAVE[part], np.ones(part.sum()), templates)
