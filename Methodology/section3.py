@@ -171,7 +171,7 @@ def _spectrum(ax, flux, reconstructed):
     for name, (values, colour) in reconstructed.items():
         ax.plot(x, values, color=colour, lw=0.8, ls="--", label=name)
     ax.set(ylabel="normalised flux", xlim=(x[0], x[-1]))
-    ax.legend(loc="lower right", ncols=3)
+    ax.legend(loc="best", ncols=3)
 
 
 def _difference(ax, flux, values, colour, when):
@@ -180,7 +180,7 @@ def _difference(ax, flux, values, colour, when):
     ax.plot(x, flux - values, color=colour, lw=0.7)
     ax.set_ylabel("difference")
     ax.margins(y=0.2)
-    ax.text(0.99, 0.12, f"{when}: mse {np.mean((flux - values) ** 2):.2g}", transform=ax.transAxes, ha="right")
+    ax.text(0.5, 0.1, f"{when}: mse {np.mean((flux - values) ** 2):.2g}", transform=ax.transAxes, ha="center")
 
 
 def _latent(figure, grid, encoded, titles):
@@ -215,9 +215,10 @@ def ensemble(run, example=1):
         ax.axvline(estimates.mode(predictions), color="#D55E00", lw=1, label="its maximum")
         ax.plot(predictions, np.full(len(predictions), 0.03), "|", color="black", ms=6, mew=0.6,
                 transform=ax.get_xaxis_transform(), label="predictions")  # fmt: skip
-        ax.set(xlabel=paper.PARAMETERS[par].label, ylabel="density", ylim=(0, None))
+        ax.set(xlabel=paper.PARAMETERS[par].label, ylabel="density")
         ax.set_title(f"{run.stars()[row]}, {len(predictions)} regressors", parse_math=False)
-        ax.margins(x=0.08)
+        ax.margins(x=0.08, y=0.1)
+        ax.set_ylim(0, None)
     for ax in axes.flat[len(run.kept) :]:
         ax.set_axis_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -241,7 +242,7 @@ def training_curves(run):
                         label=f"ac_{i}", marker="." if len(epochs) == 1 else "")  # fmt: skip
             ax.set_yscale("log")
             ax.set_ylabel(label if when == "training" else "")
-        column[0].set_title(f"{when} ({len(there)} autoencoders)")
+        column[0].set_title(f"{when} (autoencoders: {len(there)})")
         column[-1].set_xlabel("epoch")
     if len(run.trained) <= 6:
         axes[0, 0].legend()
@@ -314,7 +315,8 @@ def residuals(run):
         middle.plot(x, scatter, color=colour, lw=0.8)
     top.axhline(0, color="0.6", lw=0.7, zorder=0)
     top.set(ylabel="observed $-$ reconstruction,\nmean over stars", xlim=(x[0], x[-1]))
-    top.legend(loc="lower right", ncols=2, title=f"{len(of_all)} autoencoders, shaded: their scatter", title_fontsize=7)
+    shaded = ", shaded: their scatter" * (len(of_all) > 1)
+    top.legend(loc="best", ncols=2, title=f"autoencoders: {len(of_all)}{shaded}", title_fontsize=7)
     middle.set(ylabel="scatter\nover stars", ylim=(0, None))
     below.set(xlabel=label, yticks=[], ylim=(0, 3))
     below.minorticks_off()
