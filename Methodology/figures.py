@@ -52,7 +52,7 @@ OLDER = ("pass18", "gaid14", "gm14", "mann15")  # the older ones of Appendix B
 LIMITS = {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
 N_BINS = 25  # ours
 SECOND_DRAWN = {"loggc": "log g$_c$"}  # of Schweitzer+19 the published Fig. 12 plots this; the number is of logg
-N_DENSITY = 20  # fewer stars have no distribution to speak of
+N_DENSITY = 20  # fewer values have no distribution to speak of
 
 
 def styled(simulated_note=""):

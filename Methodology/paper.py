@@ -133,16 +133,6 @@ BUDGETS = {
 # Grid of the search for the CNNs' hyper-parameters (ours; the paper's stands nowhere that we could read)
 CNN_GRID = {"nf1": [32, 64], "nf2": [32], "nu": [64], "lr": [1e-3, 3e-3, 1e-2]}
 
-# ---------------------------------------------------------------- results (Sect. 3)
-# Key: metric in the sidecar of an autoencoder, pre-trained (mse_test) or fine-tuned; what it is, and as printed
-SECTION_3 = {
-    "mse_test": ("mse, synthetic test set", "5e-5"),
-    "mse_carm_before": ("mse, all observed, before fine-tuning", "3e-3"),
-    "mse_carm_test_after": ("mse, observed test set, after", "4e-4"),
-    "distance_flux": ("distance to the nearest synthetic, flux", "2.72"),
-    "distance_latent_after": ("distance to the nearest synthetic, latent, after", "0.086"),
-}
-
 # ---------------------------------------------------------------- results (Sect. 4)
 # Isochrones of Fig. 8: model, age [Gyr], [M/H] [dex]; that those of the HR diagram are solar is ours
 KIEL_ISOCHRONES = (("PARSEC", 5, -0.4), ("PARSEC", 5, 0.0), ("PARSEC", 5, 0.1))

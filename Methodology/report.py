@@ -31,9 +31,10 @@ import claims
 import estimates
 import literature
 import paper
-import runs
+import records
 import star_tables
 from files import one_line, writing
+from runs import ARRAYS, NotYet, listed, load, settings
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -53,7 +54,20 @@ PENALTIES = {
 }  # fmt: skip
 LIBRARIES = {"python": "Python", "tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy",
              "scikit-learn": "scikit-learn"}  # fmt: skip
-SPELT = {"teff": "Teff", "logg": "log g", "mh": "[M/H]", "vsini": "v sin i", "umap": "UMAP"}
+# Of Section 3, in the order of the paper; those of Section 4 are spelt by `caption`
+SECTION_3 = {
+    "figure_01": "Figure 1 of the paper, the gap among the fluxes: UMAP of synthetic and observed spectra",
+    "figure_03": "Figure 3 of the paper, a synthetic spectrum, its reconstruction and its latent values",
+    "figure_04": "Figure 4 of the paper, an observed spectrum and its reconstructions before and after fine-tuning",
+    "figure_05": "Figure 5 of the paper, the gap among the latent values: UMAP after fine-tuning",
+    "figure_07": "Figure 7 of the paper, the estimates of one star: predictions of the regressors and their density",
+    "training_curves": "Loss of every epoch of training and of fine-tuning (not in the paper)",
+    "scores": "Error on the test set against that of the cross-validation (not in the paper)",
+    "dead_units": "Share of spectra in which each latent value is zero (not in the paper)",
+    "residuals": "Where the reconstruction of the observed spectra fails (not in the paper)",
+}
+SPELT = {"teff": "Teff", "logg": "log g", "mh": "[M/H]", "vsini": "v sin i", "umap": "UMAP",
+         "older": "older catalogues (Appendix B),"}  # fmt: skip
 
 
 # ---------------------------------------------------------------- Markdown
@@ -91,55 +105,71 @@ def opening(run):
     return [f"# Report of a run on {which}", about]
 
 
-def what_was_run(run, data):
+def what_was_run(run):
     """Settings and counts of the run beside the paper's."""
     budget = paper.BUDGETS["paper"]
     n_regressors = len(paper.PARAMETERS) * paper.N_AUTOENCODERS * budget.repeats
-    search = f"{len(run.fits)} fits, {paper.CV_FOLDS} an architecture, epochs: {run.of('fits', 'epochs')}"
-    weight = run.of("trained", "penalty_weight")
-    penalties = [", ".join(PENALTIES.get(name, name) for name in run.of(part, "penalty").split(", "))
-                 for part in ("trained", "fine_tuned")]  # fmt: skip
+    trained, fine_tuned = run.trained.values(), run.fine_tuned.values()
+    penalties = [", ".join(PENALTIES.get(name, name) for name in settings(part, "penalty").split(", "))
+                 for part in (trained, fine_tuned)]  # fmt: skip
+    kept = run.selection or records.Selection([])
+    rule = f" ({kept.rule.replace('mse_mean', 'mean error')})" if kept.rule else ""
     rows = [
-        ("spectra", run.origin, "PHOENIX-ACES, CARMENES"),
-        ("synthetic spectra", _count(data.get("ph_flux_norm.npy")),
+        ("spectra", one_line(run.spectra) + run.simulation, "PHOENIX-ACES, CARMENES"),
+        ("synthetic spectra", _count(run, "ph"),
          f"{paper.N_SYNTHETIC:,}; earlier works used all {paper.N_FULL_GRID:,} of the grid"),
-        ("observed spectra", _count(data.get("carmf_norm.npy")), paper.N_OBSERVED),
-        ("grid search", search, f"epochs: {budget.search_epochs}"),
-        ("architectures kept", f"{run.n_architectures}{run.rule and f' ({run.rule})'}", paper.N_AUTOENCODERS),
-        ("autoencoders trained", f"{len(run.trained)}, epochs: {run.of('trained', 'epochs')}",
-         f"{paper.N_AUTOENCODERS}, epochs: {budget.train_epochs}"),
-        ("autoencoders fine-tuned", f"{len(run.fine_tuned)}, epochs: {run.of('fine_tuned', 'epochs')}",
-         f"{paper.N_AUTOENCODERS}, epochs: {budget.fine_tune_epochs}"),
-        ("contractive penalty", f"{penalties[0]}; weight {weight}",
+        ("observed spectra", _count(run, "carm"), paper.N_OBSERVED),
+        ("grid search", f"{len(run.fits)} fits, {paper.CV_FOLDS} an architecture, epochs: "
+         f"{settings(run.fits, 'epochs')}", f"epochs: {budget.search_epochs}"),
+        ("architectures kept", f"{len(kept.architectures)}{rule}", paper.N_AUTOENCODERS),
+        ("autoencoders trained", _number(trained), f"{paper.N_AUTOENCODERS}, epochs: {budget.train_epochs}"),
+        ("autoencoders fine-tuned", _number(fine_tuned), f"{paper.N_AUTOENCODERS}, epochs: {budget.fine_tune_epochs}"),
+        ("contractive penalty", f"{penalties[0]}; weight {settings(trained, 'penalty_weight')}",
          f"{PENALTIES['jacobian']}; weight {paper.CONTRACTIVE_WEIGHT:g}"),
         ("contractive penalty in fine-tuning", penalties[1], "the same"),
-        ("regressors trained", f"{len(run.regressors)}, epochs: {run.of('regressors', 'epochs')}",
-         f"{n_regressors}, epochs: {budget.cnn_epochs}"),
-        ("seed", run.seeds, ""),
-        ("computing time", run.time, ""),
-        ("software", ", ".join(f"{name} {run.version(key)}" for key, name in LIBRARIES.items()), ""),
-        ("code (sha256)", run.codes, ""),
+        ("regressors trained", _number(run.regressors), f"{n_regressors}, epochs: {budget.cnn_epochs}"),
     ]  # fmt: skip
-    return ["## What was run", table(["", "this run", "the paper"], rows)]
+    return ["## What was run", table(["", "this run", "the paper"], [*rows, *how_it_was_run(run.sidecars)])]
 
 
-def _count(array):
-    return "not found" if array is None else f"{len(array):,}"
+def how_it_was_run(sidecars):
+    """Rows on seeds, time and software."""
+    seconds = sum(sidecar.seconds for sidecar in sidecars)
+    time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    software = [f"{name} {listed(one.versions[library] for one in sidecars if library in one.versions)}"
+                for library, name in LIBRARIES.items()]  # fmt: skip
+    return [
+        ("seed", listed(str(sidecar.seed) for sidecar in sidecars), ""),
+        ("computing time", f"{time}, summed over all networks", ""),
+        ("software", ", ".join(software), ""),
+        ("code (sha256)", listed(sidecar.code[:8] for sidecar in sidecars if sidecar.code), ""),
+    ]
 
 
-def what_is_missing(run, data, args):
+def _number(sidecars):
+    return f"{len(sidecars)}, epochs: {settings(sidecars, 'epochs')}"
+
+
+def _count(run, domain):
+    try:
+        return f"{len(run.flux(domain)):,}"
+    except NotYet:
+        return "not found"
+
+
+def what_is_missing(run):
     """What the acts have not left yet, and what could not be looked at."""
-    absent = [name for name, array in data.items() if array is None]
-    lines = [*run.missing, *([f"{', '.join(absent)}: not in {args.data}"] if absent else [])]
+    absent = [name for name in ARRAYS if name not in run.sources]
+    lines = [*run.missing, *([f"{', '.join(absent)}: not in {run.data}"] if absent else [])]
     return ["## What is missing", "\n".join(f"- {plain(line)}" for line in lines)] if lines else []
 
 
-def against_truth(run, args):
+def against_truth(run, out):
     """Estimates of simulated stars before and after fine-tuning, against the truth."""
-    truth = run.truth(args.data)
+    truth = run.truth()
     if truth is None:
         return []
-    tables = [star_tables.read(args.artifacts / f"final_estimations{suffix}.csv", "restore it")
+    tables = [star_tables.read(run.artifacts / f"final_estimations{suffix}.csv", "restore it")
               for suffix in ("_before", "")]  # fmt: skip
     measured = estimates.against_truth(*tables, truth)
     rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{part} before']:.3g}, {row[f'{part} after']:.3g}"
@@ -149,9 +179,9 @@ def against_truth(run, args):
     parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, 6)),
              "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both together. The own "
              "uncertainty is the median of what the regressors say of themselves, after fine-tuning."]
-    summary = args.artifacts / "summary.png"
+    summary = run.artifacts / "summary.png"
     if summary.exists():
-        parts.append(picture(summary, "Estimates against truth, before and after fine-tuning", args.out))
+        parts.append(picture(summary, "Estimates against truth, before and after fine-tuning", out))
     return parts
 
 
@@ -170,9 +200,9 @@ def _score(marks, what):
     return f"**{agree} of {held}** {what} that can be held against this run agree with the paper."
 
 
-def the_networks(run, data):
+def the_networks(run):
     """What Sect. 3 of the paper says."""
-    held = claims.of_run(run.measured(data), run.spectra)
+    held = claims.of_run(run.measured(), run.spectra)
     return ["## What the paper says of its networks", _claims(held, run.simulated),
             "Errors are mean squared errors, distances Euclidean and averaged over the observed spectra; given are the "
             "mean over the autoencoders and, in brackets, the range. The paper prints its 353 with the unit K. The "
@@ -181,7 +211,8 @@ def the_networks(run, data):
 
 def the_estimates(run, known):
     """What Sect. 4 of the paper says, and the comparison with the literature."""
-    note = f"{len(run.estimates)} stars, {run.estimated} with all four parameters."
+    complete = run.estimates[list(paper.PARAMETERS)].notna().all(axis=1).sum()
+    note = f"{len(run.estimates)} stars, {complete} with all four parameters."
     unknown = sorted(set(run.estimates["karmn"]) - set(known["karmn"]))
     if unknown:
         note += (f" The tables of published values do not know {len(unknown)} of them, which are left out below: "
@@ -223,19 +254,31 @@ def _printed(row):
 
 
 def the_figures(run, args):
-    """The pictures in the folder of figures, if they are of this run."""
-    found = sorted(path for path in args.figures.glob("*.png") if ".partial-" not in path.name)
-    variables = f"ESTIMATES={args.artifacts / 'final_estimations.csv'}", f"FIGURES={args.figures}"
+    """The pictures in the folder of figures, those of Section 3 first; without those that are not of this run."""
+    found = {path.stem: path for path in sorted(args.figures.glob("*.png")) if ".partial-" not in path.name}
+    variables = [f"ARTIFACTS={run.artifacts}", f"DATA={run.data}"]
+    if args.figures != run.artifacts / "figures":
+        variables.append(f"FIGURES={args.figures}")
     how = f"`` {shlex.join(['make', 'figures', *variables])} ``"
-    if not found:
-        return ["## Figures", f"There are none yet: {how} draws those of Section 4."]
-    drawn = f"{len(run.estimates)} stars, {literature.title(run.estimates)}" if run.estimates is not None else ""
-    line = json.dumps(drawn, ensure_ascii=False)[1:-1]
-    for notebook in args.figures.glob("Section4_*.ipynb"):
-        if line not in notebook.read_text(encoding="utf-8", errors="replace"):
-            return ["## Figures", f"Those in {plain(str(args.figures))} are of other estimates than this run's and "
-                    f"left out: {how} draws them anew."]  # fmt: skip
-    return ["## Figures", *(picture(path, caption(path.stem), args.out) for path in found)]
+    drawn = f"{len(run.estimates)} stars, {literature.title(run.estimates)}" if run.estimates is not None else None
+    parts = ["## Figures"]
+    for section, line, stems in ((3, run.title, [stem for stem in SECTION_3 if stem in found]),
+                                 (4, drawn, [stem for stem in found if stem not in SECTION_3])):  # fmt: skip
+        parts.append(f"### Of Section {section}")
+        if not stems:
+            parts.append(f"There are none yet: {how} draws them.")
+        elif not _printed_in(args.figures.glob(f"Section{section}_*.ipynb"), line):
+            what = "another run, or of this one as it was before" if section == 3 else "other estimates than this run's"
+            parts.append(f"Those in {plain(str(args.figures))} are of {what}, and left out: {how} draws them anew.")
+        else:
+            parts += [picture(found[stem], SECTION_3.get(stem) or caption(stem), args.out) for stem in stems]
+    return parts
+
+
+def _printed_in(notebooks, line):
+    """Whether all of these executed notebooks, which drew the pictures beside them, say this of what they drew."""
+    written = line and json.dumps(line, ensure_ascii=False)[1:-1]
+    return all(written and written in notebook.read_text(encoding="utf-8", errors="replace") for notebook in notebooks)
 
 
 def caption(stem):
@@ -246,10 +289,10 @@ def caption(stem):
 
 
 # ---------------------------------------------------------------- the page
-def page(run, data, args):
+def page(run, args):
     """The whole page in Markdown."""
-    parts = [*opening(run), *what_was_run(run, data), *what_is_missing(run, data, args), *against_truth(run, args),
-             *the_networks(run, data)]  # fmt: skip
+    parts = [*opening(run), *what_was_run(run), *what_is_missing(run), *against_truth(run, args.out),
+             *the_networks(run)]  # fmt: skip
     if run.estimates is not None:
         parts += the_estimates(run, run.estimates[run.estimates["karmn"].isin(literature.known())])
     return "\n\n".join([*parts, *the_figures(run, args)]) + "\n"
@@ -279,9 +322,8 @@ def main(argv=None):
     add("--out", type=folder, metavar="DIR", help="folder of the page; None: {artifacts}")
     args = parser.parse_args(argv)
     args.figures, args.out = args.figures or args.artifacts / "figures", args.out or args.artifacts
-    run = runs.read(args.artifacts)
-    data = runs.arrays(run, args.data)
-    text = page(run, data, args)
+    run = load(args.data, args.artifacts)
+    text = page(run, args)
     for name, content in (("report.md", text), ("report.html", html(text, args.out, run.simulated))):
         with writing(args.out / name) as partial:
             partial.write_text(content, encoding="utf-8")

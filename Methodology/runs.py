@@ -1,51 +1,155 @@
-"""What a run has left so far, read from its sidecars and tables alone (no TensorFlow)."""
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Optional
+"""What a run has left so far, for figures, tables and the page on it (no TensorFlow).
 
+Every act leaves sidecars, which say what its files and the spectra were; whatever is read is held against them first.
+"""
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
 import pandas as pd
 
 import artifacts
+import estimates
 import literature
 import paper
 import records
+import spectra
 import star_tables
+from command_line import ROOT
 from files import BadInput, load_array, one_line, sha256
 
-__all__ = ["Run", "arrays", "read"]
+__all__ = ["ARRAYS", "METRICS", "NotYet", "Run", "listed", "load", "settings"]
 
 ARRAYS = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy")
-AC_METRICS = ("mse_test",)
-DTL_METRICS = ("mse_carm_before", "mse_carm_test_after", "distance_flux", "distance_latent_after")
+# By the beginning of its networks' names: the act that leaves them, and what it must have measured
+ACTS = {"": "autoencoder_training", "dtl_": "autoencoder_fine_tuning"}
+METRICS = {"": ("mse_test",),
+           "dtl_": ("mse_carm_before", "mse_carm_test_after", "distance_flux", "distance_latent_after")}  # fmt: skip
+FITS = "grid_search/*.json", "halving_*/*.json"
+OTHERS = "*_estimation_*_ac_*.json", "tune_*/*.json"
+OWN = "give the folder of the spectra of this run (--data)"
+ESTIMATES, SELECTION = "final_estimations.csv", "params_final.json"
 
 
-@dataclass
+class NotYet(BadInput):
+    """What an act has not left yet: the rest of a run can be shown without it."""
+
+
+def load(data=None, folder=None):
+    """A run, by the folders of its spectra and artifacts, by default those of the acts; nothing is read yet.
+
+    Raises
+    ------
+    BadInput
+        The folder of artifacts holds nothing of a run.
+    """
+    run = Run(Path(data or ROOT / "src_files"), Path(folder or ROOT / "artifacts"))
+    left = [path for pattern in (*FITS, *OTHERS, SELECTION, ESTIMATES) for path in run.artifacts.glob(pattern)]
+    if all(".partial-" in path.name for path in left):
+        raise BadInput(f"{run.artifacts} holds nothing of a run: give its folder, or begin with "
+                       "Methodology/autoencoder_grid_search.py")  # fmt: skip
+    return run
+
+
+def settings(sidecars, name):
+    """The values of a setting in some sidecars, as text: each once, numbers in their order."""
+    return listed(str(sidecar.settings[name]) for sidecar in sidecars if name in sidecar.settings)
+
+
+def listed(texts):
+    """Different texts, each once, in the order of their length and letters: epochs as numbers."""
+    return ", ".join(sorted(set(texts), key=lambda text: (len(text), text))) or "none yet"
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A run, as `read` finds it. Lists are of records.Sidecar; autoencoders are those of the architectures kept."""
+    """A run, by the folders of its spectra and of its artifacts. It is read when asked for, and then kept.
 
-    folder: Path
-    fits: list  # of the grid search
-    predictions: list  # of the regressors, and searches of hyper-parameters: only their time matters
-    n_architectures: int = 0
-    rule: str = ""
-    trained: list = field(default_factory=list)
-    fine_tuned: list = field(default_factory=list)
-    regressors: list = field(default_factory=list)
-    missing: list = field(default_factory=list)  # of str, what is not there yet
-    sidecar: Optional[records.Estimates] = None  # of the estimates
-    estimates: Optional[pd.DataFrame] = None  # as literature.load_estimates gives them
+    Everything raises NotYet where something is not there, and BadInput where it was changed after it was made, cannot
+    be used or belongs to other spectra.
+    """
+
+    data: Path
+    artifacts: Path
+
+    # ------------------------------------------------------------ sidecars
+    @functools.cached_property
+    def selection(self):
+        """What act 1 chose, a records.Selection; None if it has not ended."""
+        path = self.artifacts / SELECTION
+        return records.read(path, records.Selection, "run act 1 again") if path.exists() else None
+
+    @functools.cached_property
+    def trained(self):
+        """Sidecars of the autoencoders that are there, by number: the best of the cross-validation first."""
+        return self._networks("")
+
+    @functools.cached_property
+    def fine_tuned(self):
+        """Those of the ones of them that are fine-tuned."""
+        return {i: sidecar for i, sidecar in self._networks("dtl_").items() if i in self.trained}
+
+    @functools.cached_property
+    def fits(self):
+        """Sidecars of the fits of the grid search, a list; those of halving too."""
+        return self._sidecars(*FITS)
+
+    @functools.cached_property
+    def regressors(self):
+        """Sidecars of the regressors on these autoencoders, a list."""
+        return self._sidecars(*(f"cnn_regressor_*_ac_{i}.json" for i in range(len(self._architectures))))
+
+    @functools.cached_property
+    def sidecars(self):
+        """All of them, a list: also of predictions and of searches of hyper-parameters. Of one kind of spectra."""
+        found = [*self.fits, *self.trained.values(), *self.fine_tuned.values(), *self.regressors,
+                 *self._sidecars(*OTHERS)]  # fmt: skip
+        words = {sidecar.spectra.spectra: sidecar.name for sidecar in found}
+        if self.estimation:
+            words[self.estimation.spectra.spectra] = ESTIMATES
+        if len(words) > 1:
+            said = ", ".join(f"{name} {word!r}" for word, name in words.items())
+            raise BadInput(f"{self.artifacts} mixes spectra ({said}): keep one run in a folder")
+        return found
 
     @property
-    def sidecars(self):
-        return [*self.fits, *self.trained, *self.fine_tuned, *self.regressors, *self.predictions]
+    def _architectures(self):
+        return self.selection.architectures if self.selection else []
 
+    def _network(self, i, begins):
+        return self.artifacts / f"{begins}ac_{i}.h5"
+
+    def _is_there(self, i, begins):
+        return self._network(i, begins).exists() and artifacts.sidecar_of(self._network(i, begins)).exists()
+
+    def _networks(self, begins):
+        found = {}
+        for i in range(len(self._architectures)):
+            if self._is_there(i, begins):
+                path, wanted = self._network(i, begins), records.plain(self._architectures[i])
+                found[i] = artifacts.read_sidecar(path, METRICS[begins])
+                if any(found[i].settings.get(name, value) != value for name, value in wanted.items()):
+                    raise BadInput(f"{path} has not the architecture of its number in {self.artifacts / SELECTION}: "
+                                   "run Methodology/autoencoder_training.py --overwrite")  # fmt: skip
+        return found
+
+    def _sidecars(self, *patterns):
+        """Those of these names, in order; without those that are half written."""
+        paths = sorted(path for pattern in patterns for path in self.artifacts.glob(pattern))
+        return [artifacts.read_sidecar(path) for path in paths if ".partial-" not in path.name]
+
+    # ------------------------------------------------------------ what the run is
     @property
     def provenance(self):
-        """Of its spectra, a records.Provenance."""
-        return (self.sidecars or [self.sidecar])[0].spectra
+        """Of its spectra, a records.Provenance: as the sidecars say, not the folder of today."""
+        return (self.sidecars or [self.estimation or self.selection])[0].spectra
 
     @property
     def spectra(self):
+        """The word for where its spectra come from."""
         return self.provenance.spectra
 
     @property
@@ -53,56 +157,135 @@ class Run:
         return "simulated" in self.spectra.lower()
 
     @property
-    def estimated(self):
-        """How many stars have all four parameters."""
-        return int(self.estimates[list(paper.PARAMETERS)].notna().all(axis=1).sum())
-
-    def of(self, part, setting):
-        """The values of a setting in `trained` or another list, as text."""
-        return _listed(f"{sidecar.settings[setting]}" for sidecar in getattr(self, part) if setting in sidecar.settings)
-
-    def version(self, library):
-        return _listed(sidecar.versions[library] for sidecar in self.sidecars if library in sidecar.versions)
+    def simulation(self):
+        """Settings of the simulation, in brackets; "" of other spectra."""
+        said = [f"{name.replace('_', ' ')} {value}" for name in ("seed", "gap", "gap_seed")
+                if (value := getattr(self.provenance, name)) is not msgspec.UNSET]  # fmt: skip
+        return f" ({', '.join(said)})" if said else ""
 
     @property
-    def seeds(self):
-        return _listed(str(sidecar.seed) for sidecar in self.sidecars)
+    def title(self):
+        """What the run is, in a line; the digest is of all networks and estimates, so that pictures can name it."""
+        word = "SIMULATED spectra" if self.spectra == "simulated" else f"spectra marked {one_line(self.spectra)!r}"
+        epochs = [settings(part.values(), "epochs") for part in (self.trained, self.fine_tuned)]
+        budget = [name for name, budget in paper.BUDGETS.items()
+                  if epochs == [str(budget.train_epochs), str(budget.fine_tune_epochs)]]  # fmt: skip
+        tables = [self.estimation] if self.estimation else []
+        outputs = [one.outputs for one in (*self.trained.values(), *self.fine_tuned.values(), *tables)]
+        digest = hashlib.sha256(repr([sorted(one.items()) for one in outputs]).encode()).hexdigest()
+        n = len(self.trained)
+        return (f"{word}{self.simulation}: {n} autoencoder{'s' * (n != 1)} trained, epochs: {epochs[0]}; "
+                f"{len(self.fine_tuned)} fine-tuned, epochs: {epochs[1]}; budget {(budget or ['of its own'])[0]}; "
+                f"digest {digest[:8]}")  # fmt: skip
 
     @property
-    def codes(self):
-        """The digests of the code, shortened."""
-        return _listed(sidecar.code[:8] for sidecar in self.sidecars if sidecar.code)
+    def missing(self):
+        """What its acts have not left yet, a list of str."""
+        if not self.selection:
+            lines = [f"the grid search has not chosen its architectures ({SELECTION})"]
+        else:
+            lines = [line for begins, what in (("", "trained"), ("dtl_", "fine-tuned"))
+                     for line in self._absent_networks(begins, what)]  # fmt: skip
+            lines += self._absent_regressors() if self.regressors else ["no regressor is trained"]
+        return lines if self.estimation else [*lines, f"there are no estimates of the stars ({ESTIMATES})"]
+
+    def _absent_networks(self, begins, what):
+        n = len(self._architectures)
+        absent = [self._network(i, begins).name for i in range(n) if not self._is_there(i, begins)]
+        if absent:
+            names = ", ".join(absent[:6]) + ", ..." * (len(absent) > 6)
+            yield f"{len(absent)} of {n} autoencoders are not {what}: {names}"
+
+    def _absent_regressors(self):
+        repeats = 1 + max(sidecar.settings.get("repeat", 0) for sidecar in self.regressors)
+        for par, parameter in paper.PARAMETERS.items():
+            n = sum(one.settings.get("parameter") == par for one in self.regressors)
+            wanted = repeats * len(self._architectures)
+            if n < wanted:
+                yield f"{wanted - n} of {wanted} regressors of {parameter.published} are not trained"
+
+    def first(self, begins=""):
+        """Number of the autoencoder to draw where one stands for all: the best of the cross-validation."""
+        for kind, there in {"": self.trained, begins: self.fine_tuned if begins else self.trained}.items():
+            if not there:
+                raise NotYet(f"{self.artifacts} has no {kind}ac_0.h5: run Methodology/{ACTS[kind]}.py first")
+        return next(iter(there))
+
+    # ------------------------------------------------------------ arrays
+    def array(self, name, i):
+        """An array of one autoencoder, `encoded_ph` of act 2 or one of act 3, such as `residual_carm_before`."""
+        path = self.artifacts / f"{name}_ac_{i}.npy"
+        begins = "" if name == "encoded_ph" else "dtl_"
+        again = f"run Methodology/{ACTS[begins]}.py again"
+        if path.name not in (self.fine_tuned if begins else self.trained)[i].outputs:
+            raise NotYet(f"{path} not found, earlier versions left none: {again}")
+        artifacts.require(self._network(i, begins), ACTS[begins], [self._network(i, "")] * bool(begins))
+        return load_array(path, 2, again)
+
+    @functools.cached_property
+    def sources(self):
+        """Paths of those of ARRAYS that are in the folder of the spectra, by name: they are what the run is made of."""
+        found = {name: self.data / name for name in ARRAYS if (self.data / name).exists()}
+        for name, path in found.items():
+            made_of = {one.inputs[name]: one.name for one in self.sidecars if name in one.inputs}
+            others = [other for digest, other in made_of.items() if digest != sha256(path)]
+            if others:
+                raise BadInput(f"{self.artifacts}: {others[0]} was made from another {name} than {path}: {OWN}")
+        note = self.data / "provenance.json"
+        word = spectra.provenance(self.data).spectra if found and note.exists() else self.spectra
+        if word != self.spectra:
+            raise BadInput(f"{note} marks the spectra {word!r}, {self.artifacts} was made from spectra marked "
+                           f"{self.spectra!r}: {OWN}")
+        return found
+
+    def source(self, name):
+        """Path of one of ARRAYS."""
+        if name not in self.sources:
+            raise NotYet(f"{self.data / name} not found: {spectra.REMEDY}")
+        return self.sources[name]
+
+    def flux(self, domain):
+        """The spectra of a domain, "ph" or "carm", memory-mapped, (n_spectra, n_pixels)."""
+        return load_array(self.source({"ph": ARRAYS[0], "carm": ARRAYS[2]}[domain]), 2, spectra.REMEDY)
+
+    def labels(self, par):
+        """One parameter of the synthetic spectra, (n_spectra,)."""
+        return spectra.label(par, self.source("ph_pars.npy"))
+
+    def stars(self):
+        """Names of the observed stars, a list of str."""
+        return list(star_tables.read(spectra.stars_file(self.data), "see src_files/README.md")["karmn"])
+
+    # ------------------------------------------------------------ estimates and tables
+    @functools.cached_property
+    def estimates(self):
+        """The estimates as `literature.load_estimates` gives them; None if there are none yet."""
+        path = self.artifacts / ESTIMATES
+        return literature.load_estimates(path) if path.exists() else None
+
+    @functools.cached_property
+    def estimation(self):
+        """Sidecar of the estimates, a records.Estimates, the table unchanged; None if there are none yet."""
+        if self.estimates is None:
+            return None
+        again = "run Methodology/cnn_training.py again"
+        return records.read(artifacts.sidecar_of(self.artifacts / ESTIMATES), records.Estimates, again)
 
     @property
-    def time(self):
-        """Time of all units, which may have run side by side."""
-        seconds = sum(sidecar.seconds for sidecar in self.sidecars)
-        shown = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
-        return f"{shown}, summed over all networks"
+    def kept(self):
+        """The regressors on which the estimates rest, a records.Kept a parameter."""
+        if not self.estimation:
+            raise NotYet(f"{self.artifacts / ESTIMATES} not found: run Methodology/cnn_training.py first")
+        return self.estimation.kept
 
-    @property
-    def origin(self):
-        """Where the spectra come from, with the settings of a simulation."""
-        settings = records.plain(self.provenance)
-        shown = [f"{name.replace('_', ' ')} {settings[name]}" for name in ("seed", "gap", "gap_seed")
-                 if name in settings]  # fmt: skip
-        return one_line(self.spectra) + (f" ({', '.join(shown)})" if shown else "")
+    def predictions(self, par):
+        """Those of the kept regressors of a parameter, (n_members, n_stars)."""
+        paths = [self.artifacts / estimates.prediction_name(name) for name in self.kept[par].members]
+        for path in paths:
+            artifacts.require(path, "cnn_training")
+        return np.array([load_array(path, 1, "run Methodology/cnn_training.py again") for path in paths], float)
 
-    def measured(self, data):
-        """What `claims.of_run` holds against the paper."""
-        labels, kept = data["ph_pars.npy"], self.sidecar.kept if self.sidecar else {}
-        values = {metric: [sidecar.metrics[metric] for sidecar in part]
-                  for part, metrics in ((self.trained, AC_METRICS), (self.fine_tuned, DTL_METRICS))
-                  for metric in metrics}  # fmt: skip
-        if labels is not None:
-            values.update(synthetic=[len(labels)], hot=labels[:, paper.PARAMETERS["teff"].column] > paper.TEFF_SPLIT)
-        if self.trained:
-            values["autoencoders"] = [len(self.trained)]
-        values["regressors"] = [len(part.ensemble) for part in kept.values() if part.ensemble]
-        values["kept"] = [len(part.members) for part in kept.values()]
-        return {**values, **{par: [part.largest_mse_test] for par, part in kept.items()}}
-
-    def truth(self, data):
+    def truth(self):
         """The true parameters of simulated stars, `karmn` and all four; None if there are none to hold estimates to.
 
         Raises
@@ -110,113 +293,52 @@ class Run:
         BadInput
             The table of the stars is another one than that of the estimates.
         """
-        path = data / "stars.csv"
-        if not self.simulated or self.estimates is None or not path.exists():
+        path, before = self.data / "stars.csv", self.artifacts / "final_estimations_before.csv"
+        if not self.simulated or not self.estimation or not path.exists():
             return None
-        if self.sidecar.inputs and sha256(path) not in self.sidecar.inputs.values():
-            raise BadInput(f"{self.folder / 'final_estimations.csv'} was made with another stars.csv than {path}: "
-                           "give the --data of this run")  # fmt: skip
+        if self.estimation.inputs and sha256(path) not in self.estimation.inputs.values():
+            raise BadInput(f"{self.artifacts / ESTIMATES} was made with another stars.csv than {path}: {OWN}")
         stars = star_tables.read(path, "restore it")
-        before = self.folder / "final_estimations_before.csv"
         if not set(paper.PARAMETERS) <= set(stars) or not before.exists():
             return None
         literature.load_estimates(before)  # as it was left
         return stars
 
+    def scores(self):
+        """Cross-validation and test of the architectures.
 
-def _listed(texts):
-    """Different texts, each once, in the order of their length and letters: epochs as numbers."""
-    return ", ".join(sorted(set(texts), key=lambda text: (len(text), text))) or "none yet"
+        Returns
+        -------
+        DataFrame
+            A row a combination of the (last round of the) search: its settings, `mse_mean` and `mse_std` of the
+            cross-validation; `autoencoder` and `mse_test`, NaN where it was not kept or is not trained.
+        """
+        path = self.artifacts / "grid_search.csv"
+        try:
+            table = pd.read_csv(path)
+            table = table[table["epochs"] == table["epochs"].max()].reset_index(drop=True)
+            table = table[[*paper.GRID, "mse_mean", "mse_std"]].assign(autoencoder=np.nan, mse_test=np.nan)
+        except FileNotFoundError:
+            raise NotYet(f"{path} not found: run Methodology/autoencoder_grid_search.py first") from None
+        except (KeyError, ValueError):
+            raise BadInput(f"{path} is no table of a search: delete it and run Methodology/autoencoder_grid_search.py"
+                           ) from None  # fmt: skip
+        for i, sidecar in self.trained.items():
+            same = np.all([np.isclose(table[name], sidecar.settings[name], atol=0) for name in paper.GRID], axis=0)
+            table.loc[same, ["autoencoder", "mse_test"]] = i, sidecar.metrics["mse_test"]
+        return table
 
-
-def read(folder):
-    """Read what a run has left in its folder of artifacts.
-
-    Raises
-    ------
-    BadInput
-        There is nothing, a sidecar or table was changed since it was written or cannot be used, or they are of
-        different spectra.
-    """
-    run = Run(folder, _sidecars(folder, "grid_search/*.json", "halving_*/*.json"),
-              _sidecars(folder, "*_estimation_*_ac_*.json", "tune_*/*.json"))  # fmt: skip
-    if (folder / "params_final.json").exists():
-        _read_networks(run)
-    else:
-        run.missing.append("the grid search has not chosen its architectures (params_final.json)")
-    path = folder / "final_estimations.csv"
-    if path.exists():
-        run.estimates = literature.load_estimates(path)
-        run.sidecar = records.read(artifacts.sidecar_of(path), records.Estimates, "restore it")
-    else:
-        run.missing.append("there are no estimates of the stars (final_estimations.csv)")
-    if not run.sidecars and run.sidecar is None:
-        raise BadInput(f"{folder} holds nothing of a run: name its folder with --artifacts, or begin with "
-                       "Methodology/autoencoder_grid_search.py")  # fmt: skip
-    words = {sidecar.spectra.spectra: sidecar.name for sidecar in run.sidecars}
-    if run.sidecar:
-        words[run.sidecar.spectra.spectra] = path.name
-    if len(words) > 1:
-        said = ", ".join(f"{name} {word!r}" for word, name in words.items())
-        raise BadInput(f"{folder} mixes spectra ({said}): keep one run in a folder")
-    return run
-
-
-def _sidecars(folder, *patterns):
-    """The sidecars of these names, in order; without those that are half written."""
-    paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if ".partial-" not in path.name)
-    return [artifacts.read_sidecar(path) for path in paths]
-
-
-def _read_networks(run):
-    """Add what acts 2 to 4 have left of the architectures kept, and say what is missing of it."""
-    selection = records.read(run.folder / "params_final.json", records.Selection, "run act 1 again")
-    run.n_architectures, run.rule = len(selection.architectures), selection.rule.replace("mse_mean", "mean error")
-    indices = range(run.n_architectures)
-    for part, prefix, metrics, what in (("trained", "ac", AC_METRICS, "trained"),
-                                        ("fine_tuned", "dtl_ac", DTL_METRICS, "fine-tuned")):  # fmt: skip
-        paths = [run.folder / f"{prefix}_{i}.h5" for i in indices]
-        there = [path for path in paths if path.exists() and artifacts.sidecar_of(path).exists()]
-        setattr(run, part, [artifacts.read_sidecar(path, metrics) for path in there])
-        for sidecar, path in zip(getattr(run, part), there):
-            architecture = records.plain(selection.architectures[paths.index(path)])
-            if any(sidecar.settings.get(name, value) != value for name, value in architecture.items()):
-                raise BadInput(f"{path} has not the architecture of its number in {run.folder / 'params_final.json'}: "
-                               "run Methodology/autoencoder_training.py --overwrite")  # fmt: skip
-        absent = [path.name for path in paths if path not in there]
-        if absent:
-            run.missing.append(f"{len(absent)} of {len(paths)} autoencoders are not {what}: {', '.join(absent[:6])}"
-                               + ", ..." * (len(absent) > 6))  # fmt: skip
-    run.regressors = _sidecars(run.folder, *(f"cnn_regressor_*_ac_{i}.json" for i in indices))
-    if not run.regressors:
-        run.missing.append("no regressor is trained")
-        return
-    repeats = 1 + max(sidecar.settings.get("repeat", 0) for sidecar in run.regressors)
-    for par, parameter in paper.PARAMETERS.items():
-        n, wanted = sum(one.settings.get("parameter") == par for one in run.regressors), repeats * run.n_architectures
-        if n < wanted:
-            run.missing.append(f"{wanted - n} of {wanted} regressors of {parameter.published} are not trained")
-
-
-def arrays(run, data):
-    """The arrays of the spectra that are in a folder, checked to be those of the run.
-
-    Returns
-    -------
-    dict of str to ndarray or None
-        For the name of each array, memory-mapped.
-
-    Raises
-    ------
-    BadInput
-        One of them is another than the run was made from, or cannot be used.
-    """
-    remedy, found = "give the --data of this run", {}
-    for name in ARRAYS:
-        path = data / name
-        found[name] = load_array(path, 2, remedy) if path.exists() else None
-        others = [sidecar.name for sidecar in run.sidecars if found[name] is not None
-                  and sidecar.inputs.get(name, sha256(path)) != sha256(path)]  # fmt: skip
-        if others:
-            raise BadInput(f"{run.folder}: {others[0]} was made from another {name} than {path}: {remedy}")
-    return found
+    def measured(self):
+        """What `claims.of_run` holds against the paper, by the names of paper.CLAIMS_OF_RUNS."""
+        found = {metric: [sidecar.metrics[metric] for sidecar in part.values()]
+                 for part, metrics in zip((self.trained, self.fine_tuned), METRICS.values())
+                 for metric in metrics}  # fmt: skip
+        if "ph_pars.npy" in self.sources:
+            hot = self.labels("teff") > paper.TEFF_SPLIT
+            found.update(synthetic=[len(hot)], hot=hot)
+        if self.trained:
+            found["autoencoders"] = [len(self.trained)]
+        kept = self.estimation.kept if self.estimation else {}
+        found["regressors"] = [len(part.ensemble) for part in kept.values() if part.ensemble]
+        found["kept"] = [len(part.members) for part in kept.values()]
+        return {**found, **{par: [part.largest_mse_test] for par, part in kept.items()}}

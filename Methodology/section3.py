@@ -1,6 +1,6 @@
 """Figures of Sect. 3, and a few beyond, of a run (no TensorFlow).
 
-Every function takes a `results.Run` and returns the Figure, or raises `results.NotYet`; `show` draws and saves one in a
+Every function takes a `runs.Run` and returns the Figure, or raises `runs.NotYet`; `show` draws and saves one in a
 notebook. Where one autoencoder stands for all, it is the best of the cross-validation. What is not the published
 spectra is named on the figure's face.
 """
@@ -14,7 +14,7 @@ import embedding
 import estimates
 import figures
 import paper
-import results
+import runs
 import spectra
 from command_line import ROOT
 from figures import DOUBLE, SINGLE, STYLE
@@ -40,7 +40,7 @@ def styled(draw):
     def drawn(run, *args, **kwargs):
         with plt.rc_context(STYLE):
             figure = draw(run, *args, **kwargs)
-            word = run.origin.spectra
+            word = run.spectra
             if word != "published":
                 word = "SIMULATED" if word == "simulated" else one_line(word)  # anybody's: a $ in it is no formula
                 figure.suptitle(f"{word} spectra", color="#D55E00", weight="bold", size=8, parse_math=False)
@@ -54,7 +54,7 @@ def show(draw, run, name, folder):
     """Draw and save a figure; of what an act has not left yet, print the line that says so, and draw nothing."""
     try:
         figure = draw(run)
-    except results.NotYet as error:
+    except runs.NotYet as error:
         print(f"{name} is not drawn: {one_line(error)}")
         return None
     figures.save(figure, name, folder)
@@ -171,7 +171,7 @@ def _spectrum(ax, flux, reconstructed):
     for name, (values, colour) in reconstructed.items():
         ax.plot(x, values, color=colour, lw=0.8, ls="--", label=name)
     ax.set(ylabel="normalised flux", xlim=(x[0], x[-1]))
-    ax.legend(loc="lower right", ncols=3)
+    ax.legend(loc="best", ncols=3)
 
 
 def _difference(ax, flux, values, colour, when):
@@ -180,7 +180,7 @@ def _difference(ax, flux, values, colour, when):
     ax.plot(x, flux - values, color=colour, lw=0.7)
     ax.set_ylabel("difference")
     ax.margins(y=0.2)
-    ax.text(0.99, 0.12, f"{when}: mse {np.mean((flux - values) ** 2):.2g}", transform=ax.transAxes, ha="right")
+    ax.text(0.5, 0.1, f"{when}: mse {np.mean((flux - values) ** 2):.2g}", transform=ax.transAxes, ha="center")
 
 
 def _latent(figure, grid, encoded, titles):
@@ -203,21 +203,23 @@ def ensemble(run, example=1):
     rows = spectra.examples_carm(run.flux("carm"))
     row = rows[min(example, len(rows) - 1)]
     figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 0.6 * DOUBLE))
-    for ax, par in zip(axes.flat, run.estimations.kept):
+    for ax, par in zip(axes.flat, run.kept):
         predictions = run.predictions(par)[:, row]
         grid, height = estimates.density(predictions)
         low, high = np.quantile(predictions, paper.QUANTILES)
         ax.axvspan(low, high, color="#E69F00", alpha=0.25, lw=0, label="16 % to 84 %")
         if len(grid) > 1:  # else they all agree
-            ax.hist(predictions, bins="auto", density=True, histtype="step", color="0.5", lw=0.8, label="histogram")
+            if len(predictions) >= figures.N_DENSITY:
+                ax.hist(predictions, bins="auto", density=True, histtype="step", color="0.5", lw=0.8, label="histogram")
             ax.plot(grid, height, color=AFTER[0], label="kernel density")
         ax.axvline(estimates.mode(predictions), color="#D55E00", lw=1, label="its maximum")
         ax.plot(predictions, np.full(len(predictions), 0.03), "|", color="black", ms=6, mew=0.6,
                 transform=ax.get_xaxis_transform(), label="predictions")  # fmt: skip
-        ax.set(xlabel=paper.PARAMETERS[par].label, ylabel="density", ylim=(0, None))
+        ax.set(xlabel=paper.PARAMETERS[par].label, ylabel="density")
         ax.set_title(f"{run.stars()[row]}, {len(predictions)} regressors", parse_math=False)
-        ax.margins(x=0.08)
-    for ax in axes.flat[len(run.estimations.kept) :]:
+        ax.margins(x=0.08, y=0.1)
+        ax.set_ylim(0, None)
+    for ax in axes.flat[len(run.kept) :]:
         ax.set_axis_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
@@ -227,21 +229,20 @@ def ensemble(run, example=1):
 @styled
 def training_curves(run):
     """Loss, mean squared error and penalty of every epoch, of all autoencoders, in training and in fine-tuning."""
-    columns = [("training", "", run.trained), ("fine-tuning", "dtl_", run.fine_tuned)]
+    columns = [("training", run.trained), ("fine-tuning", run.fine_tuned)]
     run.first()
     terms = {"loss": "loss, all terms", "mse": "mean squared error", "penalty": "penalty, unweighted"}
     figure, axes = plt.subplots(3, 2, sharex="col", figsize=(DOUBLE, 0.85 * DOUBLE))
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(run.trained)))
-    for column, (when, begins, there) in zip(axes.T, columns):
-        histories = {i: run.sidecar(i, begins).history for i in there}
+    for column, (when, there) in zip(axes.T, columns):
         for ax, (term, label) in zip(column, terms.items()):
-            for i, history in histories.items():
-                epochs = 1 + np.arange(len(history[term]))
-                ax.plot(epochs, history[term], color=colours[run.trained.index(i)], lw=0.8, alpha=0.8, label=f"ac_{i}",
-                        marker="." if len(epochs) == 1 else "")  # fmt: skip
+            for i, sidecar in there.items():
+                epochs = 1 + np.arange(len(sidecar.history[term]))
+                ax.plot(epochs, sidecar.history[term], color=colours[list(run.trained).index(i)], lw=0.8, alpha=0.8,
+                        label=f"ac_{i}", marker="." if len(epochs) == 1 else "")  # fmt: skip
             ax.set_yscale("log")
-            ax.set_ylabel(label if not begins else "")
-        column[0].set_title(f"{when} ({len(there)} autoencoders)")
+            ax.set_ylabel(label if when == "training" else "")
+        column[0].set_title(f"{when} (autoencoders: {len(there)})")
         column[-1].set_xlabel("epoch")
     if len(run.trained) <= 6:
         axes[0, 0].legend()
@@ -283,11 +284,12 @@ def dead_units(run):
         image = ax.imshow(np.take_along_axis(share, order, axis=1), vmin=0, vmax=1, cmap="cividis", aspect="auto",
                           interpolation="none")  # fmt: skip
         dead = (share == 1).sum(axis=1)
+        always = f"{dead.min()} to {dead.max()}" if np.ptp(dead) else f"{dead[0]}"
         ax.set_xlabel("latent value, by its share of synthetic zeros")
         ax.set_xticks([0, 7, 15, 23, 31], [1, 8, 16, 24, 32])
         ax.set_yticks(np.arange(len(dead)), [f"ac_{i}" for i in run.fine_tuned])
         ax.tick_params(which="both", length=0)
-        ax.set_title(f"{title}: always zero {dead.min()} to {dead.max()} of {share.shape[1]}")
+        ax.set_title(f"{title}: always zero {always} of {share.shape[1]}")
     figure.colorbar(image, ax=axes, label="share of zeros", pad=0.01).minorticks_off()
     return figure
 
@@ -313,7 +315,8 @@ def residuals(run):
         middle.plot(x, scatter, color=colour, lw=0.8)
     top.axhline(0, color="0.6", lw=0.7, zorder=0)
     top.set(ylabel="observed $-$ reconstruction,\nmean over stars", xlim=(x[0], x[-1]))
-    top.legend(loc="lower right", ncols=2, title=f"{len(of_all)} autoencoders, shaded: their scatter", title_fontsize=7)
+    shaded = ", shaded: their scatter" * (len(of_all) > 1)
+    top.legend(loc="best", ncols=2, title=f"autoencoders: {len(of_all)}{shaded}", title_fontsize=7)
     middle.set(ylabel="scatter\nover stars", ylim=(0, None))
     below.set(xlabel=label, yticks=[], ylim=(0, 3))
     below.minorticks_off()

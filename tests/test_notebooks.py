@@ -148,7 +148,7 @@ def test_started_anywhere(name, start, tmp_path):
 def test_cells_are_thin(name):
     notebook = read(ROOT / name)
     for before, cell in zip(notebook["cells"], notebook["cells"][1:]):
-        if cell["cell_type"] == "code" and re.search(r"figures\.|section3\.|results\.", "".join(cell["source"][:1])):
+        if cell["cell_type"] == "code" and re.search(r"figures\.|section3\.|claims\.", "".join(cell["source"][:1])):
             assert before["cell_type"] == "markdown" and before["source"][0].startswith("## ")
     assert max(len("".join(cell["source"]).splitlines()) for cell in code(notebook)) <= 15
 

@@ -2,6 +2,7 @@
 import base64
 import html.parser
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import literature
 import paper
 import records
 import report
+import runs
 from artifacts import Unit
 
 MEASURED = {"ac": {"mse_test": 5.1e-5},
@@ -211,16 +213,53 @@ def test_pictures_are_shown_and_sent_with_it(name, tmp_path):
     assert "](../../run/summary.png)" in (out / "report.md").read_text()
 
 
-def test_figures_of_other_estimates_are_left_out(tmp_path):
+def test_figures_of_another_run_are_left_out(tmp_path):
+    """Each notebook that drew the pictures says on what, of Section 3 a run, of Section 4 its estimates."""
     flags, figures = write_all(tmp_path, "published"), tmp_path / "run" / "figures"
     figures.mkdir()
+    run = runs.load(tmp_path / "data", tmp_path / "run")
+    for name in ("figure_09", "figure_03"):
+        (figures / f"{name}.png").write_bytes(PIXEL)
+    ours = {"Section3_figs": run.title, "Section4_1_figs": "21 stars, estimates from the published spectra"}
+    others = {"Section3_figs": run.title.replace("digest ", "digest 0"), "Section4_1_figs": "21 stars, the published"}
+    for name, left_out in (("Section3_figs", "are of another run"), ("Section4_1_figs", "are of other estimates")):
+        for words, there in ((others, 1), (ours, 2)):
+            text = {**ours, name: words[name]}
+            for notebook in text:
+                (figures / f"{notebook}.ipynb").write_text(json.dumps({"text": [text[notebook] + "\n"]}))
+            assert report.main(flags) == 0
+            shown = (tmp_path / "run" / "report.html").read_text()
+            assert shown.count("<img") == there and (left_out in shown) == (there == 1)
+
+
+def test_figures_of_published_estimates_are_not_those_of_a_run_without_any(tmp_path):
+    flags, figures = write_all(tmp_path, "published", acts=3), tmp_path / "run" / "figures"
+    figures.mkdir()
     (figures / "figure_09.png").write_bytes(PIXEL)
-    for words, there in (("the published estimates", 0), ("estimates from the published spectra", 1)):
-        words = f"21 stars, {words}"
-        (figures / "Section4_1_figs.ipynb").write_text(json.dumps({"text": [words + "\n"]}))
-        assert report.main(flags) == 0
-        shown = (tmp_path / "run" / "report.html").read_text()
-        assert shown.count("<img") == there and ("are of other estimates" in shown) != bool(there)
+    (figures / "Section4_1_figs.ipynb").write_text(json.dumps({"text": ["286 stars, the published estimates"]}))
+    assert report.main(flags) == 0
+    assert "are of other estimates" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_figures_stand_in_the_order_of_the_paper(tmp_path):
+    flags, figures = write_all(tmp_path), tmp_path / "run" / "figures"
+    figures.mkdir()
+    for name in ("figure_08_young", "figure_11", *sorted(report.SECTION_3)):
+        (figures / f"{name}.png").write_bytes(PIXEL)
+    assert report.main(flags) == 0
+    page = (tmp_path / "run" / "report.md").read_text()
+    drawn = re.findall(r"^!\[.*\]\(figures/(.*)\.png\)$", page, re.M)
+    assert drawn == [*report.SECTION_3, "figure_08_young", "figure_11"]
+    assert "### Of Section 3" in page and "Figure 1 of the paper, the gap among the fluxes" in page
+
+
+@pytest.mark.parametrize("further", [[], ["--figures", "elsewhere"]])
+def test_what_draws_the_figures_is_said(further, tmp_path):
+    flags = write_all(tmp_path)
+    assert report.main([*flags, *further]) == 0
+    page = (tmp_path / "run" / "report.md").read_text()
+    variables = f"ARTIFACTS={tmp_path / 'run'} DATA={tmp_path / 'data'}"
+    assert f"make figures {variables}{' FIGURES=' * bool(further)}" in page and "ESTIMATES" not in page
 
 
 # ---------------------------------------------------------------- names of anybody's, and bad input

@@ -12,12 +12,13 @@ import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 
 import artifacts  # noqa: E402
+import claims  # noqa: E402
 import embedding  # noqa: E402
 import estimates  # noqa: E402
 import figures  # noqa: E402
 import paper  # noqa: E402
 import records  # noqa: E402
-import results  # noqa: E402
+import runs  # noqa: E402
 import section3  # noqa: E402
 import spectra  # noqa: E402
 from artifacts import Unit  # noqa: E402
@@ -62,7 +63,7 @@ def make_run(data, folder, n=2):
                 "reconstructed_carm": flux_carm[rows[1]] - 0.01, "encoded_carm_before": encode(flux_carm),
                 "encoded_carm": encode(flux_carm), "residual_carm_before": rng.uniform(0, 1, (2, flux_ph.shape[1])),
                 "residual_carm": rng.uniform(0, 0.1, (2, flux_ph.shape[1]))}  # fmt: skip
-        metrics = {name: 1e-3 * (1 + i) for name in paper.SECTION_3 if name != "mse_test"}
+        metrics = {name: 1e-3 * (1 + i) for name in runs.METRICS["dtl_"]}
         leave(tuned, metrics, [left[name] for name in ACT_3], history)
     members = {par: [f"cnn_regressor_{par}_{k}_ac_{i}" for i in range(n) for k in range(3)] for par in paper.PARAMETERS}
     predicted = {par: rng.normal(3, 0.1, (3 * n, len(flux_carm))) for par in members}
@@ -75,7 +76,7 @@ def make_run(data, folder, n=2):
     sidecar = records.Estimates(records.Origin(spectra="simulated"), 42, kept, {},
                                 {"final_estimations.csv": sha256(folder / "final_estimations.csv")})  # fmt: skip
     write_json(folder / "final_estimations.json", records.signed(records.plain(sidecar)))
-    return results.load(data, folder)
+    return runs.load(data, folder)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def run(tiny, tmp_path_factory):
 @pytest.fixture
 def copied(run, data, tmp_path):
     """The same run, which a test may spoil."""
-    return results.load(data, shutil.copytree(run.artifacts, tmp_path / "artifacts"))
+    return runs.load(data, shutil.copytree(run.artifacts, tmp_path / "artifacts"))
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +143,7 @@ def test_what_was_changed_is_named(spoilt, name, copied, tmp_path):
     path.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
     with pytest.raises(BadInput, match=spoilt) as caught:
         section3.show(getattr(section3, name), copied, name, tmp_path)
-    assert not isinstance(caught.value, results.NotYet)
+    assert not isinstance(caught.value, runs.NotYet)
 
 
 @pytest.mark.parametrize("name", ["ph_flux_norm.npy", "carmf_norm.npy", "ph_pars.npy", "provenance.json"])
@@ -156,23 +157,39 @@ def test_other_spectra_are_refused(name, copied):
 
 
 def test_nothing_at_all_is_one_line(tmp_path):
-    with pytest.raises(BadInput, match="params_final.json not found: run Methodology/autoencoder_grid_search.py"):
-        results.load(tmp_path, tmp_path)
+    for folder in (tmp_path, tmp_path / "absent", ROOT / "src_files"):
+        with pytest.raises(BadInput, match="holds nothing of a run: .* Methodology/autoencoder_grid_search.py"):
+            runs.load(tmp_path, folder)
 
 
 def test_what_the_run_is(run):
-    expected = "SIMULATED spectra: 2 autoencoders trained for 3 epochs, 2 fine-tuned for 4; budget of its own"
-    assert results.title(run) == expected
-    numbers = results.numbers(run)
-    assert list(numbers["mean"]) == ["7.5e-05", *["0.0015"] * 4] and set(numbers["autoencoders"]) == {2}
-    assert list(numbers["paper"]) == ["5e-5", "3e-3", "4e-4", "2.72", "0.086"]
+    expected = "SIMULATED spectra: 2 autoencoders trained, epochs: 3; 2 fine-tuned, epochs: 4; budget of its own; "
+    assert run.title.startswith(expected + "digest ")
+    held = claims.of_run(run.measured(), run.spectra)
+    assert list(held["value"])[2:8] == ["2", "7.5e-5 (5.0e-5 to 1.0e-4)", *["1.5e-3 (1.0e-3 to 2.0e-3)"] * 2,
+                                        "0.002 (0.001 to 0.002)", "0.0015 (0.0010 to 0.0020)"]  # fmt: skip
+    assert run.missing == ["no regressor is trained"]
 
 
-def test_numbers_of_what_is_there(copied):
+def test_what_is_there_is_told(copied):
+    before = copied.title
     for path in copied.artifacts.glob("dtl_*"):
         path.unlink()
-    assert list(results.numbers(copied)["autoencoders"]) == [2, 0, 0, 0, 0]
-    assert "2 autoencoders trained for 3 epochs, 0 fine-tuned" in results.title(copied)
+    left = runs.load(copied.data, copied.artifacts)
+    held = claims.of_run(left.measured(), left.spectra).set_index("claim")["value"]
+    assert (held.iloc[4:8] == "not there yet").all() and held["autoencoders"] == "2"
+    assert "2 autoencoders trained, epochs: 3; 0 fine-tuned, epochs: none yet" in left.title
+    assert left.missing[0] == "2 of 2 autoencoders are not fine-tuned: dtl_ac_0.h5, dtl_ac_1.h5"
+    assert left.title.split()[-1] != before.split()[-1]
+
+
+@pytest.mark.parametrize("name", ["ac_0.json", "dtl_ac_1.json", "teff_estimation_0_ac_0.json"])
+def test_mixed_spectra_are_refused(name, copied):
+    sidecar = records.plain(records.read(copied.artifacts / name, records.Sidecar, ""))
+    sidecar["spectra"]["spectra"] = "HARPS"
+    write_json(copied.artifacts / name, records.signed(sidecar))
+    with pytest.raises(BadInput, match="mixes spectra .*'HARPS'.*: keep one run in a folder"):
+        section3.training_curves(copied)
 
 
 def test_umap_shows_both_domains_and_leaves_out_bad_stars(copied, monkeypatch):
@@ -231,7 +248,8 @@ def test_ensemble_is_the_estimate_of_the_table(run):
 def test_beyond_the_paper(run):
     curves = section3.training_curves(run).axes
     for ax, (term, begins) in zip(curves, [(t, b) for t in ("loss", "mse", "penalty") for b in ("", "dtl_")]):
-        assert [list(line.get_ydata()) for line in ax.lines] == [run.sidecar(i, begins).history[term] for i in (0, 1)]
+        histories = [artifacts.read_sidecar(run.artifacts / f"{begins}ac_{i}.h5").history for i in (0, 1)]
+        assert [list(line.get_ydata()) for line in ax.lines] == [history[term] for history in histories]
     np.testing.assert_allclose(section3.scores(run).axes[0].collections[-1].get_offsets(), [[0.01, 5e-5], [0.02, 1e-4]])
     for ax, name in zip(section3.dead_units(run).axes, ("encoded_ph", "encoded_carm")):
         expected = [np.mean(run.array(name, i) == 0, axis=0) for i in (0, 1)]
@@ -254,7 +272,7 @@ UMAP = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-import embedding, results, section3
+import embedding, runs, section3
 rng = np.random.default_rng(1)
 shape = rng.normal(size=(2, 1, 8))
 vectors = np.concatenate([scale * (shape[k] + rng.normal(0, 0.1, (20, 8))) for k, scale in ((0, 1), (1, 1), (0, 9))])
