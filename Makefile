@@ -15,6 +15,9 @@ DEMO = --data src_files/demo --artifacts artifacts/demo --budget demo
 # Of a run its own, else the published estimates
 ESTIMATES ?= $(if $(ARTIFACTS),$(ARTIFACTS)/final_estimations.csv)
 FIGURES ?= $(or $(ARTIFACTS),artifacts)/figures
+UNFINISHED = $(if $(ARTIFACTS),[ ! -e "$(ESTIMATES)" ],false)
+EXECUTE = ESTIMATES="$(ESTIMATES)" FIGURES="$(FIGURES)" ARTIFACTS="$(ARTIFACTS)" DATA="$(DATA)" \
+	$(RUN) -m nbconvert --to notebook --execute --log-level WARN --output-dir "$(FIGURES)"
 
 demo: $(VENV)/installed
 	$(RUN) src_files/simulate_spectra.py --out src_files/demo --n-spectra 3000
@@ -26,10 +29,9 @@ demo: $(VENV)/installed
 	@echo "    make report ARTIFACTS=artifacts/demo DATA=src_files/demo"
 
 figures: $(VENV)/installed
-	$(RUN) Methodology/literature.py $(if $(ESTIMATES),"$(ESTIMATES)")
-	ESTIMATES="$(ESTIMATES)" FIGURES="$(FIGURES)" ARTIFACTS="$(ARTIFACTS)" DATA="$(DATA)" \
-		$(RUN) -m nbconvert --to notebook --execute --log-level WARN --output-dir "$(FIGURES)" \
-		Section4_1_figs.ipynb Section4_2_figs.ipynb $(if $(ARTIFACTS),Section3_figs.ipynb)
+	$(UNFINISHED) || $(RUN) Methodology/literature.py $(if $(ESTIMATES),"$(ESTIMATES)")
+	$(UNFINISHED) || $(EXECUTE) Section4_1_figs.ipynb Section4_2_figs.ipynb
+	$(if $(ARTIFACTS),$(EXECUTE) Section3_figs.ipynb)
 
 report: ARTIFACTS := $(or $(ARTIFACTS),artifacts)
 report: DATA := $(or $(DATA),src_files)

@@ -56,18 +56,22 @@ N_DENSITY = 20  # fewer values have no distribution to speak of
 
 
 def styled(simulated_note=""):
-    """Draw in the one style, and say on the figure's face where the spectra came from; of simulated ones, the note."""
+    """Draw estimates, or a run, in the one style, and say on the figure where the spectra came from.
+
+    Of simulated ones the note is added.
+    """
 
     def decorate(draw):
         @functools.wraps(draw)
         def drawn(estimates, *args, **kwargs):
             with plt.rc_context(STYLE):
                 figure = draw(estimates, *args, **kwargs)
-                spectra = estimates["spectra"].iloc[0]
+                spectra = estimates.spectra if isinstance(estimates.spectra, str) else estimates.spectra.iloc[0]
                 if spectra != "published":
-                    note = simulated_note if spectra == "simulated" else ""
-                    word = one_line(spectra)  # anybody's: a $ in it is no formula
-                    figure.suptitle(f"{word} spectra{note}", color="#D55E00", weight="bold", size=8, parse_math=False)
+                    simulated = spectra == "simulated"
+                    word = "SIMULATED" if simulated else one_line(spectra)  # anybody's: a $ in it is no formula
+                    words = f"{word} spectra{simulated_note * simulated}"
+                    figure.suptitle(words, color="#D55E00", weight="bold", size=8, parse_math=False)
                 plt.close(figure)  # pyplot would keep it, and a notebook show it a second time
                 return figure
 

@@ -250,8 +250,8 @@ def agrees(value, printed, step=None):
 
 
 def mark(spectra, agreements):
-    """Whether all agree, "yes" or "no"; "" if there are none or the spectra are simulated: not the paper's stars."""
-    if not len(agreements) or "simulated" in spectra.lower():
+    """Whether all agree, "yes" or "no"; "" if there are none or the spectra are not the published ones."""
+    if not len(agreements) or spectra != "published":
         return ""
     return "yes" if all(agreements) else "no"
 

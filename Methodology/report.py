@@ -125,7 +125,7 @@ def what_was_run(run):
         ("autoencoders trained", _number(trained), f"{paper.N_AUTOENCODERS}, epochs: {budget.train_epochs}"),
         ("autoencoders fine-tuned", _number(fine_tuned), f"{paper.N_AUTOENCODERS}, epochs: {budget.fine_tune_epochs}"),
         ("contractive penalty", f"{penalties[0]}; weight {settings(trained, 'penalty_weight')}",
-         f"{PENALTIES['jacobian']}; weight {paper.CONTRACTIVE_WEIGHT:g}"),
+         f"text: {PENALTIES['jacobian']}; code: {PENALTIES['frozen']}; weight {paper.CONTRACTIVE_WEIGHT:g} (code)"),
         ("contractive penalty in fine-tuning", penalties[1], "the same"),
         ("regressors trained", _number(run.regressors), f"{n_regressors}, epochs: {budget.cnn_epochs}"),
     ]  # fmt: skip
@@ -185,11 +185,12 @@ def against_truth(run, out):
     return parts
 
 
-def _claims(held, simulated):
-    """A table of claims and how many of them agree; without marks if the spectra are simulated."""
-    heading = ["", "Sect.", "the paper", "this run (simulated, for scale)" if simulated else "this run", "agrees"]
+def _claims(held, run):
+    """A table of claims and how many of them agree; without marks if the spectra are not the published ones."""
+    scale = "simulated, for scale" if run.simulated else "for scale"
+    heading = ["", "Sect.", "the paper", "this run" if run.is_paper else f"this run ({scale})", "agrees"]
     rows = [[row.claim, row.section, row.paper or "-", row.value or "-", row.agrees] for row in held.itertuples()]
-    if simulated:
+    if not run.is_paper:
         return table(heading[:4], [row[:4] for row in rows])
     return f"{_score(held['agrees'], 'statements')}\n\n{table(heading, rows)}"
 
@@ -203,7 +204,7 @@ def _score(marks, what):
 def the_networks(run):
     """What Sect. 3 of the paper says."""
     held = claims.of_run(run.measured(), run.spectra)
-    return ["## What the paper says of its networks", _claims(held, run.simulated),
+    return ["## What the paper says of its networks", _claims(held, run),
             "Errors are mean squared errors, distances Euclidean and averaged over the observed spectra; given are the "
             "mean over the autoencoders and, in brackets, the range. The paper prints its 353 with the unit K. The "
             "published code's own grid leaves fewer than the paper's 26 autoencoders."]  # fmt: skip
@@ -220,29 +221,29 @@ def the_estimates(run, known):
     parts = ["## What the paper says of its estimates", note]
     if known.empty:
         return parts
-    parts += [_claims(claims.of_estimates(known), run.simulated),
+    parts += [_claims(claims.of_estimates(known), run),
               "Of two values the first is of the stars up to the temperature named, the second of those above. Where "
               "the paper says it in words, the words are what is held; a dash stands where it says nothing. Activity, "
               "disc, rings and subdwarfs belong to the stars, whatever the estimates: they were read off the paper's "
               "Figure 8, the disc is that of Marfil+21."]
-    return parts + the_literature(known, run.simulated)
+    return parts + the_literature(known, run)
 
 
-def the_literature(known, simulated):
+def the_literature(known, run):
     """Tables of the mean difference, rmse and r of literature minus estimate, one a parameter."""
     parts = ["## Against the literature",
              "Literature minus estimate: mean, root mean square and Pearson's r. "
-             + "The literature is on the real stars of the same names, so this is **for scale**. " * simulated
+             + "The literature is on the real stars of the same names, so this is **for scale**. " * run.simulated
              + "Under \"the paper\" is what its text prints; \"not read\" are numbers that stand, if it gives them, in "
              "a table that we could not read."]  # fmt: skip
     compared = literature.printable(literature.compare(known))
-    if not simulated:
+    if run.is_paper:
         parts.append(_score(compared["agrees"], "comparisons"))
     for parameter, rows in compared.groupby("parameter", sort=False):
         shown = [[f"{row['catalogue']}, {row['which']}".rstrip(", "), row["n"], row["mean"], row["rmse"], row["r"],
                   _printed(row), row["agrees"]] for _, row in rows.iterrows()]  # fmt: skip
         heading = [plain(parameter), "stars", "mean", "rmse", "r", "the paper", "agrees"]
-        width = 6 if simulated else 7
+        width = 7 if run.is_paper else 6
         parts.append(table(heading[:width], [row[:width] for row in shown], (1, 2, 3, 4)))
     return parts
 
@@ -268,17 +269,18 @@ def the_figures(run, args):
         if not stems:
             parts.append(f"There are none yet: {how} draws them.")
         elif not _printed_in(args.figures.glob(f"Section{section}_*.ipynb"), line):
-            what = "another run, or of this one as it was before" if section == 3 else "other estimates than this run's"
-            parts.append(f"Those in {plain(str(args.figures))} are of {what}, and left out: {how} draws them anew.")
+            parts.append(f"Those in {plain(str(args.figures))} are not, or nothing beside them says that they are, of "
+                         f"this run as it is now, and left out: {how} draws them anew.")  # fmt: skip
         else:
             parts += [picture(found[stem], SECTION_3.get(stem) or caption(stem), args.out) for stem in stems]
     return parts
 
 
 def _printed_in(notebooks, line):
-    """Whether all of these executed notebooks, which drew the pictures beside them, say this of what they drew."""
+    """Whether there are executed notebooks beside the pictures, and all of them say this of what they drew."""
     written = line and json.dumps(line, ensure_ascii=False)[1:-1]
-    return all(written and written in notebook.read_text(encoding="utf-8", errors="replace") for notebook in notebooks)
+    texts = [notebook.read_text(encoding="utf-8", errors="replace") for notebook in notebooks]
+    return bool(texts and written) and all(written in text for text in texts)
 
 
 def caption(stem):

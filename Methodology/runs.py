@@ -1,6 +1,7 @@
 """What a run has left so far, for figures, tables and the page on it (no TensorFlow).
 
-Every act leaves sidecars, which say what its files and the spectra were; whatever is read is held against them first.
+Every act leaves sidecars, which say what its files and the spectra were; what is read is held against them first, but
+for the table of scores of act 1.
 """
 import functools
 import hashlib
@@ -84,7 +85,7 @@ class Run:
 
     @functools.cached_property
     def trained(self):
-        """Sidecars of the autoencoders that are there, by number: the best of the cross-validation first."""
+        """Sidecars of the autoencoders that are there, by number, as act 1 ranked them."""
         return self._networks("")
 
     @functools.cached_property
@@ -154,7 +155,13 @@ class Run:
 
     @property
     def simulated(self):
+        """Whether that word has "simulated" in it."""
         return "simulated" in self.spectra.lower()
+
+    @property
+    def is_paper(self):
+        """Whether its spectra are the published ones, so that it can agree with the paper or not."""
+        return self.spectra == "published"
 
     @property
     def simulation(self):
@@ -168,15 +175,12 @@ class Run:
         """What the run is, in a line; the digest is of all networks and estimates, so that pictures can name it."""
         word = "SIMULATED spectra" if self.spectra == "simulated" else f"spectra marked {one_line(self.spectra)!r}"
         epochs = [settings(part.values(), "epochs") for part in (self.trained, self.fine_tuned)]
-        budget = [name for name, budget in paper.BUDGETS.items()
-                  if epochs == [str(budget.train_epochs), str(budget.fine_tune_epochs)]]  # fmt: skip
         tables = [self.estimation] if self.estimation else []
         outputs = [one.outputs for one in (*self.trained.values(), *self.fine_tuned.values(), *tables)]
         digest = hashlib.sha256(repr([sorted(one.items()) for one in outputs]).encode()).hexdigest()
         n = len(self.trained)
         return (f"{word}{self.simulation}: {n} autoencoder{'s' * (n != 1)} trained, epochs: {epochs[0]}; "
-                f"{len(self.fine_tuned)} fine-tuned, epochs: {epochs[1]}; budget {(budget or ['of its own'])[0]}; "
-                f"digest {digest[:8]}")  # fmt: skip
+                f"{len(self.fine_tuned)} fine-tuned, epochs: {epochs[1]}; digest {digest[:8]}")  # fmt: skip
 
     @property
     def missing(self):
@@ -187,7 +191,12 @@ class Run:
             lines = [line for begins, what in (("", "trained"), ("dtl_", "fine-tuned"))
                      for line in self._absent_networks(begins, what)]  # fmt: skip
             lines += self._absent_regressors() if self.regressors else ["no regressor is trained"]
-        return lines if self.estimation else [*lines, f"there are no estimates of the stars ({ESTIMATES})"]
+        if not self.estimation:
+            lines.append(f"there are no estimates of the stars ({ESTIMATES})")
+        elif self.simulated and self.truth() is None:
+            lines.append(f"there is no truth of the simulation in {self.data / 'stars.csv'} to hold the estimates to, "
+                         "or there are none before fine-tuning")  # fmt: skip
+        return lines
 
     def _absent_networks(self, begins, what):
         n = len(self._architectures)
@@ -205,7 +214,7 @@ class Run:
                 yield f"{wanted - n} of {wanted} regressors of {parameter.published} are not trained"
 
     def first(self, begins=""):
-        """Number of the autoencoder to draw where one stands for all: the best of the cross-validation."""
+        """Number of the autoencoder to draw where one stands for all: the best ranked of those that are there."""
         for kind, there in {"": self.trained, begins: self.fine_tuned if begins else self.trained}.items():
             if not there:
                 raise NotYet(f"{self.artifacts} has no {kind}ac_0.h5: run Methodology/{ACTS[kind]}.py first")
@@ -253,7 +262,9 @@ class Run:
         return spectra.label(par, self.source("ph_pars.npy"))
 
     def stars(self):
-        """Names of the observed stars, a list of str."""
+        """Names of the observed stars, a list of str: those of the estimates if there are any."""
+        if self.estimates is not None:
+            return list(self.estimates["karmn"])
         return list(star_tables.read(spectra.stars_file(self.data), "see src_files/README.md")["karmn"])
 
     # ------------------------------------------------------------ estimates and tables

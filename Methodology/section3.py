@@ -1,10 +1,10 @@
 """Figures of Sect. 3, and a few beyond, of a run (no TensorFlow).
 
 Every function takes a `runs.Run` and returns the Figure, or raises `runs.NotYet`; `show` draws and saves one in a
-notebook. Where one autoencoder stands for all, it is the best of the cross-validation. What is not the published
+notebook. Where one autoencoder stands for all, it is the best ranked of those that are there. What is not the published
 spectra is named on the figure's face.
 """
-import functools
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +17,7 @@ import paper
 import runs
 import spectra
 from command_line import ROOT
-from figures import DOUBLE, SINGLE, STYLE
+from figures import DOUBLE, SINGLE, styled
 from files import one_line, take
 from run_figures import AFTER, BEFORE
 
@@ -33,29 +33,14 @@ LABELLED = (8807.043, 8809.175, 8810.590, 8816.929, 8826.644)
 SPECIES = {"atom": "#0072B2", "FeH": "#E69F00", "TiO": "#009E73"}
 
 
-def styled(draw):
-    """Draw in the one style, and say on the figure's face where the spectra came from."""
-
-    @functools.wraps(draw)
-    def drawn(run, *args, **kwargs):
-        with plt.rc_context(STYLE):
-            figure = draw(run, *args, **kwargs)
-            word = run.spectra
-            if word != "published":
-                word = "SIMULATED" if word == "simulated" else one_line(word)  # anybody's: a $ in it is no formula
-                figure.suptitle(f"{word} spectra", color="#D55E00", weight="bold", size=8, parse_math=False)
-            plt.close(figure)  # pyplot would keep it, and a notebook show it a second time
-            return figure
-
-    return drawn
-
-
 def show(draw, run, name, folder):
     """Draw and save a figure; of what an act has not left yet, print the line that says so, and draw nothing."""
     try:
         figure = draw(run)
     except runs.NotYet as error:
         print(f"{name} is not drawn: {one_line(error)}")
+        for ending in ("pdf", "png"):  # of an earlier time, it would be taken for this run's
+            (Path(folder) / f"{name}.{ending}").unlink(missing_ok=True)
         return None
     figures.save(figure, name, folder)
     return figure
@@ -69,14 +54,14 @@ def _wavelength(n_pixels):
 
 
 # ---------------------------------------------------------------- UMAP (Figs. 1 and 5)
-@styled
+@styled()
 def embedded_fluxes(run):
     """UMAP of the fluxes of both domains, synthetic ones coloured by Teff and by [M/H] (Fig. 1)."""
     flux_carm = run.flux("carm")
     return _embedded(run, run.flux("ph"), take(flux_carm, np.flatnonzero(spectra.usable(flux_carm))))
 
 
-@styled
+@styled()
 def embedded_encodings(run):
     """The same of the encodings, synthetic before and observed after fine-tuning (Fig. 5)."""
     i = run.first("dtl_")
@@ -105,7 +90,7 @@ def _embedded(run, ph, carm):
 
 
 # ---------------------------------------------------------------- reconstructions (Figs. 3 and 4)
-@styled
+@styled()
 def reconstruction(run, example=1):
     """A synthetic test spectrum, its reconstruction, their difference and the 32 latent values (Fig. 3).
 
@@ -126,7 +111,7 @@ def reconstruction(run, example=1):
     return figure
 
 
-@styled
+@styled()
 def fine_tuning(run, example=1):
     """An observed test spectrum before and after fine-tuning: reconstructions, differences, latent values (Fig. 4).
 
@@ -194,7 +179,7 @@ def _latent(figure, grid, encoded, titles):
 
 
 # ---------------------------------------------------------------- estimates of one star (Fig. 7)
-@styled
+@styled()
 def ensemble(run, example=1):
     """Predictions of the kept regressors for one star: density, its maximum, 16 % and 84 % quantiles (Fig. 7).
 
@@ -226,7 +211,7 @@ def ensemble(run, example=1):
 
 
 # ---------------------------------------------------------------- beyond the paper
-@styled
+@styled()
 def training_curves(run):
     """Loss, mean squared error and penalty of every epoch, of all autoencoders, in training and in fine-tuning."""
     columns = [("training", run.trained), ("fine-tuning", run.fine_tuned)]
@@ -249,7 +234,7 @@ def training_curves(run):
     return figure
 
 
-@styled
+@styled()
 def scores(run):
     """Test error of the trained autoencoders against the cross-validation by which they were chosen."""
     table = run.scores()
@@ -272,7 +257,7 @@ def scores(run):
     return figure
 
 
-@styled
+@styled()
 def dead_units(run):
     """Share of the spectra in which each of the 32 latent values is zero, a row an autoencoder, in both domains."""
     run.first("dtl_")
@@ -298,7 +283,7 @@ def _zero(encoded):
     return (encoded[np.isfinite(encoded).all(axis=1)] == 0).mean(axis=0)
 
 
-@styled
+@styled()
 def residuals(run):
     """Where the reconstruction of the observed spectra fails: mean and scatter of the difference, and known lines."""
     run.first("dtl_")

@@ -72,8 +72,8 @@ def test_claims_of_a_run_hold_to_the_printed_digits(name):
         f"1{claim.printed[1:]}")  # fmt: skip
     for values, spectra, agrees in (
         ([printed + 0.4 * digit, printed - 0.4 * digit], "published", "yes"),
-        ([printed + 0.6 * digit], "published", "no"), ([printed - 0.6 * digit], "unknown", "no"),
-        ([printed], "simulated", ""), ([], "published", ""),
+        ([printed + 0.6 * digit], "published", "no"), ([printed - 0.6 * digit], "published", "no"),
+        ([printed], "simulated", ""), ([printed], "unknown", ""), ([printed], "phoenix", ""), ([], "published", ""),
     ):  # fmt: skip
         held = claims.of_run({name: values}, spectra).set_index("claim")
         assert held.loc[claim.text, "agrees"] == agrees

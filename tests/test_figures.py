@@ -142,7 +142,7 @@ def test_vsini_tells_limits_from_measurements(published):
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 def test_face_says_where_the_spectra_came_from(draw, published):
     assert draw(published).get_suptitle() == ""
-    assert draw(published.assign(spectra="simulated")).get_suptitle().startswith("simulated spectra")
+    assert draw(published.assign(spectra="simulated")).get_suptitle().startswith("SIMULATED spectra")
     assert draw(published.assign(spectra="HARPS")).get_suptitle() == "HARPS spectra"
 
 
@@ -202,6 +202,6 @@ def test_save_writes_vector_and_pixels(tmp_path, published):
 
 
 def test_style_is_not_left_behind(published):
-    before = dict(matplotlib.rcParams)
+    before = dict(matplotlib.rcParams), plt.get_fignums()
     figures.metallicity_by_population(published)
-    assert dict(matplotlib.rcParams) == before and not plt.get_fignums()
+    assert (dict(matplotlib.rcParams), plt.get_fignums()) == before
