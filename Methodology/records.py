@@ -40,7 +40,11 @@ class Provenance(Struct, frozen=True, kw_only=True):
     gap_seed: Union[int, UnsetType] = UNSET
     n_spectra: Union[Count, UnsetType] = UNSET
     n_observed: Union[Count, UnsetType] = UNSET
-    files: dict[str, Digest] = {}  # what the simulator itself wrote
+    files: dict[str, Digest] = {}  # what the script that made the folder wrote
+    # what src_files/prepare_spectra.py and phoenix_grid.py say; without it as in the paper or, simulated, an envelope
+    resolving_power: Union[Positive, UnsetType] = UNSET
+    continuum: Union[Literal["gisic", "envelope"], UnsetType] = UNSET
+    preparation: Union[str, UnsetType] = UNSET  # digest of what prepared the observed spectra
 
 
 class Origin(Provenance, frozen=True, kw_only=True):

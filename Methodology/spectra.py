@@ -47,7 +47,8 @@ def provenance(data):
         return records.Provenance(spectra="published" if published else "unknown")
     found = records.read(note, records.Provenance, "mend it, see src_files/README.md")
     if not found.complete:
-        raise BadInput(f"{note}: the simulation was interrupted: run src_files/simulate_spectra.py again")
+        maker = "simulate" if found.preparation is msgspec.UNSET else "prepare"
+        raise BadInput(f"{note}: what wrote it was interrupted: run src_files/{maker}_spectra.py again")
     if one_line(found.spectra).lower() == "published":
         raise BadInput(f"{note} calls the spectra {found.spectra!r}; the published ones are known by their content "
                        "and need no such file: delete it, or choose another word")  # fmt: skip
