@@ -44,7 +44,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     # what src_files/prepare_spectra.py and phoenix_grid.py say; without it as in the paper or, simulated, an envelope
     resolving_power: Union[Positive, UnsetType] = UNSET
     continuum: Union[Literal["gisic", "envelope"], UnsetType] = UNSET
-    preparation: Union[str, UnsetType] = UNSET  # digest of what prepared the observed spectra
+    preparation: Union[int, UnsetType] = UNSET  # version of what prepared the observed spectra
 
 
 class Origin(Provenance, frozen=True, kw_only=True):

@@ -5,14 +5,16 @@ its continuum, so that GISIC, which counts pixels, smooths every instrument's sp
 """
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 import paper
 import preparation
-from files import UnitFailed
+import spectra
+from files import BadInput, UnitFailed
 from preparation import LIGHT, STEP, WAVE, WINDOW
 
-__all__ = ["Settings", "Star", "prepare"]
+__all__ = ["Settings", "Star", "load_templates", "prepare", "resolving_power_of"]
 
 COSMIC = 6  # standard deviations above the continuum, of which
 CONTINUUM_ERROR = 0.02  # is the part that is not noise
@@ -91,6 +93,43 @@ def prepare(spectrum, templates, settings):
         raise UnitFailed("leaves the range of normalised flux, -0.5 to 2: its continuum was not found")
     record = {**_record(spectrum, found, orders), "bad": round(bad, 4), "resolving_power": round(power)}
     return Star(flux, record, raw.astype(np.float32), found.template, found.lags, found.correlation)
+
+
+def load_templates(synthetic):
+    """What a folder of synthetic spectra gives to prepare observed ones alike.
+
+    Parameters
+    ----------
+    synthetic : Path
+
+    Returns
+    -------
+    templates : preparation.Templates
+        At the resolving power of the folder.
+    provenance : records.Provenance
+    continuum : str
+        That they were divided by, one of `preparation.CONTINUA`.
+
+    Raises
+    ------
+    BadInput
+        The arrays are not there, or not on the paper's grid.
+    """
+    flux_ph, labels_ph = spectra.load_synthetic(synthetic)
+    if flux_ph.shape[1] != paper.N_PIXELS:
+        raise BadInput(f"{synthetic} has spectra of {flux_ph.shape[1]} pixels, not the {paper.N_PIXELS} of the paper's "
+                       "grid: choose another --synthetic")  # fmt: skip
+    provenance = spectra.provenance(synthetic)
+    continuum = provenance.continuum
+    if continuum is msgspec.UNSET:
+        continuum = "envelope" if provenance.spectra == "simulated" else "gisic"
+    return preparation.Templates.of(flux_ph, labels_ph), provenance, continuum
+
+
+def resolving_power_of(provenance):
+    """That of the synthetic spectra in a folder, as its provenance says, else CARMENES's."""
+    stated = provenance.resolving_power
+    return paper.RESOLVING_POWER if stated is msgspec.UNSET else stated
 
 
 def resolving_power(spectrum, settings):
@@ -236,8 +275,8 @@ def _record(spectrum, found, orders):
     rv = found.rv if np.isnan(berv) else found.rv + berv + found.rv * berv / LIGHT
     medium = observation.medium
     if not medium:
-        medium = "vacuum?" if abs(rv) <= abs(rv + AIR_AS_VACUUM) else "air?"
-        rv += AIR_AS_VACUUM * (medium == "air?")
+        in_air = rv + AIR_AS_VACUUM + rv * AIR_AS_VACUUM / LIGHT
+        medium, rv = ("vacuum?", rv) if abs(rv) <= abs(in_air) else ("air?", in_air)
     inside = [(order.wave > paper.WINDOW[0]) & (order.wave < paper.WINDOW[1]) for order in orders]
     snr = max(np.median(order.flux[part] / order.error[part]) for order, part in zip(orders, inside) if part.any())
     return {

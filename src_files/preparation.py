@@ -111,7 +111,7 @@ def envelope(flux, degree=2):
 def flattened(flux):
     """Flux without the blaze: twice divided by a cubic envelope, which follows what GISIC's broad segments cannot.
 
-    Alone, GISIC leaves 6 % rms of a blaze that falls by half over the window; after this 0.4 %.
+    Alone, GISIC leaves 6 to 10 % rms of a blaze that falls by half or more over the window; after this 0.3 to 0.7 %.
     """
     for _ in range(2):
         flux = flux / envelope(flux, degree=3)

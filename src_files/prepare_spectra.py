@@ -3,7 +3,7 @@
 Reads:  spectrum files of any form that spectrum_files.py knows; SYNTHETIC/ph_flux_norm.npy, ph_pars.npy
 Writes: DIR/carmf_norm.npy, DIR/stars.csv, DIR/provenance.json, DIR/preparation.pdf (a page a star); and the synthetic
         set at the instrument's resolving power, DIR/ph_flux_norm.npy and DIR/ph_pars.npy
-Run:    python src_files/prepare_spectra.py --out src_files/mine spectra/*.fits       (half a second a star)
+Run:    python src_files/prepare_spectra.py --out src_files/mine spectra/*.fits       (0.2 s a star)
         python src_files/prepare_spectra.py --out src_files/mine --synthetic src_files/simulated spectra/*.csv
 """
 # ruff: noqa: E402
@@ -35,7 +35,6 @@ import paper
 import preparation
 import preparation_pages
 import records
-import spectra
 import spectrum_files
 from files import BadInput, UnitFailed, one_line, sha256, sweep, write_csv, write_json, writing
 from observed_star import Settings, Star
@@ -211,7 +210,7 @@ def name_stars(stars):
 
 def degrade_synthetic(out, synthetic, provenance, target):
     """The synthetic set at the resolving power `target`, in the folder `out`; unchanged where that is its own."""
-    power = _resolving_power(provenance)
+    power = observed_star.resolving_power_of(provenance)
     with writing(out / "ph_pars.npy") as partial:
         shutil.copyfile(synthetic / "ph_pars.npy", partial)
     with writing(out / "ph_flux_norm.npy") as partial:
@@ -226,44 +225,21 @@ def degrade_synthetic(out, synthetic, provenance, target):
         flux.flush()
 
 
-def _resolving_power(provenance):
-    stated = provenance.resolving_power
-    return paper.RESOLVING_POWER if stated is msgspec.UNSET else stated
-
-
-def load_templates(synthetic):
-    """Templates of the synthetic set, its provenance, and the continuum it was normalised with.
-
-    Raises
-    ------
-    BadInput
-        It is not there, or not on the paper's grid.
-    """
-    flux_ph, labels_ph = spectra.load_synthetic(synthetic)
-    if flux_ph.shape[1] != paper.N_PIXELS:
-        raise BadInput(f"{synthetic} has spectra of {flux_ph.shape[1]} pixels, not the {paper.N_PIXELS} of the paper's "
-                       "grid: choose another --synthetic")  # fmt: skip
-    provenance = spectra.provenance(synthetic)
-    continuum = "envelope" if provenance.spectra == "simulated" else "gisic"
-    if provenance.continuum is not msgspec.UNSET:
-        continuum = provenance.continuum
-    return preparation.Templates.of(flux_ph, labels_ph), provenance, continuum
-
-
 @command
 def main(argv=None):
     """Prepare the stars."""
     options = parse(argv)
     paths = list(dict.fromkeys(options.files))
     check_folder(options.out, options.synthetic)
-    templates, provenance, continuum = load_templates(options.synthetic)
+    templates, provenance, continuum = observed_star.load_templates(options.synthetic)
+    power = observed_star.resolving_power_of(provenance)
     reading = (options.columns, options.unit, options.medium)
     powers = [options.resolution]
     if np.isnan(options.resolution):
         powers = [power for _, power in _side_by_side(_Call(_power, reading), paths, options.jobs, "headers") if power]
-    target = min([_resolving_power(provenance), *powers])
+    target = min([power, *powers])
     settings = Settings(target, options.resolution, continuum, options.max_bad / 100, options.mask_telluric)
-    templates = replace(templates, flux=preparation.degrade(templates.flux, _resolving_power(provenance), target))
+    templates = replace(templates, flux=preparation.degrade(templates.flux, power, target))
     print(f"{len(paths)} files to R {target:.0f}, divided by their {continuum} continuum, shifted to "
           f"{len(templates.flux)} {provenance.spectra} spectra", flush=True)  # fmt: skip
     (options.out / "prepared").mkdir(parents=True, exist_ok=True)
@@ -283,7 +259,7 @@ def main(argv=None):
     mark = {
         "spectra": f"{', '.join(instruments)}, {provenance.spectra} training set", "n_pixels": paper.N_PIXELS,
         "resolving_power": float(target), "continuum": continuum,
-        "preparation": _digest([[kept.stem for kept in stars], VERSION]), "settings": told,
+        "preparation": VERSION, "settings": told,
         "synthetic": msgspec.to_builtins(provenance),
     }  # fmt: skip
     install(options.out, stars, templates, options.synthetic, provenance, settings, mark)

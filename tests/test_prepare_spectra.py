@@ -1,6 +1,7 @@
 """From spectrum files to the arrays of the acts: simulated stars whose truth is known, and real ones where they are."""
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def synthetic(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def templates(synthetic):
-    return prepare_spectra.load_templates(synthetic)[0]
+    return observed_star.load_templates(synthetic)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +145,15 @@ def test_bad_pixels_are_bridged(templates):
     assert star.flux.max() < 1.1
 
 
+def test_lines_of_water_are_masked_where_the_observer_sees_them(templates):
+    spectrum = orders.from_arrays(NATIVE, observe(), medium="vacuum", resolving_power=paper.RESOLVING_POWER)
+    settings = observed_star.Settings(continuum="envelope", telluric=True)
+    for frame, share in (("observer", 4 * 2 * observed_star.TELLURIC_WIDTH / 35), ("barycentre", 0)):
+        seen = replace(spectrum, observation=replace(spectrum.observation, frame=frame))
+        bad = observed_star.prepare(seen, templates, settings).record["bad"]
+        assert bad == pytest.approx(share, abs=0.004 * (share > 0))
+
+
 # ---------------------------------------------------------------- bad input
 def emission(flux):
     for centre in np.linspace(8803, 8833, 12):
@@ -232,6 +242,14 @@ def test_it_goes_on_from_an_interruption_and_does_nothing_twice(tmp_path, synthe
     assert list(stars["karmn"]) == ["b", "a"]
     write(files[0], observe(5.0, seed=7))  # another spectrum under the same name
     assert run(tmp_path / "out", synthetic, *files) == 0 and len(calls) == 4
+
+
+def test_files_side_by_side_give_the_same(tmp_path, synthetic, capsys):
+    files = [write(tmp_path / f"{rv}.csv", observe(rv, seed=rv)) for rv in (3, 1, 2)]
+    for jobs in ("1", "2"):
+        assert run(tmp_path / jobs, synthetic, *files, extra=("--resolution", "94600", "--jobs", jobs)) == 0
+    one, two = ([(tmp_path / jobs / name).read_bytes() for name in prepare_spectra.FILES] for jobs in ("1", "2"))
+    assert one == two and list(pd.read_csv(tmp_path / "2" / "stars.csv")["karmn"]) == [3, 1, 2]
 
 
 def test_interrupted_while_writing_it_is_not_taken_for_whole(tmp_path, synthetic, monkeypatch, capsys):
