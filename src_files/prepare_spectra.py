@@ -97,6 +97,8 @@ def prepared(path, out, reading, templates, settings):
         if not path.exists() or error.filename == str(path):
             return None, f"cannot be read ({one_line(error.strerror)})"
         raise
+    except (ValueError, ArithmeticError, LookupError, TypeError) as error:  # what no check foresaw; the others go on
+        return None, f"cannot be used ({type(error).__name__}: {one_line(error)})"
 
 
 STORED = ("flux", "raw", "template", "lags", "correlation")

@@ -86,6 +86,8 @@ def _read_fits(content, name, columns):
     """Arrays by role, the stated unit, the observation and the form."""
     from astropy.io import fits  # takes as long to import as a text file to read
 
+    if any(int(axes) > 999 for axes in re.findall(rb"NAXIS   = +(\d+)", content)):  # astropy would count them for hours
+        raise UnitFailed("is a damaged FITS file (NAXIS): fetch it again")
     try:
         with warnings.catch_warnings(record=True) as said, fits.open(io.BytesIO(content), memmap=False) as hdus:
             warnings.simplefilter("always")  # most are about standards that headers do not keep
@@ -93,6 +95,7 @@ def _read_fits(content, name, columns):
                 raise UnitFailed("is a FITS file that ends early: fetch it again")
             header = hdus[0].header.copy()
             found = _from_extensions(hdus, columns) or _from_table(hdus, columns, header) or _from_image(hdus, header)
+            observation = observations.from_header(header, name)
     except UnitFailed:
         raise
     except Exception as error:  # astropy raises all kinds on damaged files
@@ -100,7 +103,7 @@ def _read_fits(content, name, columns):
     if not found:
         raise UnitFailed("is a FITS file without a spectrum that is known here: no image with CRVAL1 and CDELT1, no "
                          "table or extensions with wavelength and flux; name the latter with --columns")  # fmt: skip
-    return (*found[:2], observations.from_header(header, name), found[2])
+    return (*found[:2], observation, found[2])
 
 
 def _from_extensions(hdus, columns):

@@ -219,6 +219,16 @@ def test_bad_files_are_one_line(tmp_path, content, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("was, becomes, said", [
+    (b"'GJ 1    '", b"'GJ 1 .. -", "damaged FITS .*OBJECT"),
+    (b"NAXIS   =                    1", b"NAXIS   =           1111111111", "damaged FITS .*NAXIS"),
+])  # fmt: skip
+def test_a_damaged_header_is_refused(tmp_path, was, becomes, said):
+    fits.HDUList(image()).writeto(tmp_path / "a.fits")
+    with pytest.raises(UnitFailed, match=said):
+        spectrum_files.read(written(tmp_path, (tmp_path / "a.fits").read_bytes().replace(was, becomes)))
+
+
 def test_a_fits_file_cut_short_is_refused(tmp_path):
     fits.HDUList(FITS["HPF"][0]).writeto(tmp_path / "a.fits")
     whole = (tmp_path / "a.fits").read_bytes()
