@@ -222,6 +222,7 @@ def test_bad_files_are_one_line(tmp_path, content, said):
 @pytest.mark.parametrize("was, becomes, said", [
     (b"'GJ 1    '", b"'GJ 1 .. -", "damaged FITS .*OBJECT"),
     (b"NAXIS   =                    1", b"NAXIS   =           1111111111", "damaged FITS .*NAXIS"),
+    (b"NAXIS1  =                 3001", b"NAXIS1  =                -3001", "damaged FITS .*NAXIS1 is -3001"),
 ])  # fmt: skip
 def test_a_damaged_header_is_refused(tmp_path, was, becomes, said):
     fits.HDUList(image()).writeto(tmp_path / "a.fits")
