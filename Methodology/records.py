@@ -41,7 +41,11 @@ class Provenance(Struct, frozen=True, kw_only=True):
     n_spectra: Union[Count, UnsetType] = UNSET
     n_observed: Union[Count, UnsetType] = UNSET
     settings: Union[dict[str, Any], UnsetType] = UNSET  # of spectra made from models
-    files: dict[str, Digest] = {}  # what the script itself wrote
+    files: dict[str, Digest] = {}  # what the script that made the folder wrote
+    # what src_files/prepare_spectra.py and phoenix_grid.py say; without it as in the paper or, simulated, an envelope
+    resolving_power: Union[Positive, UnsetType] = UNSET
+    continuum: Union[Literal["gisic", "envelope"], UnsetType] = UNSET
+    preparation: Union[int, UnsetType] = UNSET  # version of what prepared the observed spectra
 
 
 class Origin(Provenance, frozen=True, kw_only=True):

@@ -49,6 +49,7 @@ def provenance(data):
     found = records.read(note, records.Provenance, "mend it, see src_files/README.md")
     if not found.complete:
         script = {"phoenix": "phoenix_grid"}.get(found.spectra, "simulate_spectra")
+        script = script if found.preparation is msgspec.UNSET else "prepare_spectra"
         raise BadInput(f"{note}: the files beside it were not finished: run src_files/{script}.py again")
     if one_line(found.spectra).lower() == "published":
         raise BadInput(f"{note} calls the spectra {found.spectra!r}; the published ones are known by their content "

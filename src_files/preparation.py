@@ -14,8 +14,8 @@ from scipy import interpolate, ndimage, signal
 import paper
 
 __all__ = [
-    "CONTINUA", "LIGHT", "STEP", "WAVE", "WINDOW", "Velocity", "cross_correlation", "degrade", "envelope", "flattened",
-    "gisic", "is_peak", "normalise", "to_air", "to_vacuum", "velocity",
+    "CONTINUA", "LIGHT", "STEP", "WAVE", "WINDOW", "Templates", "Velocity", "cross_correlation", "degrade", "envelope",
+    "flattened", "gisic", "normalise", "to_air", "to_vacuum", "velocity",
 ]  # fmt: skip
 
 LIGHT = 299_792.458  # speed of light [km/s]
@@ -33,8 +33,12 @@ SPLINE = 5.0  # smoothing of the spline, for flux about 1
 
 MAX_VELOCITY = 300  # [km/s] searched to each side
 VELOCITY_STEP = 0.3  # [km/s] of the cross-correlation, less than a pixel
+BROADEST = 200  # [km/s] sigma of the smoothing that is subtracted: continuum, blaze and bands do not count
 PEAK = 60  # [km/s] to each side of a peak that belong to it
-LOWEST, CONTRAST = 0.4, 5.5  # of a peak: its height, and that in standard deviations of the correlation elsewhere
+LOWEST, CONTRAST = 0.4, 5.0  # of a peak: its height, and that in standard deviations of the correlation elsewhere
+DWARFS = (2500, 5.2), (2900, 5.1), (3300, 4.9), (3700, 4.8), (4200, 4.7)  # Teff [K] and log g
+TEMPLATE_NODES = [(*dwarf, 0.0, vsini) for dwarf in DWARFS for vsini in (2, 5, 10, 15, 25)]  # solar; v sin i [km/s]
+ATOMIC_TEFF = 3500  # [K] above which atoms rule the window
 SHORTEST = 15  # [Angstrom] of a template that there must be to correlate with
 
 
@@ -107,7 +111,7 @@ def envelope(flux, degree=2):
 def flattened(flux):
     """Flux without the blaze: twice divided by a cubic envelope, which follows what GISIC's broad segments cannot.
 
-    Alone, GISIC leaves 6 % rms of a blaze that falls by half over the window; after this 0.4 %.
+    Alone, GISIC leaves 6 to 10 % rms of a blaze that falls by half or more over the window; after this 0.3 to 0.7 %.
     """
     for _ in range(2):
         flux = flux / envelope(flux, degree=3)
@@ -194,6 +198,31 @@ def normalise(flux, continuum="gisic"):
 
 # ---------------------------------------------------------------- velocities
 @dataclass(frozen=True)
+class Templates:
+    """Spectra at rest to find velocities with, normalised, on the paper's grid.
+
+    Attributes
+    ----------
+    flux : ndarray of shape (n_templates, 3501)
+    atomic : ndarray of shape (n_templates,), bool
+        Which of them the velocity is measured with, once it is found. Warm ones, whose lines are atoms': where those
+        lie is known from the laboratory, while lists of molecular lines are off by km/s in this window.
+    """
+
+    flux: np.ndarray
+    atomic: np.ndarray
+
+    @classmethod
+    def of(cls, flux_ph, labels_ph):
+        """Those of a synthetic set that come next to the nodes of `TEMPLATE_NODES`."""
+        scale = np.array([100, 0.3, 0.3, 1.0])
+        rows = [np.abs((labels_ph - node) / scale).sum(axis=1).argmin() for node in TEMPLATE_NODES]
+        rows = np.unique(rows)
+        teff = labels_ph[rows, paper.PARAMETERS["teff"].column]
+        return cls(np.array(flux_ph[rows], float), teff >= min(ATOMIC_TEFF, teff.max()))
+
+
+@dataclass(frozen=True)
 class Velocity:
     """What the cross-correlation with templates says."""
 
@@ -204,6 +233,11 @@ class Velocity:
     template: int  # which of them it was
     lags: np.ndarray  # [km/s]
     correlation: np.ndarray  # with that one
+
+    @property
+    def is_peak(self):
+        """Whether it is that of a star like the templates, and not the highest of what correlates by chance."""
+        return self.height >= LOWEST and self.contrast >= CONTRAST and abs(self.rv) < MAX_VELOCITY - 1
 
 
 def cross_correlation(flux, template):
@@ -237,8 +271,7 @@ def velocity(wave, flux, templates):
     ----------
     wave, flux : ndarray of shape (n_pixels,)
         Vacuum wavelength [Angstrom], ascending, and flux without the blaze.
-    templates : ndarray of shape (n_templates, 3501)
-        Normalised flux at rest, on the paper's grid.
+    templates : Templates
 
     Returns
     -------
@@ -259,24 +292,29 @@ def velocity(wave, flux, templates):
         raise ValueError("too short to find a velocity")
     n = int(np.log(high / low) / step) + 1
     rest = low * np.exp(step * np.arange(n))
-    observed = np.interp(low * np.exp(step * np.arange(-reach, n + reach)), wave, flux)
-    each = np.array([cross_correlation(observed, np.interp(rest, paper.WAVELENGTH, flux)) for flux in templates])
-    best, peak = np.unravel_index(each.argmax(), each.shape)
-    correlation = each[best]
+    observed = _without_slopes(np.interp(low * np.exp(step * np.arange(-reach, n + reach)), wave, flux))
+    each = np.array([cross_correlation(observed, _without_slopes(np.interp(rest, paper.WAVELENGTH, template)))
+                     for template in templates.flux])  # fmt: skip
     lags = LIGHT * (np.exp(step * np.arange(-reach, reach + 1)) - 1)
-    offset, height, curvature = _parabola(correlation, peak)
-    elsewhere = correlation[np.abs(np.arange(len(lags)) - peak) > PEAK / VELOCITY_STEP]
+    best, found = np.unravel_index(each.argmax(), each.shape)
+    elsewhere = each[best][np.abs(lags - lags[found]) > PEAK]
+    near = np.where((np.abs(lags - lags[found]) <= PEAK / 2) & templates.atomic[:, None], each, -1)
+    measured, peak = np.unravel_index(near.argmax(), near.shape)
+    offset, height, curvature = _parabola(each[measured], peak)
     n_seen = np.count_nonzero((wave > low) & (wave < high))
-    error = np.sqrt(max(1 / height**2 - 1, 0) * height / max(curvature, 1e-12) / n_seen)
+    error = np.sqrt(max(1 / height**2 - 1, 0) * abs(height) / max(curvature, 1e-12) / n_seen)
     return Velocity(
-        rv=LIGHT * (np.exp(step * (peak - reach + offset)) - 1), error=VELOCITY_STEP * error, height=height,
-        contrast=(height - elsewhere.mean()) / elsewhere.std(), template=int(best), lags=lags, correlation=correlation,
+        rv=LIGHT * (np.exp(step * (peak - reach + offset)) - 1), error=VELOCITY_STEP * error, height=each[best, found],
+        contrast=(each[best, found] - elsewhere.mean()) / elsewhere.std(), template=int(best), lags=lags,
+        correlation=each[best],
     )  # fmt: skip
 
 
-def is_peak(found):
-    """Whether a `Velocity` is that of a star like the templates, or the highest of what correlates by chance."""
-    return found.height >= LOWEST and found.contrast >= CONTRAST and abs(found.rv) < MAX_VELOCITY - 1
+def _without_slopes(flux):
+    smooth = flux
+    for _ in range(3):  # running means, of twice the width, are a Gaussian a hundred times faster
+        smooth = ndimage.uniform_filter1d(smooth, int(2 * BROADEST / VELOCITY_STEP))
+    return flux - smooth
 
 
 def _parabola(correlation, peak):
@@ -285,5 +323,5 @@ def _parabola(correlation, peak):
         return 0.0, correlation[peak], 0.0
     before, at, after = correlation[peak - 1 : peak + 2]
     curvature = 2 * at - before - after
-    offset = (after - before) / 2 / max(curvature, 1e-12)
+    offset = np.clip((after - before) / 2 / max(curvature, 1e-12), -0.5, 0.5)
     return offset, at + curvature * offset**2 / 2, curvature

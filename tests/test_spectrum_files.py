@@ -1,0 +1,255 @@
+"""Reading spectra: one spectrum in every form that instruments write must come out the same."""
+import gzip
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+import orders
+import paper
+import preparation
+import spectrum_files
+from files import UnitFailed
+
+WAVE = np.linspace(8770, 8860, 3001)  # [Angstrom]
+FLUX = 1000 * (1 - 0.4 * np.exp(-0.5 * ((WAVE - 8806.8) / 0.2) ** 2)) * (1 + 0.002 * (WAVE - 8800))
+ERROR = np.sqrt(FLUX)
+LOG = 10 ** np.linspace(3.943, 3.9475, 3001)
+LOG_FLUX = np.interp(LOG, WAVE, FLUX)
+
+
+def table(names, arrays, units=(), vector=False, **header):
+    """A FITS table, a row a pixel or, as ESO has it, all in one row."""
+    form, wrap = (f"{len(WAVE)}D", lambda array: array[None]) if vector else ("D", lambda array: array)
+    units = list(units) + [None] * len(names)
+    columns = [fits.Column(name, form, unit, array=wrap(array)) for name, unit, array in zip(names, units, arrays)]
+    hdu = fits.BinTableHDU.from_columns(columns)
+    hdu.header.update(header)
+    return [fits.PrimaryHDU(header=fits.Header({"OBJECT": "GJ 1"})), hdu]
+
+
+def image(flux=FLUX, **header):
+    header = {"OBJECT": "GJ 1", "CRVAL1": WAVE[0], "CDELT1": WAVE[1] - WAVE[0], **header}
+    return [fits.PrimaryHDU(flux, fits.Header(header))]
+
+
+def extensions(primary, **images):
+    named = [fits.ImageHDU(np.asarray(array), name=name.replace("_", " ")) for name, array in images.items()]
+    return [fits.PrimaryHDU(header=fits.Header({"OBJECT": "GJ 1", **primary})), *named]
+
+
+def echelle(array, other=0.0):
+    """Two orders, of which the second covers the window."""
+    return np.array([array + other, array])
+
+
+FITS = {  # name: HDUs, unit, medium, frame
+    "image": (image(), "Angstrom", "", ""),
+    "image in nm": (image(CRVAL1=877.0, CDELT1=0.003, CUNIT1="nm"), "nm", "", ""),
+    "image without unit in nm": (image(CRVAL1=877.0, CDELT1=0.003), "nm", "", ""),
+    "image in m": (image(CRVAL1=8.77e-7, CDELT1=3e-12, CUNIT1="m", CTYPE1="AWAV"), "m", "air", ""),
+    "image with CD1_1 and a reference in the middle": (
+        image(CRVAL1=WAVE[1500], CRPIX1=1501, CD1_1=0.03, CTYPE1="WAVE", SPECSYS="BARYCENT"),
+        "Angstrom", "vacuum", "barycentre"),
+    "image of shape (1, 1, n)": (image(FLUX[None, None]), "Angstrom", "", ""),
+    "image in log10": (image(LOG_FLUX, CRVAL1=3.943, CDELT1=1.5e-6, **{"DC-FLAG": 1}), "log10", "", ""),
+    "image in ln": (image(LOG_FLUX, CRVAL1=np.log(LOG[0]), CDELT1=np.log(LOG[1] / LOG[0]), CTYPE1="WAVE-LOG"),
+                    "ln", "vacuum", ""),
+    "image by the FITS standard's logarithm": (
+        image(LOG_FLUX, CRVAL1=LOG[0], CDELT1=LOG[0] * np.log(LOG[1] / LOG[0]), CTYPE1="AWAV-LOG", CUNIT1="Angstrom"),
+        "Angstrom", "air", ""),
+    "image, descending": (image(FLUX[::-1], CRVAL1=WAVE[-1], CDELT1=WAVE[0] - WAVE[1]), "Angstrom", "", ""),
+    "table": (table(["Wavelength", "Flux", "SIG"], [WAVE, FLUX, ERROR], ["Angstrom"]), "Angstrom", "", ""),
+    "table of SDSS's form": (
+        table(["flux", "LOGLAM", "ivar"], [LOG_FLUX, np.log10(LOG), 1 / LOG_FLUX]), "log10", "", ""),
+    "table in micron, variance": (table(["LAMBDA", "SPEC", "VAR"], [WAVE / 1e4, FLUX, FLUX], ["um"]), "micron", "", ""),
+    "table in vacuum by its heading": (table(["WAVE_VAC", "FLUX"], [WAVE, FLUX]), "Angstrom", "vacuum", ""),
+    "ESO phase 3": (
+        table(["WAVE", "FLUX", "ERR"], [WAVE / 10, FLUX, ERROR], ["nm"], vector=True, TUCD1="em.wl;obs.atmos",
+              SPECSYS="TOPOCENT"), "nm", "air", "observer"),
+    "CARMENES": (
+        extensions({"INSTRUME": "CARMENES", "HIERARCH CARACAL BERV": 12.5}, SPEC=echelle(FLUX), CONT=echelle(FLUX),
+                   SIG=echelle(ERROR), WAVE=echelle(WAVE, -80)), "Angstrom", "vacuum", "observer"),
+    "serval": (
+        extensions({"HIERARCH SERVAL COADD NUM": 20, "HIERARCH CARACAL BERV": 12.5},
+                   SPEC=np.pad(echelle(FLUX), ((0, 0), (0, 9))), SIG=np.pad(echelle(ERROR), ((0, 0), (0, 9))),
+                   WAVE=np.pad(np.log(echelle(WAVE, -80)), ((0, 0), (0, 9)))),
+        "ln", "vacuum", "barycentre"),
+    "HPF": (
+        extensions({"INSTRUME": "HPF", "BRVCORR": 12500.0}, Sci_Flux=echelle(FLUX), Sky_Flux=echelle(FLUX * 0),
+                   Sci_Variance=echelle(FLUX), Sci_Wavl=echelle(WAVE, -80), Sky_Wavl=echelle(WAVE, -80.1)),
+        "Angstrom", "vacuum", "observer"),
+    "HPF by Goldilocks": (
+        extensions({"INSTRUME": "HPF", "BRVCORR": 12500.0}, Sci_Flux=echelle(FLUX), Sci_Error=echelle(ERROR),
+                   Sci_Wavl=echelle(WAVE, -80)), "Angstrom", "vacuum", "observer"),
+}  # fmt: skip
+
+
+def rows(*columns, separator=",", form="{:.4f}"):
+    return "\n".join(separator.join(form.format(value) for value in row) for row in zip(*columns)) + "\n"
+
+
+ESPADONS = (f"***Reduced spectrum of 'GJ 1'\n {len(WAVE)} 2\n" + rows(WAVE / 10, FLUX, ERROR, separator="  ")).encode()
+TEXT = {
+    "CSV": ("wavelength,flux,error\n" + rows(WAVE, FLUX, ERROR), "Angstrom", ""),
+    "CSV with a mark of byte order, units and more columns": (
+        "\ufeffid,Wavelength [nm],Flux (counts)\n" + rows(WAVE * 0, WAVE / 10, FLUX, form="{:.5f}"), "nm", ""),
+    "CSV without heading": (rows(WAVE, FLUX), "Angstrom", ""),
+    "CSV with semicolons and decimal commas": (
+        "lambda;flux\n" + rows(WAVE, FLUX, separator=";").replace(".", ","), "Angstrom", ""),
+    "blanks": (rows(WAVE, FLUX, ERROR, separator="  "), "Angstrom", ""),
+    "tabs, comments, a heading behind #": (
+        "# from somewhere\n# wave_air\tflux\n" + rows(WAVE, FLUX, separator="\t"), "Angstrom", "air"),
+    "micron, Windows": (rows(WAVE / 1e4, FLUX, form="{:.8f}").replace("\n", "\r\n"), "micron", ""),
+    "NaN and empty cells": ("wave,flux\n" + rows(WAVE, FLUX) + "8861,\n8862,nan\n", "Angstrom", ""),
+    ".s": (ESPADONS.decode(), "nm", "air"),
+}  # fmt: skip
+
+
+def check(spectrum, unit, medium):
+    assert (spectrum.unit, spectrum.observation.medium) == (unit, medium)
+    order = spectrum.orders[-1]
+    assert order.wave.dtype == order.flux.dtype == float and order.flux.dtype.isnative
+    assert (np.diff(order.wave) > 0).all() and not order.bad.any()
+    window = slice(*np.searchsorted(order.wave, paper.WINDOW))
+    np.testing.assert_allclose(order.flux[window], np.interp(order.wave[window], WAVE, FLUX), rtol=2e-3)
+    if np.isfinite(order.error).any():
+        np.testing.assert_allclose(order.error[window], np.sqrt(order.flux[window]), rtol=1e-3)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("name", FITS)
+def test_fits(tmp_path, name, packed):
+    hdus, unit, medium, frame = FITS[name]
+    path = tmp_path / ("x.fits.gz" if packed else "called_anything.dat")
+    fits.HDUList([hdu.copy() for hdu in hdus]).writeto(path)
+    spectrum = spectrum_files.read(path)
+    check(spectrum, unit, medium)
+    assert spectrum.observation.frame == frame and spectrum.observation.name == "GJ 1"
+    if frame == "observer" and name != "ESO phase 3":
+        assert spectrum.observation.berv == 12.5
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_text(tmp_path, name):
+    text, unit, medium = TEXT[name]
+    path = tmp_path / "star.csv.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    spectrum = spectrum_files.read(path)
+    check(spectrum, unit, medium)
+    assert spectrum.observation.name == ("GJ 1" if name == ".s" else "star")
+
+
+def test_columns_unit_and_medium_override(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("x,y,z,wave\n" + rows(WAVE / 10, FLUX, ERROR, WAVE))
+    for columns in (("x", "y", "z"), ("1", "2", "3")):
+        check(spectrum_files.read(path, columns, "nm", "air"), "nm", "air")
+    fits.HDUList(table(["A", "B"], [WAVE, FLUX], ["nm"])).writeto(tmp_path / "b.fits")
+    check(spectrum_files.read(tmp_path / "b.fits", ("A", "B"), "Angstrom"), "Angstrom", "")
+    fits.HDUList(extensions({}, A=WAVE, B=FLUX)).writeto(tmp_path / "c.fits")
+    check(spectrum_files.read(tmp_path / "c.fits", ("A", "B")), "Angstrom", "")
+
+
+@pytest.mark.parametrize("change", [
+    lambda wave, flux: (np.ma.masked_where(wave > 8850, wave), np.ma.masked_where(wave < 8780, flux)),
+    lambda wave, flux: (wave.astype(">f8"), flux.astype(">f4")),
+    lambda wave, flux: (wave[::-1], flux[::-1]),
+    lambda wave, flux: (list(wave / 10), list(flux)),
+], ids=["masked", "big-endian", "descending", "lists"])  # fmt: skip
+def test_arrays(change):
+    spectrum = orders.from_arrays(*change(WAVE, FLUX))
+    check(spectrum, "nm" if isinstance(change(WAVE, FLUX)[0], list) else "Angstrom", "")
+
+
+def test_orders_one_below_the_other_are_told_apart(tmp_path):
+    blue, red = WAVE < 8825, WAVE > 8815
+    path = tmp_path / "x.s"
+    path.write_text("***Reduced spectrum of 'a'\n 1 1\n"
+                    + rows(np.r_[WAVE[blue], WAVE[red]] / 10, np.r_[FLUX[blue], FLUX[red]], separator=" "))  # fmt: skip
+    assert [len(order.wave) for order in spectrum_files.read(path).orders] == [
+        np.count_nonzero(part & (WAVE > orders.REGION[0]) & (WAVE < orders.REGION[1])) for part in (blue, red)]
+
+
+def written(tmp_path, content):
+    path = tmp_path / "x.fits"
+    if isinstance(content, str):
+        path.write_text(content)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is None:
+        path.mkdir()
+    else:
+        fits.HDUList([hdu.copy() for hdu in content]).writeto(path)
+    return path
+
+
+SWAPPED = np.r_[WAVE[:1500], WAVE[1501], WAVE[1500], WAVE[1502:]]
+PACKED = gzip.compress(ESPADONS)
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"", "is empty"),
+    (b"\n \n", "is empty"),
+    (None, "is a folder"),
+    (PACKED[: len(PACKED) // 2], "gzip ends early"),
+    (b"\x00\x01\x02" * 99, "neither FITS nor text"),
+    ("no spectrum\nbut words\n", "no table of numbers"),
+    ("# only a comment\n", "no rows"),
+    ("a,b\n" + rows(WAVE, FLUX), "columns a, b: say which .* --columns"),
+    (rows(WAVE), "--columns"),
+    ("wave,flux\n" + rows(SWAPPED, FLUX), "sort its rows"),
+    ("wave,flux\n" + rows(np.random.default_rng(0).permutation(WAVE), FLUX), "sort its rows"),
+    ("wave,flux\n" + rows(np.round(WAVE, 1), FLUX), "repeats wavelengths, 8770 first"),
+    ("wave,flux\n" + rows(WAVE - 3000, FLUX), r"covers 5770.0 to 5860.0 Angstrom, not 8800 to 8835"),
+    ("wave [nm],flux\n" + rows(WAVE, FLUX), r"in nm; --unit Angstrom would cover"),
+    ("***Reduced spectrum of 'a'\n", "first line of a .s file|no table"),
+    ([fits.PrimaryHDU()], "without a spectrum that is known"),
+    ([fits.PrimaryHDU(FLUX)], "without a spectrum that is known"),
+    (image(CDELT1=0), "no CDELT1"),
+    (image(np.ones((5, 6, len(WAVE)))), r"cube of 5 by 6 by 3001"),
+    (image(np.ones((5, len(WAVE)))), r"image of 5 by 3001"),
+    (table(["A", "B"], [WAVE, FLUX]), "columns A, B: say which"),
+    (extensions({}, WAVE=WAVE[:-1], FLUX=FLUX), "shape"),
+    (b"SIMPLE  =                    T" + b" " * 50 + b"junk" * 500, "damaged FITS|without a spectrum"),
+], ids=range(23))  # fmt: skip
+def test_bad_files_are_one_line(tmp_path, content, said):
+    with pytest.raises(UnitFailed, match=said) as caught:
+        spectrum_files.read(written(tmp_path, content))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("was, becomes, said", [
+    (b"'GJ 1    '", b"'GJ 1 .. -", "damaged FITS .*OBJECT"),
+    (b"NAXIS   =                    1", b"NAXIS   =           1111111111", "damaged FITS .*NAXIS"),
+    (b"NAXIS1  =                 3001", b"NAXIS1  =                -3001", "damaged FITS .*NAXIS1 is -3001"),
+])  # fmt: skip
+def test_a_damaged_header_is_refused(tmp_path, was, becomes, said):
+    fits.HDUList(image()).writeto(tmp_path / "a.fits")
+    with pytest.raises(UnitFailed, match=said):
+        spectrum_files.read(written(tmp_path, (tmp_path / "a.fits").read_bytes().replace(was, becomes)))
+
+
+def test_a_fits_file_cut_short_is_refused(tmp_path):
+    fits.HDUList(FITS["HPF"][0]).writeto(tmp_path / "a.fits")
+    whole = (tmp_path / "a.fits").read_bytes()
+    for length in (len(whole) // 2, len(whole) - 3000):
+        with pytest.raises(UnitFailed, match="damaged FITS|ends early"):
+            spectrum_files.read(written(tmp_path, whole[:length]))
+
+
+@pytest.mark.parametrize("date, exposure, expected", [
+    ("2018-10-03T01:46:19.850591", 330.15, -25.927), ("2019-03-19T11:49:14.485082", 191.7, 26.493),
+])  # fmt: skip
+def test_barycentric_correction_is_that_of_another_programme(tmp_path, date, exposure, expected):
+    """Barnard's star from the Hobby-Eberly telescope, by barycorrpy (Kanodia and Wright 2018), with proper motion."""
+    header = {"INSTRUME": "HPF", "TELESCOP": "HET", "DATE-OBS": date, "ITIME": exposure, "QRA": "17:57:48.50",
+              "QDEC": "+04:41:36.1"}  # fmt: skip
+    fits.HDUList(extensions(header, WAVE=WAVE, FLUX=FLUX)).writeto(tmp_path / "a.fits")
+    assert spectrum_files.read(tmp_path / "a.fits").observation.berv == pytest.approx(expected, abs=0.005)
+
+
+def test_kept_region_leaves_room_for_every_velocity():
+    reach = 1 + preparation.MAX_VELOCITY / preparation.LIGHT
+    assert orders.REGION[0] < preparation.to_air(preparation.WAVE[0] / reach)
+    assert orders.REGION[1] > preparation.WAVE[-1] * reach
