@@ -126,7 +126,7 @@ class Budget:
 BUDGETS = {
     "paper": Budget(GRID, 15, 120, 60, 200, REPEATS),  # Sect. 3 and code
     # ours: minutes and seconds instead of days
-    "demo": Budget({"neurons_in": [256, 384], "reg_par": [1e-7], "lr": [1e-4]}, 3, 360, 60, 40, REPEATS),
+    "demo": Budget({"neurons_in": [256, 384], "reg_par": [1e-7], "lr": [1e-4]}, 3, 280, 60, 20, REPEATS),
     "smoke": Budget({"neurons_in": [64, 96], "reg_par": [1e-7], "lr": [1e-4]}, 2, 2, 2, 2, 2),
 }
 

@@ -165,5 +165,9 @@ def test_pages_are_short(page):
     assert max(map(len, prose)) <= 120
 
 
+def test_nothing_is_left_to_do():
+    assert not [named(page) for page in PAGES if "TODO" in page.read_text(encoding="utf-8")]
+
+
 def test_pictures_are_small():
     assert all(path.stat().st_size < 150_000 for path in (ROOT / "docs").glob("*.png"))
