@@ -431,7 +431,8 @@ def test_as_a_command(server, data):
 
 
 def test_ctrl_c_in_the_imports_is_one_line(server, data, tmp_path):
-    (tmp_path / "joblib.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(30)\n")
+    slow = "import time\nprint('importing', flush=True)\n[time.sleep(0.01) for _ in range(3000)]\n"
+    (tmp_path / "joblib.py").write_text(slow)
     process = start(server, data, env={"PYTHONPATH": str(tmp_path)}.items())
     assert process.stdout.readline() == "importing\n"
     process.send_signal(signal.SIGINT)

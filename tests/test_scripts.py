@@ -285,7 +285,7 @@ def test_lost_companion_file_is_made_again(act, companion, copied, tiny, capsys)
 def test_every_figure_of_section_3_can_be_drawn(chain, tiny, monkeypatch):
     monkeypatch.setattr(section3.embedding, "embed", lambda vectors: vectors[:, :2])  # it takes seconds to compile
     run = runs.load(tiny, chain)
-    assert "budget smoke" in run.title and not run.missing
+    assert "epochs: 2; 1 fine-tuned, epochs: 2" in run.title and not run.missing
     assert "not there yet" not in set(claims.of_run(run.measured(), run.spectra)["value"])
     for name in set(section3.__all__) - {"show"}:
         assert getattr(section3, name)(run).get_suptitle() == "SIMULATED spectra", name

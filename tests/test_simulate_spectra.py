@@ -287,7 +287,8 @@ def test_a_signal_in_the_run_is_one_line_and_it_can_be_run_again(tmp_path, folde
 
 
 def test_ctrl_c_in_the_imports_is_one_line(tmp_path):
-    (tmp_path / "joblib.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(30)\n")
+    slow = "import time\nprint('importing', flush=True)\n[time.sleep(0.01) for _ in range(3000)]\n"
+    (tmp_path / "joblib.py").write_text(slow)
     process = start(tmp_path / "out", env={"PYTHONPATH": str(tmp_path)}.items())
     assert process.stdout.readline() == "importing\n"
     process.send_signal(signal.SIGINT)
