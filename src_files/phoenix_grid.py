@@ -303,9 +303,10 @@ def main(argv=None):
     settings = {
         "version": VERSION, **{name: list(getattr(options, name)) for name in [*AXES, "window", "steps"]},
         "resolution": options.resolution, "models": options.pattern, "wavelengths": options.wave,
-        "limb_darkening": LIMB_DARKENING, "continuum": "gisic",
+        "limb_darkening": LIMB_DARKENING,
     }  # fmt: skip
-    mark = {"spectra": "phoenix", "n_pixels": n_pixels, "settings": settings}
+    mark = {"spectra": "phoenix", "n_pixels": n_pixels, "resolving_power": options.resolution, "continuum": "gisic",
+            "settings": settings}  # fmt: skip
     if is_written(options.out, mark, labels, options.overwrite):
         print(f"{options.out} already holds these spectra; nothing to do")
         return
