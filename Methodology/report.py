@@ -101,7 +101,7 @@ def opening(run):
                 "**The stars of this run do not exist.** Their spectra were made by a simulation that starts from the "
                 "paper's estimates. Nothing below is a result on real stars: the paper's values stand beside those of "
                 "the run for scale only, and nothing is said to agree with them."]  # fmt: skip
-    which = "the published spectra" if run.spectra == "published" else f"spectra marked {plain(repr(run.spectra))}"
+    which = "the published spectra" if run.is_paper else f"spectra marked {plain(repr(run.spectra))}"
     return [f"# Report of a run on {which}", about]
 
 
@@ -166,7 +166,7 @@ def what_is_missing(run):
 
 def against_truth(run, out):
     """Estimates of simulated stars before and after fine-tuning, against the truth."""
-    truth = run.truth()
+    truth = run.truth
     if truth is None:
         return []
     tables = [star_tables.read(run.artifacts / f"final_estimations{suffix}.csv", "restore it")

@@ -193,7 +193,7 @@ class Run:
             lines += self._absent_regressors() if self.regressors else ["no regressor is trained"]
         if not self.estimation:
             lines.append(f"there are no estimates of the stars ({ESTIMATES})")
-        elif self.simulated and self.truth() is None:
+        elif self.simulated and self.truth is None:
             lines.append(f"there is no truth of the simulation in {self.data / 'stars.csv'} to hold the estimates to, "
                          "or there are none before fine-tuning")  # fmt: skip
         return lines
@@ -296,6 +296,7 @@ class Run:
             artifacts.require(path, "cnn_training")
         return np.array([load_array(path, 1, "run Methodology/cnn_training.py again") for path in paths], float)
 
+    @functools.cached_property
     def truth(self):
         """The true parameters of simulated stars, `karmn` and all four; None if there are none to hold estimates to.
 

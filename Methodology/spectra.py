@@ -11,8 +11,8 @@ from command_line import ROOT
 from files import BadInput, git_blob_id, load_array, one_line, take
 
 __all__ = [
-    "check_lag", "examples_carm", "examples_ph", "label", "lag", "load_observed", "load_synthetic", "mean_flux",
-    "provenance", "split", "split_stratified", "split_usable", "stars_file", "usable",
+    "check_lag", "examples_carm", "examples_ph", "label", "lag", "load_observed", "load_synthetic", "longest_run",
+    "mean_flux", "provenance", "split", "split_stratified", "split_usable", "stars_file", "usable",
 ]  # fmt: skip
 
 REMEDY = (
@@ -105,7 +105,7 @@ def load_observed(data):
     path = data / "carmf_norm.npy"
     flux_carm = _load_flux(path, data)
     stars = _load_stars(data, path, len(flux_carm))
-    run = _longest_run(flux_carm.shape[1])
+    run = longest_run(flux_carm.shape[1])
     outside, constant = _faults(flux_carm, run)
     for row in np.flatnonzero(outside | constant):
         what = "NaN, inf or flux far outside 0..1.5" if outside[row] else f"constant over {run} pixels or more"
@@ -118,7 +118,7 @@ def load_observed(data):
 
 def usable(flux_carm):
     """Which observed spectra can be used, a mask of shape (n_stars,): what `load_observed` calls good, and no word."""
-    outside, constant = _faults(flux_carm, _longest_run(flux_carm.shape[1]))
+    outside, constant = _faults(flux_carm, longest_run(flux_carm.shape[1]))
     return ~(outside | constant)
 
 
@@ -194,7 +194,7 @@ def _load_stars(data, path, n_stars):
     return stars[["karmn", "ra", "dec"]] if names == PUBLISHED_STARS else stars  # those estimates are no truth
 
 
-def _longest_run(n_pixels):
+def longest_run(n_pixels):
     """How many equal values in a row are too many."""
     share, at_least = paper.CONSTANT_RUN
     return min(n_pixels, max(at_least, round(share * n_pixels)))

@@ -22,7 +22,6 @@ SHORTEST_ORDER = 5.0  # [Angstrom] of the window and its margin that an order mu
 # Water lines seen in single exposures in the window, observer's frame, vacuum [Angstrom], and their half width
 TELLURIC, TELLURIC_WIDTH = (8805.83, 8814.1, 8822.6, 8833.7), 0.1
 KINDS = "not above zero", "flagged", "above the continuum, as cosmic hits and emission lines are"  # of bad pixels
-FLUX_RANGE = -0.5, 2.0  # what the acts take for normalised flux
 AIR_AS_VACUUM = LIGHT * (paper.WINDOW[0] / preparation.to_air(paper.WINDOW[0]) - 1)  # [km/s]
 
 
@@ -89,8 +88,9 @@ def prepare(spectrum, templates, settings):
     if bad > settings.max_bad:
         raise UnitFailed(_why_bad(covered, bad, settings.max_bad, np.sum(counts, axis=0)))
     flux = flux[WINDOW].astype(np.float32)
-    if not ((flux > FLUX_RANGE[0]) & (flux < FLUX_RANGE[1])).all():
-        raise UnitFailed("leaves the range of normalised flux, -0.5 to 2: its continuum was not found")
+    low, high = spectra.FLUX_RANGE
+    if not ((flux > low) & (flux < high)).all():
+        raise UnitFailed(f"leaves the range of normalised flux, {low:g} to {high:g}: its continuum was not found")
     record = {**_record(spectrum, found, orders), "bad": round(bad, 4), "resolving_power": round(power)}
     return Star(flux, record, raw.astype(np.float32), found.template, found.lags, found.correlation)
 
@@ -175,10 +175,8 @@ def _clean(order, observation, settings):
 
 
 def _refuse_constant(flux):
-    share, at_least = paper.CONSTANT_RUN
-    run = max(at_least, round(share * len(flux)))
-    equal = np.convolve(np.diff(flux) == 0, np.ones(run - 1), "valid") if len(flux) > run else np.zeros(1)
-    if equal.max() > run - 1.5:
+    run = spectra.longest_run(len(flux))
+    if len(flux) > run and np.convolve(np.diff(flux) == 0, np.ones(run - 1), "valid").max() > run - 1.5:
         raise UnitFailed(f"has the same flux in {run} pixels in a row or more: saturated, or a gap that was filled")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 sys.path.insert(0, str(HERE))
-from command_line import command, folder, number  # first: then Ctrl-C in the long imports is one line too
+from command_line import command, cores, folder, number  # first: then Ctrl-C in the long imports is one line too
 
 # isort: split
 import argparse
@@ -63,7 +63,7 @@ def parse(argv):
         help="of bad pixels in the window that are bridged; default: 3")
     add("--mask-telluric", action="store_true", help="count lines of water in the window as bad pixels (the paper "
         "did not)")  # fmt: skip
-    add("--jobs", type=number(int, 1), default=joblib.cpu_count(), metavar="N", help="files side by side")
+    add("--jobs", type=number(int, 1), default=cores(), metavar="N", help="files side by side")
     return parser.parse_args(argv)
 
 
@@ -73,15 +73,15 @@ def prepared(path, out, reading, templates, settings):
 
     Returns
     -------
-    (Path, str) or (None, str)
-        Where the star lies and one line on it, or the reason why there is none.
+    (Path, dict) or (None, str)
+        Where the star lies and its record, or the reason why there is none.
     """
     try:
         key = _digest([path.name, sha256(path) if path.is_file() else "", reading, asdict(settings), VERSION,
                        hashlib.sha256(templates.flux.tobytes()).hexdigest()])  # fmt: skip
         kept = out / "prepared" / f"{key[:24]}.npz"
         if kept.exists():
-            return kept, _line(load(kept)[0])
+            return kept, load(kept).record
         spectrum = spectrum_files.read(path, *reading)
         star = observed_star.prepare(spectrum, templates, settings)
         record = {
@@ -90,7 +90,7 @@ def prepared(path, out, reading, templates, settings):
         }  # fmt: skip
         with writing(kept) as partial:
             np.savez(partial, record=json.dumps(record), **{name: getattr(star, name) for name in STORED})
-        return kept, _line(record)
+        return kept, record
     except UnitFailed as error:
         return None, one_line(error)
     except OSError as error:
@@ -105,10 +105,9 @@ STORED = ("flux", "raw", "template", "lags", "correlation")
 
 
 def load(kept):
-    """Record and star of a file of `prepared`."""
+    """The star of a file of `prepared`."""
     with np.load(kept) as stored:
-        record = json.loads(str(stored["record"]))
-        return record, Star(record=record, **{name: stored[name] for name in STORED})
+        return Star(record=json.loads(str(stored["record"])), **{name: stored[name] for name in STORED})
 
 
 def _line(record):
@@ -132,21 +131,11 @@ def _digest(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _side_by_side(call, paths, jobs, description):
-    """Results of call(path) in the order of the paths, with a progress bar."""
+def _side_by_side(function, paths, arguments, jobs, description):
+    """Results of function(path, *arguments) in the order of the paths, with a progress bar."""
     results = joblib.Parallel(n_jobs=min(jobs, len(paths)), return_as="generator")(
-        joblib.delayed(call)(path) for path in paths)
+        joblib.delayed(function)(path, *arguments) for path in paths)
     yield from tqdm(results, total=len(paths), desc=description, unit="file", disable=None)
-
-
-class _Call:
-    """A call with all arguments but the path fixed, that other processes can be sent."""
-
-    def __init__(self, function, *arguments):
-        self.function, self.arguments = function, arguments
-
-    def __call__(self, path):
-        return path, self.function(path, *self.arguments)
 
 
 # ---------------------------------------------------------------- the folder
@@ -174,34 +163,31 @@ def install(out, stars, templates, synthetic, provenance, settings, mark):
 
     Parameters
     ----------
-    stars : list of Path
+    stars : list of (Path, dict)
         Of `prepared`.
     """
     note = out / "provenance.json"
     write_json(note, {**mark, "complete": False})
-    names = name_stars(stars)
+    names = name_stars(record["karmn"] for _, record in stars)
     with writing(out / "carmf_norm.npy") as partial:
         flux = np.lib.format.open_memmap(partial, "w+", np.float32, (len(stars), paper.N_PIXELS))
-        table = []
-        for row, (kept, name) in enumerate(zip(stars, names)):
-            record, star = load(kept)
-            flux[row] = star.flux
-            table.append({**record, "karmn": name})
+        for row, (kept, _) in enumerate(stars):
+            flux[row] = load(kept).flux
         flux.flush()
         del flux
-    write_csv(out / "stars.csv", pd.DataFrame(table))
+    write_csv(out / "stars.csv", pd.DataFrame([record for _, record in stars]).assign(karmn=names))
     degrade_synthetic(out, synthetic, provenance, settings.target)
     with writing(out / "preparation.pdf") as partial:
         pages = tqdm(zip(names, stars), total=len(stars), desc="preparation.pdf", unit="page", disable=None)
-        preparation_pages.write(partial, ((name, load(kept)[1]) for name, kept in pages), templates, provenance.spectra)
+        drawn = ((name, load(kept)) for name, (kept, _) in pages)
+        preparation_pages.write(partial, drawn, templates, provenance.spectra)
     write_json(note, {**mark, "complete": True, "files": {name: sha256(out / name) for name in FILES}})
 
 
-def name_stars(stars):
+def name_stars(given):
     """A name for each star; the second of a name gets " [2]", and so on."""
     seen, names = {}, []
-    for kept in stars:
-        name = load(kept)[0]["karmn"]
+    for name in given:
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name} [{seen[name]}]")
     several = [f"{name} ({count})" for name, count in seen.items() if count > 1]
@@ -238,7 +224,7 @@ def main(argv=None):
     reading = (options.columns, options.unit, options.medium)
     powers = [options.resolution]
     if np.isnan(options.resolution):
-        powers = [power for _, power in _side_by_side(_Call(_power, reading), paths, options.jobs, "headers") if power]
+        powers = filter(None, _side_by_side(_power, paths, (reading,), options.jobs, "headers"))
     target = min([power, *powers])
     settings = Settings(target, options.resolution, continuum, options.max_bad / 100, options.mask_telluric)
     templates = replace(templates, flux=preparation.degrade(templates.flux, power, target))
@@ -247,16 +233,17 @@ def main(argv=None):
     (options.out / "prepared").mkdir(parents=True, exist_ok=True)
     sweep(options.out)
     stars, left_out = [], []
-    call = _Call(prepared, options.out, reading, templates, settings)
-    for path, (kept, said) in _side_by_side(call, paths, options.jobs, "stars"):
-        tqdm.write(said if kept else f"left out: {path} {said}")
+    arguments = options.out, reading, templates, settings
+    for path, (kept, found) in zip(paths, _side_by_side(prepared, paths, arguments, options.jobs, "stars")):
         if kept:
-            stars.append(kept)
+            tqdm.write(_line(found))
+            stars.append((kept, found))
         else:
-            left_out.append(f"{path} {said}")
+            tqdm.write(f"left out: {path} {found}")
+            left_out.append(f"{path} {found}")
     if not stars:
         raise BadInput(f"none of {len(paths)} files gave a star; the first: {left_out[0]}")
-    instruments = sorted({load(kept)[0]["instrument"] or "own" for kept in stars})
+    instruments = sorted({record["instrument"] or "own" for _, record in stars})
     told = {key: value for key, value in asdict(settings).items() if value == value}  # JSON has no NaN
     mark = {
         "spectra": f"{', '.join(instruments)}, {provenance.spectra} training set", "n_pixels": paper.N_PIXELS,

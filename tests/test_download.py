@@ -4,15 +4,14 @@ import io
 import os
 import re
 import resource
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import machine
 import numpy as np
 import pytest
 
@@ -97,12 +96,8 @@ def server(monkeypatch, tmp_path):
     httpd.files, httpd.ranges, httpd.length, httpd.cut = files, True, True, set()
     httpd.asked, httpd.sent, httpd.headers, httpd.status = [], {}, {}, 200
     httpd.url = f"http://127.0.0.1:{httpd.server_port}"
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield httpd
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with machine.serving(httpd):
+        yield httpd
 
 
 @pytest.fixture
@@ -444,20 +439,12 @@ def limit_file_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
 
 
-def mounted(options, folder):
-    """A prefix that runs a command with a small memory disk at `folder`, where that is allowed."""
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
-        pytest.skip("no mounts are allowed here")
-    script = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
-    return ["unshare", "-rm", "sh", "-c", script, "sh", options, str(folder)]
-
-
 @pytest.mark.parametrize("how", ["file size", "full", "read-only", "read-only parent"])
 def test_a_disk_that_refuses_is_one_line_that_names_the_path(server, tmp_path, how):
     folder = tmp_path / "disk"
     folder.mkdir()
-    wrapper = {"full": lambda: mounted("size=20k", folder), "read-only": lambda: mounted("ro", folder),
-               "read-only parent": lambda: mounted("ro", folder)}.get(how, list)()
+    wrapper = {"full": lambda: machine.mounted("size=20k", folder), "read-only": lambda: machine.mounted("ro", folder),
+               "read-only parent": lambda: machine.mounted("ro", folder)}.get(how, list)()
     process = start(server, folder / "new" if how == "read-only parent" else folder, wrapper,
                     preexec_fn=limit_file_size if how == "file size" else None)
     _, errors = process.communicate(timeout=60)

@@ -10,10 +10,10 @@ import json
 import os
 import resource
 import shutil
-import threading
 from functools import partial
 from pathlib import Path
 
+import machine
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -344,12 +344,8 @@ def server(broken, monkeypatch):
 
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(broken)))
     httpd.asked, httpd.url = [], f"http://127.0.0.1:{httpd.server_port}"
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield httpd
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with machine.serving(httpd):
+        yield httpd
 
 
 def files_in(folder):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import machine
 import numpy as np
 import pandas as pd
 import pytest
@@ -308,14 +309,6 @@ def limit_file_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
-def mounted(options, folder):
-    """A prefix that runs a command with a small memory disk at `folder`, where that is allowed."""
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
-        pytest.skip("no mounts are allowed here")
-    script = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
-    return ["unshare", "-rm", "sh", "-c", script, "sh", options, str(folder)]
-
-
 def unprivileged(folder):
     """A prefix that runs a command as one to whom permissions apply; takes that to write in `folder`."""
     folder.chmod(0o500)
@@ -328,7 +321,8 @@ def unprivileged(folder):
 
 @pytest.mark.parametrize("how", ["file size", "full", "read-only", "no permission"])
 def test_a_disk_that_refuses_is_one_line_that_names_the_path(tmp_path, how):
-    wrapper = {"full": lambda: mounted("size=100k", tmp_path), "read-only": lambda: mounted("ro", tmp_path),
+    wrapper = {"full": lambda: machine.mounted("size=100k", tmp_path),
+               "read-only": lambda: machine.mounted("ro", tmp_path),
                "no permission": lambda: unprivileged(tmp_path)}.get(how, list)()
     process = start(tmp_path / "out", *SMALL, wrapper=wrapper,
                     preexec_fn=limit_file_size if how == "file size" else None)

@@ -86,10 +86,8 @@ def chain(penalty, i, data, folder, selection, budget):
     for gap in GAPS:
         here = folder / f"gap{gap}"
         if gap:
-            share(first, here, f"*ac_{i}.*")
-            for path in (*here.glob("dtl_*"), *here.glob("encoded_carm*"), *here.glob("*estimation*")):
-                if path.samefile(first / path.name):
-                    path.unlink()
+            for pattern in (f"ac_{i}.*", f"encoded_ph_ac_{i}.*", f"cnn_regressor_*_ac_{i}.*"):
+                share(first, here, pattern)
         here.mkdir(parents=True, exist_ok=True)
         shutil.copy(selection, here)
         flags = ["--data", str(data[gap]), "--artifacts", str(here), "--budget", budget, "--jobs", "1",
