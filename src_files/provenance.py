@@ -45,6 +45,8 @@ def is_done(out, names, mark, overwrite, same=()):
     if overwrite:
         return False
     said, wanted = _flat(records.plain(written)), _flat(mark)
+    for one in (said, wanted):
+        one.setdefault("resolving_power", "that of CARMENES")  # only another one is written down
     differing = [f"{key} is {said.get(key)}, not {value}" for key, value in wanted.items() if said.get(key) != value]
     if written.complete and differing:
         raise BadInput(f"{out} holds others, {written.spectra} too ({', '.join(differing)}): --overwrite replaces them")

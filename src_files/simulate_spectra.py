@@ -216,7 +216,7 @@ def normalise(spectra):
     return (spectra / preparation.envelope(spectra))[..., preparation.WINDOW]
 
 
-def synthesise(labels, physics, progress=False):
+def synthesise(labels, physics, progress=False, resolving_power=paper.RESOLVING_POWER):
     """Normalised spectra as the instrument would see them, without noise.
 
     Parameters
@@ -226,6 +226,8 @@ def synthesise(labels, physics, progress=False):
     physics : Physics
     progress : bool
         Show a progress bar on a terminal.
+    resolving_power : float
+        Of the instrument.
 
     Returns
     -------
@@ -234,13 +236,13 @@ def synthesise(labels, physics, progress=False):
     labels = np.asarray(labels, dtype=float)
     spectra = np.empty((len(labels), paper.N_PIXELS), dtype=np.float32)
     with tqdm(total=len(labels), desc="simulated spectra", unit="spectrum", disable=None if progress else True) as bar:
-        for rows, smooth in smooth_spectra(labels, physics):
+        for rows, smooth in smooth_spectra(labels, physics, resolving_power):
             spectra[rows] = normalise(smooth)
             bar.update(len(rows))
     return spectra
 
 
-def smooth_spectra(labels, physics):
+def smooth_spectra(labels, physics, resolving_power):
     """Yield (rows, broadened spectra before normalisation): one synthesis a node, one convolution a row."""
     nodes, node_of = np.unique(labels[:, :3], axis=0, return_inverse=True)
     node_of = node_of.ravel()
@@ -251,7 +253,7 @@ def smooth_spectra(labels, physics):
         intrinsic = intrinsic_spectra(nodes[first:last], physics)
         for node in range(first, last):
             rows = order[starts[node]:starts[node + 1]]
-            yield rows, broaden(intrinsic[node - first], labels[rows, 3])
+            yield rows, broaden(intrinsic[node - first], labels[rows, 3], resolving_power)
 
 
 def draw_stars(seed, n_observed=paper.N_OBSERVED):
@@ -272,7 +274,7 @@ def draw_stars(seed, n_observed=paper.N_OBSERVED):
     return stars.iloc[kept].reset_index(drop=True)
 
 
-def observe(stars, physics, gap, gap_seed):
+def observe(stars, physics, gap, gap_seed, resolving_power=paper.RESOLVING_POWER):
     """Observed spectra: other physics than the synthetic ones, a small velocity, a tilt and photon noise.
 
     Parameters
@@ -284,6 +286,7 @@ def observe(stars, physics, gap, gap_seed):
     gap : float
     gap_seed : int
         One line list, shared by all stars, for each gap seed.
+    resolving_power : float
 
     Returns
     -------
@@ -295,7 +298,7 @@ def observe(stars, physics, gap, gap_seed):
     labels = stars[list(paper.PARAMETERS)].to_numpy(dtype=float)
     flux_carm = np.empty((len(stars), paper.N_PIXELS), dtype=np.float32)
     seen = np.empty((len(stars), 2))
-    for rows, spectra in smooth_spectra(labels, nature):
+    for rows, spectra in smooth_spectra(labels, nature, resolving_power):
         for row, flux in zip(rows, spectra):
             # every star has its own stream, whichever others are simulated
             rng = np.random.default_rng([gap_seed, 3, *stars["karmn"].iloc[row].encode()])
@@ -308,7 +311,7 @@ def observe(stars, physics, gap, gap_seed):
 
 
 def simulate(seed=paper.SPLIT_SEED, gap=1.0, gap_seed=0, n_spectra=paper.N_SYNTHETIC,
-             n_observed=paper.N_OBSERVED, progress=False):
+             n_observed=paper.N_OBSERVED, resolving_power=paper.RESOLVING_POWER, progress=False):
     """Both domains, synthetic and observed.
 
     Returns
@@ -323,8 +326,8 @@ def simulate(seed=paper.SPLIT_SEED, gap=1.0, gap_seed=0, n_spectra=paper.N_SYNTH
     if n_spectra < len(labels):
         labels = labels[np.sort(np.random.default_rng([seed, 0]).permutation(len(labels))[:n_spectra])]
     physics = Physics.reference()
-    flux_carm, stars = observe(draw_stars(seed, n_observed), physics, gap, gap_seed)
-    return synthesise(labels, physics, progress), labels, flux_carm, stars
+    flux_carm, stars = observe(draw_stars(seed, n_observed), physics, gap, gap_seed, resolving_power)
+    return synthesise(labels, physics, progress, resolving_power), labels, flux_carm, stars
 
 
 def parse(argv):
@@ -342,6 +345,8 @@ def parse(argv):
     add("--gap", type=number(float, 0, MAX_GAP), default=1.0, help="how far the observed physics is off; 0: only noise")
     add("--seed", type=number(int, 0, MAX_SEED), default=paper.SPLIT_SEED, help="of the subset and the true parameters")
     add("--gap-seed", type=number(int, 0, MAX_SEED), default=0, help="of the observed physics and noise")
+    add("--resolution", type=number(float, 1000, 1e6), default=paper.RESOLVING_POWER, metavar="R",
+        help="resolving power of the instrument, of both kinds of spectra")
     add("--overwrite", action="store_true", help="replace another simulation, or files of one that were changed")
     return parser.parse_args(argv)
 
@@ -352,6 +357,8 @@ def main(argv=None):
     options = parse(argv)
     names = ("seed", "gap", "gap_seed", "n_spectra", "n_observed")
     settings = {name: getattr(options, name) for name in names}
+    if options.resolution != paper.RESOLVING_POWER:
+        settings["resolving_power"] = options.resolution
     mark = {"spectra": "simulated", "simulator": VERSION, **settings}
     print("SIMULATED spectra:", ", ".join(f"{name} {value}" for name, value in settings.items()), flush=True)
     if is_done(options.out, FILES, mark, options.overwrite):

@@ -22,6 +22,7 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
 import broadening
 import paper
+import preparation
 import simulate_spectra as sim
 
 SMALL = ["--n-spectra", "40", "--n-observed", "5"]
@@ -109,6 +110,20 @@ def test_overwrite_changes_the_observed_and_not_the_synthetic(folder, tmp_path):
     assert (tmp_path / "carmf_norm.npy").read_bytes() != (folder / "carmf_norm.npy").read_bytes()
     truth = ["karmn", *paper.PARAMETERS]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "stars.csv")[truth], pd.read_csv(folder / "stars.csv")[truth])
+
+
+def test_another_resolving_power_is_another_simulation(folder, tmp_path, capsys):
+    assert run(tmp_path, "--resolution", "55000") == 0
+    assert json.loads((tmp_path / "provenance.json").read_text())["resolving_power"] == 55000
+    assert run(tmp_path, "--resolution", "55000") == 0 and "nothing to do" in capsys.readouterr().out
+    for out, extra, words in [(tmp_path, [], "resolving_power is 55000.0, not that of"),
+                              (folder, ["--resolution", "55000"], "resolving_power is that of CARMENES, not 55000.0")]:
+        assert run(out, *extra) == 2 and words in capsys.readouterr().err
+    for name, left in [("ph_flux_norm.npy", 0.15), ("carmf_norm.npy", 0.6)]:  # noise is not degraded with the star
+        sharp, blunt = np.load(folder / name).astype(float), np.load(tmp_path / name).astype(float)
+        degraded = preparation.degrade(sharp, paper.RESOLVING_POWER, 55000)
+        inside = np.s_[:, 50:-50]  # at the ends it lacks neighbours
+        assert np.abs(blunt - degraded)[inside].mean() < left * np.abs(blunt - sharp)[inside].mean()
 
 
 def own(name, content=b"own"):
