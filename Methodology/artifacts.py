@@ -120,7 +120,7 @@ def read_sidecar(path, metrics=()):
     return sidecar
 
 
-def finish(unit, started, metrics, history=None, network=None):
+def finish(unit, started, metrics, history=None, network=None, stars=None):
     """Write the sidecar of a unit, which marks it as done.
 
     Raises
@@ -142,6 +142,7 @@ def finish(unit, started, metrics, history=None, network=None):
         "versions": versions(),
         "code": code_digest(),
         "history": history,
+        "stars": {name: list(values) for name, values in (stars or {}).items()},
     }
     write_json(sidecar_of(unit.path), records.signed(content))
 

@@ -14,6 +14,9 @@ Writes  {artifacts}/dtl_ac_{i}.h5, dtl_ac_{i}.json     the fine-tuned autoencode
         {artifacts}/fine_tuning.csv                    a row an autoencoder: errors and distances
         {artifacts}/lag.csv                            by how many pixels each observed spectrum is shifted
 
+The sidecars also have, for flags.py, the error and the latent distance of each star, and those of the synthetic test
+set.
+
 The first four layers of each encoder are frozen; the last one, the bottleneck and the decoder are trained for
 60 epochs to reconstruct 80 % of the observed spectra, with the loss of act 2 and without any label. What is
 measured: the reconstruction error in both domains before and after, and how far, on average, an observed
@@ -33,9 +36,9 @@ from command_line import command, parse  # isort: skip  # first: it shortens wha
 import time
 
 import numpy as np
-from sklearn.metrics import pairwise_distances_argmin_min
 
 import artifacts
+import flags
 import networks
 import paper
 import penalties
@@ -52,7 +55,6 @@ METRICS = ("distance_flux", *(f"{name}_{when}" for when in ("before", "after")
 # are those of act 2, made here so that what act 2 left before there were any stays valid.
 ALSO = ("reconstructed_ph", *(f"{name}_carm{when}" for when in ("_before", "")
                               for name in ("encoded", "reconstructed", "residual")))  # fmt: skip
-CHUNK = 1024  # synthetic spectra compared at a time, so that memory stays flat
 
 
 def fine_tune(autoencoder, settings, x, tick=None, rows=None):
@@ -88,10 +90,7 @@ def mean_nearest_distance(observed, synthetic):
     observed : ndarray of shape (n_stars, n_features)
     synthetic : ndarray of shape (n_spectra, n_features)
     """
-    chunks = range(0, len(synthetic), CHUNK)
-    nearest = [pairwise_distances_argmin_min(observed, take(synthetic, slice(start, start + CHUNK)))[1]
-               for start in chunks]  # fmt: skip
-    return float(np.min(nearest, axis=0).mean())
+    return float(flags.nearest_distances(observed, synthetic).mean())
 
 
 def distance_of_fluxes(carm, ph):
@@ -153,13 +152,21 @@ def work(unit, tick):
     autoencoder = networks.load(ac, seed=unit.own_seed)
     encoded_ph = load_array(ac.with_name(f"encoded_ph_{ac.stem}.npy"), 2, "run Methodology/autoencoder_training.py")
     examples_ph = spectra.examples_ph(spectra.label("teff", pars))
-    metrics, left = {}, [networks.predict(autoencoder, flux_ph, examples_ph)]
+    rows_ph = spectra.split(len(flux_ph), "ph")
+    metrics, stars = quantiles_ph(autoencoder, flux_ph, encoded_ph, *rows_ph), {}
+    left = [networks.predict(autoencoder, flux_ph, examples_ph)]
 
     def measure(when):
         encoded = encode(autoencoder, flux_carm, good)
         left.extend([encoded, networks.predict(autoencoder, flux_carm, spectra.examples_carm(flux_carm)),
                      networks.residual(autoencoder, flux_carm, good)])  # fmt: skip
+        of_each = {"mse": networks.errors(autoencoder, flux_carm, good),
+                   "distance_latent": flags.nearest_distances(encoded[good], take(encoded_ph, rows_ph[0]))}  # fmt: skip
+        for name, values in of_each.items():
+            stars[f"{name}_{when}"] = np.full(len(flux_carm), np.nan)
+            stars[f"{name}_{when}"][good] = values
         metrics.update({
+            f"mse_carm_q99_{when}": quantile("reconstruction-observed", of_each["mse"]),
             f"mse_ph_{when}": networks.mse(autoencoder, flux_ph),
             f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
             f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows),
@@ -174,7 +181,21 @@ def work(unit, tick):
         write_array(path, values)
     with writing(unit.path) as partial:
         networks.save(autoencoder, partial)
-    artifacts.finish(unit, started, metrics, history, artifacts.read_sidecar(ac).network)
+    artifacts.finish(unit, started, metrics, history, artifacts.read_sidecar(ac).network, stars)
+
+
+def quantile(word, values):
+    """What a flag compares with, a float."""
+    return float(np.quantile(values, flags.RULES[word].threshold))
+
+
+def quantiles_ph(autoencoder, flux_ph, encoded_ph, train_rows, test_rows):
+    """Of the synthetic test set, without fine-tuning: error and latent distance to the training set, for the flags."""
+    return {
+        "mse_ph_test_q99": quantile("reconstruction", networks.errors(autoencoder, flux_ph, test_rows)),
+        "distance_latent_ph_test_q99": quantile(
+            "latent-distance", flags.nearest_distances(take(encoded_ph, test_rows), take(encoded_ph, train_rows))),
+    }  # fmt: skip
 
 
 def check_names(path, lags, args):

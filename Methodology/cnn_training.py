@@ -4,7 +4,7 @@ Reads   {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv
         {artifacts}/params_final.json, encoded_ph_ac_{i}.npy, encoded_carm_ac_{i}.npy, encoded_carm_before_ac_{i}.npy
 Writes  {artifacts}/cnn_regressor_{par}_{k}_ac_{i}.h5 (+ .json)       one regressor and its sidecar
         {artifacts}/{par}_estimation_{k}_ac_{i}.npy (+ .json)         its estimates for every star, (n_stars,)
-        {artifacts}/final_estimations.csv (+ .json)                   the columns of the published table
+        {artifacts}/final_estimations.csv (+ .json)                   the published columns, then those of flags.py
         {artifacts}/final_estimations_before.csv                      the same without fine-tuning, for comparison
         {artifacts}/summary.png                                       of simulated stars: both against the truth
 
@@ -27,9 +27,11 @@ from command_line import command, number, parse  # isort: skip  # first: it shor
 import time
 
 import numpy as np
+import pandas as pd
 
 import artifacts
 import estimates
+import flags
 import networks
 import paper
 import records
@@ -39,7 +41,7 @@ import spectra
 import training
 import tuning
 from artifacts import Unit
-from files import BadInput, lock, sha256, write_array, write_csv, write_json, writing
+from files import BadInput, load_array, lock, read_table, sha256, write_array, write_csv, write_json, writing
 
 
 def train(settings, encoded, label, seed, tick=None):
@@ -236,7 +238,7 @@ def combine(found, stars, suffix, args, provenance):
     -------
     DataFrame
     """
-    estimated, kept = {}, {}
+    estimated, kept, members = {}, {}, {}
     for par, ensemble in found.items():
         if not ensemble:
             print(f"warning: {par} has no regressors made with these settings, its columns are empty")
@@ -245,14 +247,38 @@ def combine(found, stars, suffix, args, provenance):
         chosen = [ensemble[j] for j in estimates.best(test_mse)]
         kept[par] = records.Kept([unit.name for unit in chosen], float(np.sort(test_mse)[len(chosen) - 1]),
                                  [unit.name for unit in ensemble])  # fmt: skip
-        estimated[par] = estimates.estimate(np.array([np.load(estimation_path(unit, suffix)) for unit in chosen]))
+        predictions = np.array([np.load(estimation_path(unit, suffix)) for unit in chosen])
+        estimated[par] = estimates.estimate(predictions)
+        members[par] = predictions, [unit.settings["autoencoder"] for unit in chosen]
     table = estimates.table(stars, estimated)
+    of_each, left_out = flag(table, members, stars, suffix, args, provenance)
+    table = pd.concat([table, of_each], axis=1)
     path = args.artifacts / f"final_estimations{suffix}.csv"
     write_csv(path, table)
     names = spectra.stars_file(args.data)
-    sidecar = records.Estimates(provenance, args.seed, kept, {names.name: sha256(names)}, {path.name: sha256(path)})
+    sidecar = records.Estimates(provenance, args.seed, kept, {names.name: sha256(names)}, {path.name: sha256(path)},
+                                left_out)  # fmt: skip
     write_json(path.with_suffix(".json"), records.signed(records.plain(sidecar)))
     return table
+
+
+def flag(table, members, stars, suffix, args, provenance):
+    """The flags of the stars in a table of estimates, and the words that nothing was there to tell by."""
+    labels, flux_carm = (load_array(args.data / name, 2, spectra.REMEDY) for name in ("ph_pars.npy", "carmf_norm.npy"))
+    grid, values = {}, {}
+    for par, parameter in paper.PARAMETERS.items():
+        grid[par], values[par] = np.unique(np.asarray(labels[:, parameter.column], float)), table[parameter.published]
+    seen = ~stars["good"].to_numpy()  # what cannot be used has no flag
+    seen[spectra.split_usable(flux_carm)[1]] = True
+    lag, path = None, args.artifacts / "lag.csv"
+    if path.exists():  # earlier versions left none
+        lag = read_table(path, "karmn", "delete it").set_index("karmn").reindex(stars["karmn"]).get("lag")
+    numbers = sorted({i for _, autoencoders in members.values() for i in autoencoders})
+    sidecars = [artifacts.read_sidecar(args.artifacts / f"dtl_ac_{i}.h5") for i in numbers]
+    measured = flags.measured(sidecars, "before" if suffix else "after")
+    resolving_power = records.plain(provenance).get("resolving_power", paper.RESOLVING_POWER)
+    return flags.table(values, grid, resolving_power, members, measured,
+                       {"snr": stars.get("snr"), "lag": lag, "seen": seen})  # fmt: skip
 
 
 def digests(args):
@@ -280,6 +306,8 @@ def write_estimates(args, provenance):
         before_and_after = tables["_before"], tables[""], stars
         print("\nEstimates before and after fine-tuning, against the truth of the simulation")
         print(estimates.against_truth(*before_and_after).to_string(float_format="{:.3g}".format))
+        print("\nThe same after fine-tuning, of stars without and with flags")
+        print(flags.against_truth(tables[""], stars).to_string(float_format="{:.3g}".format))
         if digests(args) != had or not (args.artifacts / "summary.png").exists():
             with writing(args.artifacts / "summary.png") as partial:
                 run_figures.against_truth(*before_and_after).savefig(partial)

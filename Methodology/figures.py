@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.stats import gaussian_kde
 
@@ -19,7 +20,10 @@ import paper
 from command_line import ROOT
 from files import one_line, writing
 
-__all__ = ["metallicity_by_population", "one_to_one", "path_in", "save", "styled", "vsini_with_errors"]
+__all__ = [
+    "draw_stars", "metallicity_by_population", "one_to_one", "path_in", "save", "styled", "vsini_with_errors",
+    "with_pale",
+]  # fmt: skip
 
 FOLDER = ROOT / "artifacts" / "figures"
 
@@ -52,6 +56,7 @@ OLDER = ("pass18", "gaid14", "gm14", "mann15")  # the older ones of Appendix B
 LIMITS = {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
 N_BINS = 25  # ours
 SECOND_DRAWN = {"loggc": "log g$_c$"}  # of Schweitzer+19 the published Fig. 12 plots this; the number is of logg
+PALE = 0.3  # of the opacity of a star without a flag (ours)
 N_DENSITY = 20  # fewer values have no distribution to speak of
 
 
@@ -173,8 +178,8 @@ def one_to_one(estimates, par, *groups, errors=False):
         for both, label, colour, mark in series:
             if errors:
                 _error_bars(scatter, both, colour)
-            scatter.plot(both["ours"], both["lit"], label=f"{label} ({len(both)})", **mark)
-            residual.plot(both["teff"], both["lit"] - both["ours"], **mark)
+            draw_stars(scatter, both["ours"], both["lit"], both["flagged"], {**mark, "label": f"{label} ({len(both)})"})
+            draw_stars(residual, both["teff"], both["lit"] - both["ours"], both["flagged"], mark)
             _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
             if len(both) >= N_DENSITY:
                 _histogram(histogram, both["lit"], limits, color=colour, label=label,
@@ -210,13 +215,30 @@ def vsini_with_errors(estimates):
         _error_bars(scatter, both, colour)
         for rows, marker in ((~limit, mark["marker"]), (limit, "v")):
             name = f"{label} ({rows.sum()})" if marker != "v" else f"{label}, upper limits ({rows.sum()})"
-            scatter.plot(both["ours"][rows], both["lit"][rows], label=name if rows.any() else None,
-                         **{**mark, "marker": marker})  # fmt: skip
-            residual.plot(both["teff"][rows], (both["lit"] - both["ours"])[rows], **{**mark, "marker": marker})
+            of_kind, style = both[rows], {**mark, "marker": marker}
+            draw_stars(scatter, of_kind["ours"], of_kind["lit"], of_kind["flagged"],
+                       {**style, "label": name if rows.any() else None})  # fmt: skip
+            draw_stars(residual, of_kind["teff"], of_kind["lit"] - of_kind["ours"], of_kind["flagged"], style)
         _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
     limits = _limits([both[["ours", "lit"]].to_numpy().ravel() for both, *_ in series], LIMITS["vsini"])
     _dress(scatter, residual, "vsini", limits, series)
     return figure
+
+
+def draw_stars(ax, x, y, flagged, mark):
+    """Stars as points, pale where they have a flag; `mark` has the properties of the others, their `alpha` too."""
+    ax.plot(x[~flagged], y[~flagged], **mark)
+    if flagged.any():
+        ax.plot(x[flagged], y[flagged], **{**mark, "alpha": PALE * mark["alpha"], "label": "_pale"})
+
+
+def with_pale(ax):
+    """Handles and labels of a legend, which says what is pale if something is."""
+    handles, labels = ax.get_legend_handles_labels()
+    if any(line.get_label() == "_pale" for line in ax.lines):
+        handles.append(Line2D([], [], ls="", marker="o", ms=3, mew=0, color="black", alpha=PALE))
+        labels.append("pale: flagged")
+    return handles, labels
 
 
 def _error_bars(ax, both, colour):
@@ -257,7 +279,7 @@ def _dress(scatter, residual, par, limits, series):
     if edge is not None:
         scatter.axvline(edge, ls=":", lw=0.8, color="0.4", zorder=0)
     if series:
-        scatter.legend(loc="best")
+        scatter.legend(*with_pale(scatter), loc="best")
     else:
         scatter.text(0.5, 0.5, "no star in common", ha="center", transform=scatter.transAxes)
     residual.axhline(0, ls="--", lw=0.8, color="black", zorder=0)

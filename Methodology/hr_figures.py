@@ -140,7 +140,7 @@ def kiel_and_hr(estimates, isochrones):
 
 def _kiel(ax, stars, norm):
     _scatter(ax, stars, "logg", pd.Series(14, stars.index), norm, linewidths=0)
-    below = stars[literature.below_floor(stars)]
+    below = stars[stars["logg"] < paper.GRID_LOGG[0]]
     ax.scatter(below["teff"], below["logg"], s=22, facecolors="none", edgecolors="#D55E00", linewidths=0.8,
                label=f"below the label grid ({len(below)})")  # fmt: skip
     ax.axhline(paper.GRID_LOGG[0], ls="--", lw=0.8, color="0.4", zorder=0)

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
+import flags
 import paper
 import records
 import star_tables
@@ -97,7 +98,8 @@ def load_estimates(path=None):
     DataFrame
         A row a star: `karmn`, then `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s], each with e_ and E_;
         NaN where there is no estimate. `spectra` says in every row where the spectra came from: "published",
-        "simulated" or another word of the sidecar; `run`, whether a run made the estimates from them.
+        "simulated" or another word of the sidecar; `run`, whether a run made the estimates from them. Last
+        flags.COLUMNS: those of a table without, as the published one is, follow from its values alone.
 
     Raises
     ------
@@ -105,7 +107,8 @@ def load_estimates(path=None):
         The table or its sidecar is absent or not of this form, or the table was changed after it was made.
     """
     if not path:
-        return load("mas24").drop(columns=["ra", "dec"]).assign(spectra="published", run=False)
+        published = load("mas24").drop(columns=["ra", "dec"]).assign(spectra="published", run=False)
+        return published.join(flags.of_published(published))
     path = Path(path)
     remedy = "give a final_estimations.csv of Methodology/cnn_training.py, or none for the published estimates"
     table = star_tables.in_paper_spelling(star_tables.read(path, remedy), path)
@@ -123,9 +126,10 @@ def load_estimates(path=None):
     if sidecar.outputs and sha256(path) not in sidecar.outputs.values():
         raise BadInput(f"{path} was changed after it was made: restore it, or run Methodology/cnn_training.py again")
     numbers = table[list(columns)].rename(columns=columns).astype(float).replace([np.inf, -np.inf], np.nan)
+    told = set(flags.COLUMNS) <= set(table)
+    words = table[flags.COLUMNS].apply(flags.as_text) if told else flags.of_published(numbers)
     return numbers.assign(spectra=sidecar.spectra.spectra, run=True, karmn=table["karmn"])[
-        ["karmn", *columns.values(), "spectra", "run"]
-    ]
+        ["karmn", *columns.values(), "spectra", "run"]].join(words)  # fmt: skip
 
 
 # ---------------------------------------------------------------- joining
@@ -175,14 +179,16 @@ def pairs(estimates, name, column):
     Returns
     -------
     DataFrame
-        `karmn`; `teff`, the estimate [K]; `ours` and `lit`, the parameter, each with _low and _high, its uncertainties.
+        `karmn`; `teff`, the estimate [K]; `flagged`, see `flags.flagged`; `ours` and `lit`, the parameter, each with
+        _low and _high, its uncertainties.
     """
     both = match(estimates, name)
     par = SECOND[column][0] if column in SECOND else column
     lit = "_lit" if column in estimates else ""
     parts = {"ours": par, "ours_low": f"e_{par}", "ours_high": f"E_{par}",
              "lit": column + lit, "lit_low": f"e_{column}{lit}", "lit_high": f"E_{column}{lit}"}  # fmt: skip
-    table = both[["karmn", "teff"]].assign(**{part: both[source] for part, source in parts.items()})
+    table = both[["karmn", "teff"]].assign(flagged=flags.flagged(both, par),
+                                           **{part: both[source] for part, source in parts.items()})  # fmt: skip
     return table.dropna(subset=["ours", "lit"]).reset_index(drop=True)
 
 
@@ -278,8 +284,10 @@ def findings(estimates):
     interf = pairs(estimates, "interf", "teff")
     inside = interf["lit"].between(interf["ours"] - interf["ours_low"], interf["ours"] + interf["ours_high"])
     rows += [
-        (f"stars below the label grid, log g {paper.GRID_LOGG[0]}", below_floor(estimates).sum(), "", None),
-        (f"stars above the label grid, v sin i {paper.GRID_VSINI[-1]:g}", above_ceiling(estimates).sum(), "", None),
+        (f"stars below the label grid, log g {paper.GRID_LOGG[0]}",
+         (estimates["logg"] < paper.GRID_LOGG[0]).sum(), "", None),
+        (f"stars above the label grid, v sin i {paper.GRID_VSINI[-1]:g}",
+         (estimates["vsini"] > paper.GRID_VSINI[-1]).sum(), "", None),
         (f"interferometric Teff inside the estimate's 1 sigma, of {len(interf)}", inside.sum(), "", None),
     ]
     table = pd.DataFrame([row[:3] for row in rows], columns=["finding", "value", "paper"])
@@ -298,16 +306,6 @@ def thin_against_thick(stars):
     stars = stars.dropna(subset="mh")
     thin, thick = (stars.loc[stars["population"] == population, "mh"] for population in ("D", "TD"))
     return ks_2samp(thin, thick).pvalue if len(thin) and len(thick) else np.nan
-
-
-def below_floor(estimates):
-    """Stars whose log g lies below the label grid, a boolean Series; the grid cannot vouch for these."""
-    return estimates["logg"] < paper.GRID_LOGG[0]
-
-
-def above_ceiling(estimates):
-    """Stars whose v sin i lies above the label grid, a boolean Series."""
-    return estimates["vsini"] > paper.GRID_VSINI[-1]
 
 
 def printable(table):

@@ -16,8 +16,8 @@ import records
 from files import BadInput, one_line, take
 
 __all__ = [
-    "CnnStack", "SeededModel", "build_autoencoder", "build_cnn", "encoder_of", "freeze", "load", "mse", "predict",
-    "residual", "save",
+    "CnnStack", "SeededModel", "build_autoencoder", "build_cnn", "encoder_of", "errors", "freeze", "load", "mse",
+    "predict", "residual", "save",
 ]  # fmt: skip
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
@@ -208,6 +208,12 @@ def mse(model, x, rows=None, y=None):
     total = sum(np.square(predict(model, x, chunk) - take(targets, chunk), dtype=float).sum()
                 for chunk in chunks)  # fmt: skip
     return float(total) / (sum(map(len, chunks)) * targets.shape[1])
+
+
+def errors(autoencoder, x, rows):
+    """Mean squared error of the reconstruction of each of these spectra, (len(rows),)."""
+    return np.concatenate([np.square(take(x, chunk) - predict(autoencoder, x, chunk)).mean(axis=1, dtype=float)
+                           for chunk in _chunks(x, rows)])  # fmt: skip
 
 
 def residual(autoencoder, x, rows):

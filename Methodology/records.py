@@ -130,6 +130,7 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     code: Optional[Digest] = None
     history: Optional[dict[str, list[float]]] = None
+    stars: dict[str, list[float]] = {}  # what act 3 measured of each observed spectrum, NaN of those it cannot use
     digest: Optional[Digest] = None
 
     def __post_init__(self):
@@ -154,6 +155,7 @@ class Estimates(Struct, frozen=True):
     kept: dict[str, Kept] = {}
     inputs: dict[str, Digest] = {}  # what names the stars
     outputs: dict[str, Digest] = {}
+    flags_left_out: list[Name] = []  # those of flags.RULES that nothing was there to tell by
     digest: Optional[Digest] = None
 
 

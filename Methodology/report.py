@@ -29,6 +29,7 @@ import mistune
 
 import claims
 import estimates
+import flags
 import literature
 import paper
 import records
@@ -185,6 +186,17 @@ def against_truth(run, out):
     return parts
 
 
+def the_flags(run):
+    """How many stars have each flag."""
+    found = flags.counts(run.estimates)
+    if found.empty:
+        return []
+    rows = [(word, *(number or "" for number in row)) for word, row in zip(found.index, found.to_numpy())]
+    heading = ["stars flagged", *(parameter.published for parameter in paper.PARAMETERS.values()), "the star"]
+    return ["## How far to trust each estimate", table([plain(name) for name in heading], rows, range(1, 6)),
+            "What each flag means is in docs/method.md, which stars have it in final_estimations.csv."]
+
+
 def _claims(held, run):
     """A table of claims and how many of them agree; without marks if the spectra are not the published ones."""
     scale = "simulated, for scale" if run.simulated else "for scale"
@@ -296,6 +308,7 @@ def page(run, args):
     parts = [*opening(run), *what_was_run(run), *what_is_missing(run), *against_truth(run, args.out),
              *the_networks(run)]  # fmt: skip
     if run.estimates is not None:
+        parts += the_flags(run)
         parts += the_estimates(run, run.estimates[run.estimates["karmn"].isin(literature.known())])
     return "\n\n".join([*parts, *the_figures(run, args)]) + "\n"
 

@@ -3,6 +3,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import figures
+import flags
 import paper
 
 __all__ = ["against_truth"]
@@ -16,7 +17,7 @@ def against_truth(before, after, truth):
     Parameters
     ----------
     before, after : DataFrame
-        As `estimates.table` makes them.
+        As `estimates.table` makes them; stars with a flag, if there are flags, are pale.
     truth : DataFrame
         `karmn`, `teff` [K], `logg` [dex], `mh` [dex], `vsini` [km/s].
 
@@ -29,14 +30,17 @@ def against_truth(before, after, truth):
         for ax, (par, parameter) in zip(axes.flat, paper.PARAMETERS.items()):
             true = truth.set_index("karmn")[par]
             for table, (colour, marker), when in ((before, BEFORE, "before"), (after, AFTER, "after")):
-                estimated = table.set_index("karmn")[parameter.published].reindex(true.index)
+                named = table.set_index("karmn").reindex(true.index)
+                estimated, pale = named[parameter.published], flags.flagged(named, par)
                 rmse = np.sqrt(np.mean((estimated - true) ** 2))
-                ax.plot(true, estimated, marker, color=colour, markersize=2.5, alpha=0.6, markeredgewidth=0,
-                        label=f"{when} fine-tuning, rmse {rmse:.3g} {parameter.unit}")  # fmt: skip
+                figures.draw_stars(ax, true, estimated, pale, {
+                    "ls": "", "marker": marker, "color": colour, "ms": 2.5, "alpha": 0.6, "mew": 0,
+                    "label": f"{when} fine-tuning, rmse {rmse:.3g} {parameter.unit}",
+                })  # fmt: skip
             low, high = true.min(), true.max()
             ax.plot([low, high], [low, high], color="black", linewidth=0.7, zorder=0)
             ax.set(xlabel=f"true {parameter.label}", ylabel=f"estimated {parameter.label}")
-            ax.legend(loc="upper left")
+            ax.legend(*figures.with_pale(ax), loc="upper left")
         figure.suptitle("SIMULATED spectra: estimates against the truth of the simulation", color="#D55E00",
                         weight="bold", size=8)  # fmt: skip
         plt.close(figure)  # pyplot would keep it

@@ -28,9 +28,19 @@ def published():
     return literature.load_estimates()
 
 
+def stars(ax):
+    """Points of lines without a stroke, (n, 2), by label: the pale ones with those of the same kind before them."""
+    found, label = {}, ""
+    for line in ax.lines:
+        if line.get_ls() == "None":
+            label = label if line.get_label() == "_pale" else line.get_label()
+            found[label] = np.r_[found.get(label, np.empty((0, 2))), line.get_xydata()]
+    return found
+
+
 def points(ax):
     """Numbers of plotted points, by label, of lines without a stroke and of scatters."""
-    found = {line.get_label(): len(line.get_xdata()) for line in ax.lines if line.get_ls() == "None"}
+    found = {label: len(xy) for label, xy in stars(ax).items()}
     found.update({dots.get_label(): len(dots.get_offsets()) for dots in ax.collections})
     return found
 
@@ -58,16 +68,13 @@ def test_one_to_one_has_every_pair(par, groups, expected, published):
     axes = np.array(figure.axes).reshape(3, len(groups))
     for scatter, residual, histogram, numbers in zip(*axes, expected):
         assert list(points(scatter).values()) == numbers
-        residuals = [line for line in residual.lines if line.get_ls() == "None"]
-        assert [len(line.get_xdata()) for line in residuals] == numbers
-        for above, below in zip([line for line in scatter.lines if line.get_ls() == "None"], residuals):
-            np.testing.assert_allclose(below.get_ydata(), above.get_ydata() - above.get_xdata())
+        assert [len(xy) for xy in stars(residual).values()] == numbers
+        for above, below in zip(stars(scatter).values(), stars(residual).values()):
+            np.testing.assert_allclose(below[:, 1], above[:, 1] - above[:, 0])
         low, high = scatter.get_xlim()
         assert scatter.get_ylim() == histogram.get_xlim() == (low, high)
         assert groups == (figures.OLDER,) or (low, high) == figures.LIMITS[par]
-        for line in scatter.lines:
-            if line.get_ls() == "None":
-                assert low < line.get_xydata().min() and line.get_xydata().max() < high
+        assert all(low < xy.min() and xy.max() < high for xy in stars(scatter).values())
         medians = [line for line in residual.lines if line.get_ls() == "-"]
         assert len(medians) == len(histogram.patches) - 1 == sum(n >= figures.N_DENSITY for n in numbers)
         assert [text.get_text() for text in histogram.get_legend().get_texts()][0] == "this work"
@@ -114,9 +121,22 @@ def test_schweitzer_has_both_log_g(published):
     scatter = figures.one_to_one(published, "logg", figures.CARMENES).axes[0]
     lines = {line.get_label(): line for line in scatter.lines if line.get_label().startswith("Schw19")}
     assert list(lines) == ["Schw19, log g (278)", "Schw19, log g$_c$ (278)"]
-    means = [np.mean(line.get_ydata() - line.get_xdata()) for line in lines.values()]
+    means = [np.diff(xy).mean() for label, xy in stars(scatter).items() if label in lines]
     assert means == pytest.approx([0.13, 0.056], abs=0.005)
     assert lines["Schw19, log g (278)"].get_markerfacecolor() == "none"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_flagged_stars_are_pale(told, published):
+    """Of log g, those below the grid or in its first step."""
+    scatter, residual, _ = FIGURES["older_logg"](published if told else published.assign(flags_logg="")).axes
+    for ax in (scatter, residual):
+        alphas = {line.get_label() == "_pale": line.get_alpha() for line in ax.lines if line.get_ls() == "None"}
+        assert alphas == {False: 0.5, **({True: 0.5 * figures.PALE} if told else {})}
+    pale = np.concatenate([*(line.get_xdata() for line in scatter.lines if line.get_label() == "_pale"), []])
+    doubted = literature.pairs(published, "pass18", "logg")["ours"]
+    assert sorted(pale) == (sorted(doubted[doubted < 4.8]) if told else [])
+    assert ("pale: flagged" in [text.get_text() for text in scatter.get_legend().get_texts()]) == told
 
 
 def test_error_bars_of_older_catalogues(published):

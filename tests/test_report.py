@@ -124,6 +124,7 @@ def test_published_spectra_are_held_against_the_paper(tmp_path, monkeypatch):
     assert cells(page, "reconstruction error, synthetic test set") == [
         "reconstruction error, synthetic test set", "3.1", "5e-5", "5.1e-5", "yes"]  # fmt: skip
     assert cells(page, "synthetic spectra above 3750 K")[2:] == ["a smaller training set there", "1 of 5", "yes"]
+    assert cells(page, "outside-grid")[1:] == ["", "55", "", "13", ""]
     assert cells(page, "autoencoders")[2:] == ["26", "2", "no"]
     assert cells(page, "maximum Teff")[1:] == ["abstract", "4300", "4285.5", "yes"]
     assert cells(page, "Mar21, plain metallicity")[-2:] == ["not read", ""]

@@ -22,6 +22,7 @@ import cluster as dask_cluster
 import cnn_training
 import networks
 import paper
+import records
 import runs
 import search
 import section3
@@ -63,9 +64,9 @@ def test_chain_ends_in_the_published_columns(chain, tiny):
     expected = ["karmn", "ra_gaiadr3", "dec_gaiadr3"]
     for x in ("Teff", "logg", "[M/H]", "vsini"):
         expected += [x, f"e_{x}", f"E_{x}"]
-    assert list(table) == expected
+    assert list(table) == expected + cnn_training.flags.COLUMNS
     assert list(table.karmn) == list(stars.karmn)
-    assert table.notna().all(axis=None)
+    assert table[expected].notna().all(axis=None)
     assert (table.filter(regex="^[eE]_") >= 0).all(axis=None)
 
 
@@ -272,6 +273,49 @@ def test_fine_tuning_leaves_what_figures_need_of_the_networks(chain, tiny):
     assert not left
 
 
+def test_flags_rest_on_what_fine_tuning_left(copied, tiny):
+    flux_ph, flux_carm = (np.load(tiny / f"{name}.npy") for name in ("ph_flux_norm", "carmf_norm"))
+    train, test = spectra.split(len(flux_ph), "ph")
+    tuned, encoded = artifacts.read_sidecar(copied / "dtl_ac_0.h5"), np.load(copied / "encoded_ph_ac_0.npy")
+    distances = lambda points: np.linalg.norm(points[:, None] - encoded[train], axis=2).min(axis=1)  # noqa: E731
+    of_each = lambda network, flux: ((flux - networks.predict(network, flux)) ** 2).mean(axis=1)  # noqa: E731
+    before, after = (networks.load(copied / name) for name in ("ac_0.h5", "dtl_ac_0.h5"))
+    mse = {"before": of_each(before, flux_carm), "after": of_each(after, flux_carm)}
+    for when, suffix in (("before", "_before"), ("after", "")):
+        expected = {"mse": mse[when], "distance_latent": distances(np.load(copied / f"encoded_carm{suffix}_ac_0.npy"))}
+        for name, values in expected.items():
+            np.testing.assert_allclose(tuned.stars[f"{name}_{when}"], values, rtol=1e-3, atol=1e-6, err_msg=name)
+    limits = {"mse_ph_test_q99": of_each(before, flux_ph[test]), "mse_carm_q99_after": mse["after"],
+              "distance_latent_ph_test_q99": distances(encoded[test])}  # fmt: skip
+    for name, values in limits.items():
+        assert tuned.metrics[name] == pytest.approx(np.quantile(values, 0.99), rel=1e-3), name
+    table = pd.read_csv(copied / "final_estimations.csv").fillna("")
+    beyond = {word: np.array(tuned.stars[name]) > tuned.metrics[limit] for word, name, limit in (
+        ("reconstruction", "mse_after", "mse_ph_test_q99"), ("reconstruction-observed", "mse_after",
+         "mse_carm_q99_after"), ("latent-distance", "distance_latent_after", "distance_latent_ph_test_q99"))}
+    beyond["unseen"] = ~np.isin(np.arange(len(table)), spectra.split(len(table), "carm")[0])
+    for word, expected in beyond.items():
+        assert table["flags"].map(lambda text, word=word: word in text.split()).tolist() == expected.tolist(), word
+    assert beyond["reconstruction-observed"].sum() == 1
+
+
+def test_fine_tuning_of_an_earlier_version_counts_and_its_flags_are_left_out(copied, tiny, capsys):
+    path = copied / "dtl_ac_0.json"
+    (copied / "lag.csv").unlink()
+    content = {name: value for name, value in json.loads(path.read_text()).items() if name != "stars"}
+    content["metrics"] = {name: value for name, value in content["metrics"].items() if "q99" not in name}
+    path.write_text(json.dumps(records.signed(content)))
+    before = pd.read_csv(copied / "final_estimations.csv").fillna("")
+    assert cnn_training.main(flags(tiny, copied, "--jobs", 1)) == 0
+    after, sidecar = pd.read_csv(copied / "final_estimations.csv").fillna(""), copied / "final_estimations.json"
+    assert json.loads(sidecar.read_text())["flags_left_out"] == [
+        "autoencoders-apart", "reconstruction", "reconstruction-observed", "latent-distance", "low-snr", "lag"]
+    assert set(" ".join(after["flags"]).split()) == {"unseen"}
+    pd.testing.assert_frame_equal(before.drop(columns="flags"), after.drop(columns="flags"))
+    assert autoencoder_fine_tuning.main(flags(tiny, copied, "--jobs", 1)) == 0
+    assert "1 in all, 1 done" in capsys.readouterr().out and json.loads(path.read_text()) == records.signed(content)
+
+
 @pytest.mark.parametrize("act, companion", [(1, "encoded_ph_ac_0.npy"), (2, "encoded_carm_before_ac_0.npy")])
 def test_lost_companion_file_is_made_again(act, companion, copied, tiny, capsys):
     (copied / companion).unlink()
@@ -368,9 +412,10 @@ def test_bad_observed_spectrum_costs_only_its_own_star(chain, data, tmp_path):
         assert act.main(flags(data, folder, "--jobs", 1)) == 0
     table = pd.read_csv(folder / "final_estimations.csv").set_index("karmn")
     bad = pd.read_csv(data / "stars.csv").karmn[5]
-    values = table.filter(regex="Teff|logg|M/H|vsini")
+    values = table.filter(regex="^(Teff|logg|.M/H.|vsini|[eE]_.*)$")
     assert values.loc[bad].isna().all()
-    assert values.drop(index=bad).notna().all(axis=None)
+    assert len(values.columns) == 12 and values.drop(index=bad).notna().all(axis=None)
+    assert table.loc[bad, cnn_training.flags.COLUMNS].isna().all()  # no flag where there is nothing to doubt
 
 
 def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch):
