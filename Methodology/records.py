@@ -13,8 +13,8 @@ import paper
 from files import BadInput
 
 __all__ = [
-    "Architecture", "AutoencoderShape", "Cnn", "CnnShape", "Estimates", "Kept", "Provenance", "Selection", "Sidecar",
-    "Training", "Tuned", "convert", "plain", "read", "signed",
+    "Architecture", "AutoencoderShape", "Calibration", "CalibrationFit", "Cnn", "CnnShape", "Estimates", "Kept",
+    "Provenance", "Selection", "Sidecar", "Training", "Tuned", "convert", "plain", "read", "signed",
 ]  # fmt: skip
 
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -156,6 +156,34 @@ class Estimates(Struct, frozen=True):
     inputs: dict[str, Digest] = {}  # what names the stars
     outputs: dict[str, Digest] = {}
     flags_left_out: list[Name] = []  # those of flags.RULES that nothing was there to tell by
+    digest: Optional[Digest] = None
+
+
+class CalibrationFit(Struct, frozen=True, kw_only=True):
+    """What `calibration.fit` found for one parameter, in its unit, and the coverage before and after."""
+
+    reference: Name
+    n_stars: Count  # with a measured value
+    n_limits: int
+    estimates: list[float]  # lowest and highest of these stars: beyond, the calibration is an extrapolation
+    offset: list[float]  # and, linear in Teff, its change with every 100 K from `pivot` [K] on
+    offset_error: list[float]
+    pivot: float
+    scatter: NotNegative
+    scatter_interval: list[float]
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+class Calibration(Struct, frozen=True, kw_only=True):
+    """Sidecar of a calibrated table of estimates."""
+
+    spectra: Origin
+    settings: dict[str, Any]
+    inputs: dict[str, Digest]
+    outputs: dict[str, Digest]
+    fits: Annotated[dict[str, CalibrationFit], Meta(min_length=1)]
+    code: Digest
     digest: Optional[Digest] = None
 
 
