@@ -56,6 +56,7 @@ REFERENCES = {
     "vsini": {"rein18": "vsini"},
 }
 LIMITS = ("rein18",)  # where a value without uncertainty is an upper limit; elsewhere it is just not known
+SIDECAR = "final_estimations_calibrated.json"
 DIGITS = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
 
 
@@ -120,14 +121,15 @@ def of_run(estimates, chosen, linear):
     for par, references in REFERENCES.items():
         for name in references:
             try:
-                done.append(on_literature(estimates, par, name, linear))
+                one = on_literature(estimates, par, name, linear)
             except BadInput as error:
                 if chosen.get(par) == name:
                     raise
                 print(f"warning: {error}")
                 continue
+            done.append(one)
             if name == chosen.get(par, next(iter(references))):
-                used[par] = done[-1]
+                used[par] = one
     if not used:
         raise BadInput("no parameter has a reference with enough stars: give estimates of stars in literature_data")
     return done, used
@@ -207,7 +209,9 @@ def fits(recorded):
         rows.append({"parameter": f"{paper.PARAMETERS[par].published} [{paper.PARAMETERS[par].unit}]",
                      "reference": one.reference, "stars": one.n_stars, "limits": one.n_limits, "offset": offset,
                      **({"per 100 K": slope[0]} if slope else {}),
-                     "extra scatter": f"{one.scatter:{value}} ({interval})"})  # fmt: skip
+                     "extra scatter": f"{one.scatter:{value}} ({interval})",
+                     **{f"in {level} %": f"{100 * one.before[level]:.0f}, {100 * one.after[level]:.0f}"
+                        for level in calibration.LEVELS}})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -246,11 +250,9 @@ def apply(estimates, used):
         one, x = used.get(par), parameter.published
         offset, extra = (one.fit.offset(estimates["teff"]), one.fit.extra(estimates["teff"])) if one else [np.nan] * 2
         table[x] = estimates[par] + offset
-        own = {f"{side}_{x}": estimates[f"{side}_{par}"].where(table[x].notna()) for side in ("e", "E")}
-        for name, uncertainty in own.items():
-            table[f"{name}_stat"] = uncertainty
-        for name, uncertainty in own.items():
-            table[f"{name}_total"] = np.hypot(uncertainty, extra)
+        for kind, more in (("stat", 0), ("total", extra)):
+            for side in ("e", "E"):
+                table[f"{side}_{x}_{kind}"] = np.hypot(estimates[f"{side}_{par}"], more).where(table[x].notna())
         table[f"reference_{x}"] = one.reference if one else ""
     return table
 
@@ -270,21 +272,19 @@ def record(one):
     )  # fmt: skip
 
 
-def write(path, estimates, used, inputs, args):
+def write(sidecar, estimates, used, inputs, args):
     """Write the calibrated table and its sidecar."""
-    spectra = records.Origin(spectra=estimates["spectra"].iloc[0])
-    settings = {"linear": args.linear, "seed": args.seed}
+    path, found = sidecar.with_suffix(".csv"), {par: record(one) for par, one in used.items()}
     with lock(path.parent):
         write_csv(path, apply(estimates, used))
         content = records.Calibration(
-            spectra=spectra, settings=settings, inputs={file.name: sha256(file) for file in inputs},
-            outputs={path.name: sha256(path)}, fits={par: record(one) for par, one in used.items()},
-            code=code_digest())  # fmt: skip
-        write_json(sidecar_of(path), records.signed(records.plain(content)))
-    beyond = {par: (~estimates[par].between(one.stars["ours"].min(), one.stars["ours"].max())).sum()
-              for par, one in used.items()}  # fmt: skip
-    counts = ", ".join(f"{paper.PARAMETERS[par].published} {n}" for par, n in beyond.items())
-    print(f"\n{len(estimates)} stars -> {path}\nbeyond the range of those it was calibrated on: {counts}")
+            spectra=records.Origin(spectra=estimates["spectra"].iloc[0]),
+            settings={"linear": args.linear, "seed": args.seed}, inputs={file.name: sha256(file) for file in inputs},
+            outputs={path.name: sha256(path)}, fits=found, code=code_digest())  # fmt: skip
+        write_json(sidecar, records.signed(records.plain(content)))
+    beyond = [f"{paper.PARAMETERS[par].published} {(~estimates[par].between(*one.estimates)).sum()}"
+              for par, one in found.items()]  # fmt: skip
+    print(f"\n{len(estimates)} stars -> {path}\nbeyond the range of those it was calibrated on: {', '.join(beyond)}")
 
 
 # ---------------------------------------------------------------- command line
@@ -341,9 +341,9 @@ def main(argv=None):
         done, used = of_run(estimates, dict(args.reference), args.linear)
         inputs = [path, *sorted(literature.FOLDER.glob("*.csv"))]
     print(fits((one.par, record(one)) for one in done).to_string(index=False))
-    print(f"\nCoverage\n{coverage(done).to_string(index=False)}")
+    print(f"\nStars whose value lies in the interval [%]\n{coverage(done).to_string(index=False)}")
     if args.out or args.estimates:
-        write((args.out or path.parent) / "final_estimations_calibrated.csv", estimates, used, inputs, args)
+        write((args.out or path.parent) / SIDECAR, estimates, used, inputs, args)
 
 
 if __name__ == "__main__":

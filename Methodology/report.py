@@ -27,6 +27,7 @@ import urllib.parse
 
 import mistune
 
+import calibrate
 import claims
 import estimates
 import flags
@@ -34,8 +35,8 @@ import literature
 import paper
 import records
 import star_tables
-from files import one_line, writing
-from runs import ARRAYS, NotYet, listed, load, settings
+from files import one_line, sha256, writing
+from runs import ARRAYS, ESTIMATES, NotYet, listed, load, settings
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -197,6 +198,19 @@ def the_flags(run):
             "What each flag means is in docs/method.md, which stars have it in final_estimations.csv."]
 
 
+def calibrated_errors(run):
+    """What independent values, or half of the truth, say of the estimates and their uncertainties."""
+    path = run.artifacts / calibrate.SIDECAR
+    if run.estimates is None or not path.exists():
+        return []
+    found = records.read(path, records.Calibration, "run Methodology/calibrate.py again")
+    rows = calibrate.fits(found.fits.items())
+    if sha256(run.artifacts / ESTIMATES) not in found.inputs.values():
+        return ["## Calibrated errors", "They are of other estimates: run Methodology/calibrate.py again."]
+    return ["## Calibrated errors", table(list(rows), rows.to_numpy(), (2, 3)),
+            "Offsets are added to estimates. Last: percentages of stars within their intervals, before and after."]
+
+
 def _claims(held, run):
     """A table of claims and how many of them agree; without marks if the spectra are not the published ones."""
     scale = "simulated, for scale" if run.simulated else "for scale"
@@ -306,7 +320,7 @@ def caption(stem):
 def page(run, args):
     """The whole page in Markdown."""
     parts = [*opening(run), *what_was_run(run), *what_is_missing(run), *against_truth(run, args.out),
-             *the_networks(run)]  # fmt: skip
+             *calibrated_errors(run), *the_networks(run)]  # fmt: skip
     if run.estimates is not None:
         parts += the_flags(run)
         parts += the_estimates(run, run.estimates[run.estimates["karmn"].isin(literature.known())])

@@ -211,10 +211,11 @@ def printed(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "line",
-    ["Teff [K] Interferometry 14 0 -118 +- 30 105 (85 to 132)", "Teff [K] Mann15 97 0 -101 +- 8 21 (0 to 37)",
-     "logg [dex] Schw19 278 0 +0.051 +- 0.003 0.016 (0.004 to 0.023)",
-     "[M/H] [dex] FGK+M 6 0 -0.068 +- 0.073 0.151 (0.109 to 0.218)",
-     "vsini [km/s] Rein18 41 245 -1.69 +- 0.06 0.49 (0.44 to 0.54)",
+    ["Teff [K] Interferometry 14 0 -118 +- 30 105 (85 to 132) 0, 71 29, 86",
+     "Teff [K] Mann15 97 0 -101 +- 8 21 (0 to 37) 28, 66 70, 93",
+     "logg [dex] Schw19 278 0 +0.051 +- 0.003 0.016 (0.004 to 0.023) 49, 75 81, 94",
+     "[M/H] [dex] FGK+M 6 0 -0.068 +- 0.073 0.151 (0.109 to 0.218) 33, 67 50, 83",
+     "vsini [km/s] Rein18 41 245 -1.69 +- 0.06 0.49 (0.44 to 0.54) 29, 46 59, 93",
      "Teff Interferometry leave-one-out 14 0 (0 to 7) 71 (58 to 82) 29 (18 to 42) 86 (74 to 93)",
      "[M/H] Mann15 leave-one-out 97 76 (72 to 80) 81 (77 to 85) 93 (90 to 95) 95 (92 to 97)"],
 )  # fmt: skip

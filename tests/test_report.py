@@ -10,6 +10,7 @@ import pytest
 from test_literature import write_run
 
 import artifacts
+import calibrate
 import files
 import literature
 import paper
@@ -143,6 +144,20 @@ def test_simulated_spectra_never_agree(word, tmp_path):
     assert "this run (simulated, for scale)" in page and "for scale" in page
     assert cells(page, "Teff \\[K\\]")[:3] == ["Teff \\[K\\]", "21", "0, 0"]  # estimates and truth are the same here
     assert '<body class=simulated>' in shown
+
+
+def test_calibrated_errors_are_shown_if_they_are_of_these_estimates(tmp_path):
+    flags = write_all(tmp_path)
+    estimates, truth = tmp_path / "run" / "final_estimations.csv", tmp_path / "data" / "stars.csv"
+    assert calibrate.main([str(estimates), "--truth", str(truth)]) == report.main(flags) == 0
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert cells(page.partition("## Calibrated errors")[2], "Teff \\[K\\]")[1:] == [
+        "truth, half of the stars", "10", "0", "+0 +- 8", "0 (below 16 at 95 %)", "100, 100", "100, 100"]  # fmt: skip
+    path = tmp_path / "run" / "final_estimations_calibrated.json"
+    content = json.loads(path.read_text())
+    content["inputs"]["final_estimations.csv"] = "0" * 64
+    files.write_json(path, records.signed(content))
+    assert report.main(flags) == 0 and "They are of other estimates" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_what_was_run_is_told(tmp_path):
