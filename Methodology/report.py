@@ -31,11 +31,13 @@ import calibrate
 import claims
 import estimates
 import flags
+import gap
 import literature
 import paper
 import records
 import star_tables
-from files import one_line, sha256, writing
+from files import one_line, read_table, sha256, writing
+from pages import picture, plain, table
 from runs import ARRAYS, ESTIMATES, NotYet, listed, load, settings
 
 STYLE = """
@@ -70,26 +72,6 @@ SECTION_3 = {
 }
 SPELT = {"teff": "Teff", "logg": "log g", "mh": "[M/H]", "vsini": "v sin i", "umap": "UMAP",
          "older": "older catalogues (Appendix B),"}  # fmt: skip
-
-
-# ---------------------------------------------------------------- Markdown
-def plain(text):
-    """Text of anybody's, in one line, so that Markdown shows it as it is."""
-    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in one_line(text))
-    return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", printable)
-
-
-def table(heading, rows, numbers=()):
-    """A table in Markdown; columns whose place is in `numbers` are set to the right."""
-    rule = ["---:" if k in numbers else "---" for k in range(len(heading))]
-    cells = [heading, rule, *([plain(str(cell)) if str(cell) else "" for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
-
-
-def picture(path, caption, out):
-    """A picture in Markdown, its path as seen from the folder of the page."""
-    where = urllib.parse.quote(Path(os.path.relpath(path, out)).as_posix())
-    return f"![{plain(caption)}]({where})\n\n*{plain(caption)}*"
 
 
 # ---------------------------------------------------------------- the parts of the page
@@ -211,6 +193,21 @@ def calibrated_errors(run):
             "Offsets are added to estimates. Last: percentages of stars within their intervals, before and after."]
 
 
+def the_gap(run, out):
+    """Numbers of the gap between synthetic and observed spectra, if they are measured."""
+    path, again = run.artifacts / "gap_report.csv", "run Methodology/gap_report.py again"
+    if not path.exists():
+        return []
+    found = read_table(path, "run", again, once=False)
+    if set(found["run"]) != {run.title}:
+        return ["## The gap in numbers", f"They are of this run as it was: {again}."]
+    shown = gap.summary(found)
+    return ["## The gap in numbers", table(list(shown), shown.to_numpy(), range(1, len(shown.columns))),
+            "Synthetic spectra of the same labels are compared, and distances are relative to theirs among themselves; "
+            "brackets hold 90 % of the stars, of the AUC its 95 % interval.",
+            picture(path.with_suffix(".png"), "The gap in numbers; in grey, what is no gap", out)]  # fmt: skip
+
+
 def _claims(held, run):
     """A table of claims and how many of them agree; without marks if the spectra are not the published ones."""
     scale = "simulated, for scale" if run.simulated else "for scale"
@@ -320,7 +317,8 @@ def caption(stem):
 def page(run, args):
     """The whole page in Markdown."""
     parts = [*opening(run), *what_was_run(run), *what_is_missing(run), *against_truth(run, args.out),
-             *calibrated_errors(run), *the_networks(run)]  # fmt: skip
+             *calibrated_errors(run), *the_networks(run),
+             *the_gap(run, args.out)]  # fmt: skip
     if run.estimates is not None:
         parts += the_flags(run)
         parts += the_estimates(run, run.estimates[run.estimates["karmn"].isin(literature.known())])

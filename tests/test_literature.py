@@ -352,7 +352,7 @@ def test_command_prints_the_tables(capsys):
 
 
 def test_no_module_that_draws_or_reports_needs_tensorflow():
-    code = ("import sys, calibrate, figures, hr_figures, literature, report, run_figures, runs, section3; "
+    code = ("import sys, calibrate, figures, gap, hr_figures, literature, report, run_figures, runs, section3; "
             "sys.exit(bool({'tensorflow', 'keras', 'networks'} & set(sys.modules)))")  # fmt: skip
     folder = str(ROOT / "Methodology")
     assert subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {folder!r}); {code}"]).returncode == 0

@@ -160,6 +160,22 @@ def test_calibrated_errors_are_shown_if_they_are_of_these_estimates(tmp_path):
     assert report.main(flags) == 0 and "They are of other estimates" in (tmp_path / "run" / "report.md").read_text()
 
 
+def test_the_gap_is_shown_if_it_is_of_this_run(tmp_path):
+    flags = write_all(tmp_path)
+    run = runs.load(tmp_path / "data", tmp_path / "run")
+    row = {"space": "latent, after", "autoencoder": 0, "n": 21, "distance": 3.14, "distance_05": 2, "distance_95": 4,
+           "correlation": 11, "mmd": 0.0625, "p": 0.001, "auc": 0.9, "auc_low": 0.8, "auc_high": 1,
+           "reconstruction": 2.5}  # fmt: skip
+    (tmp_path / "run" / "gap_report.png").write_bytes(PIXEL)
+    for title in (run.title, "another run"):
+        files.write_csv(tmp_path / "run" / "gap_report.csv", pd.DataFrame([{**row, "run": title}]))
+        assert report.main(flags) == 0
+        page = (tmp_path / "run" / "report.md").read_text()
+        assert ("![The gap in numbers" in page) == (title == run.title) != ("of this run as it was" in page)
+        assert title != run.title or cells(page, "latent, after")[1:] == [
+            "21", "3.14 (2.00 to 4.00)", "11.00", "0.0625", "0.001", "0.900 (0.800 to 1.000)", "2.5"]  # fmt: skip
+
+
 def test_what_was_run_is_told(tmp_path):
     folder, page, shown = write(tmp_path)
     assert cells(page, "autoencoders trained")[1] == "2, epochs: 2"

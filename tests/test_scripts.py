@@ -20,6 +20,7 @@ import autoencoder_training
 import claims
 import cluster as dask_cluster
 import cnn_training
+import gap_report
 import networks
 import paper
 import records
@@ -136,6 +137,13 @@ def test_killed_run_resumes_and_ends_the_same(chain, tiny, tmp_path):
     assert len(finished()) == len(list(chain.glob(done)))
     assert (folder / result).read_bytes() == (chain / result).read_bytes()
     assert not list(folder.rglob("*.partial*"))
+
+
+def test_gap_of_twelve_stars_is_refused(chain, tiny, capsys):
+    assert gap_report.main(["--data", str(tiny), "--artifacts", str(chain)]) == 2
+    error = capsys.readouterr().err
+    assert "stars have synthetic spectra of their labels, 20 are needed" in error and error.count("\n") == 1
+    assert not list(chain.glob("gap_report*"))
 
 
 @pytest.fixture
