@@ -312,7 +312,7 @@ def name_of(path):
     """What to call another run: its gap, or its path where its sidecar tells none."""
     made_of = records.read(sidecar_of(path), records.Estimates, "restore it").spectra
     seed = made_of.gap_seed
-    return str(path) if seed is msgspec.UNSET else f"gap {made_of.gap:g}, seed {seed}: {path.parent.name}"
+    return str(path) if seed is msgspec.UNSET else f"gap {made_of.gap:g}, seed {seed}: {path.parent}"
 
 
 @command

@@ -10,15 +10,17 @@ by their true labels: behind a gap of 2 the estimates are too wrong for that. An
     python tests/benchmarks/gaps.py                  # days: all 22,933 synthetic spectra
     python tests/benchmarks/gaps.py --budget demo    # a quarter of an hour on two cores
 """
-from penalties import ROOT, SPECTRA, ended, share  # isort: skip  # first: it puts the scripts on the path
-
 import argparse
 import shutil
 import sys
+from pathlib import Path
 
 import pandas as pd
 
-import paper
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from acts import ROOT, SPECTRA, ended, share  # isort: skip  # puts the scripts on the path
+
+import paper  # noqa: E402
 
 GAPS = [(1.0, 0), (1.0, 1), (1.0, 2), (0.5, 0), (0.5, 1), (0.5, 2), (2.0, 0), (2.0, 1), (2.0, 2), (0.0, 0)]
 MEASURES = ("distance", "correlation", "mmd", "auc", "reconstruction")

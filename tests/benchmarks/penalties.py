@@ -14,9 +14,7 @@ their predictions. Ten hours of one core; an interrupted run goes on where it wa
     python tests/benchmarks/penalties.py --budget smoke    # two minutes, to see it run
 """
 import argparse
-import contextlib
 import dataclasses
-import io
 import os
 import shutil
 import sys
@@ -26,8 +24,9 @@ import joblib
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "Methodology"), str(ROOT / "src_files")]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from acts import ROOT, SPECTRA, ended, share  # isort: skip  # puts the scripts on the path
+
 import paper  # noqa: E402
 
 GAPS = (0, 1, 2)
@@ -37,7 +36,6 @@ CNN_EPOCHS, REPEATS = 60, 2
 SEARCH = {"paper": ["--neurons-in", "1024", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"],
           "demo": ["--neurons-in", "384", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"],
           "smoke": ["--neurons-in", "64", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"]}  # fmt: skip
-SPECTRA = {"paper": [], "demo": ["--n-spectra", "3000"], "smoke": ["--n-spectra", "400"]}
 
 
 def simulate(out, gap_seed, budget):
@@ -45,23 +43,6 @@ def simulate(out, gap_seed, budget):
     import simulate_spectra
 
     ended(simulate_spectra.main, ["--out", str(out), "--gap-seed", str(gap_seed), *SPECTRA[budget]])
-
-
-def ended(main, arguments):
-    """Call a script in this process, silently; an error ends the run."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        status = main(arguments)
-    if status:
-        sys.exit(f"{' '.join(arguments)}: status {status}\n{said.getvalue()}")
-
-
-def share(source, target, pattern):
-    """Give another folder the files of this pattern."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in source.glob(pattern):
-        if not (target / path.name).exists():
-            os.link(path, target / path.name)
 
 
 def search(data, out, budget):
