@@ -1,7 +1,10 @@
 """The two networks: their layers, losses, frozen weights, batches, determinism and files, in both versions of Keras."""
 import gc
 import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import h5py
 import keras
@@ -354,6 +357,13 @@ def test_bfloat16_trains_nearly_the_same_and_gives_a_plain_autoencoder(trained):
     assert history["mse"] != trained[1]["mse"]
     assert {layer.compute_dtype for layer in rough.layers} == {"float32"}
     assert networks.mse(rough, X) == pytest.approx(networks.mse(trained[0], X), rel=0.01)
+
+
+@pytest.mark.parametrize("closed", ["", "2>&-"])
+def test_importing_tensorflow_says_nothing(closed):
+    code = f"import sys; sys.path.insert(0, {str(Path(training.__file__).parent)!r}); import training; print('there')"
+    done = subprocess.run(["bash", "-c", f'"{sys.executable}" -c "{code}" {closed}'], capture_output=True, text=True)
+    assert done.stdout == "there\n" and done.stderr == ""
 
 
 def test_devices_are_taken_by_turns(monkeypatch):
