@@ -41,13 +41,13 @@ import artifacts
 import flags
 import networks
 import paper
-import penalties
 import records
 import running
 import spectra
 import training
 from artifacts import Unit
 from files import BadInput, load_array, read_table, take, write_array, write_csv, writing
+from transfer import encode, fine_tune
 
 METRICS = ("distance_flux", *(f"{name}_{when}" for when in ("before", "after")
                               for name in ("mse_ph", "mse_carm", "mse_carm_test", "distance_latent")))  # fmt: skip
@@ -55,31 +55,6 @@ METRICS = ("distance_flux", *(f"{name}_{when}" for when in ("before", "after")
 # are those of act 2, made here so that what act 2 left before there were any stays valid.
 ALSO = ("reconstructed_ph", *(f"{name}_carm{when}" for when in ("_before", "")
                               for name in ("encoded", "reconstructed", "residual")))  # fmt: skip
-
-
-def fine_tune(autoencoder, settings, x, tick=None, rows=None):
-    """Freeze the first four layers of the encoder and train the rest, in place.
-
-    Parameters
-    ----------
-    autoencoder : keras.Model
-        Trained by act 2.
-    settings : dict
-        `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs`; `frozen`, names of layers.
-    x : ndarray of shape (n_stars, n_pixels)
-        Observed spectra.
-    tick, rows
-        As of `training.fit`.
-
-    Returns
-    -------
-    history : dict of str to list
-        A value an epoch: `loss`, `mse`, `penalty`, as in act 2.
-    """
-    networks.freeze(autoencoder, settings["frozen"])
-    loss = penalties.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
-    return training.fit(autoencoder, loss, training.adam(settings["lr"]), x, x, settings["batch_size"],
-                        settings["epochs"], tick, rows)  # fmt: skip
 
 
 def mean_nearest_distance(observed, synthetic):
@@ -98,13 +73,6 @@ def distance_of_fluxes(carm, ph):
     flux_carm = load_array(carm, 2, spectra.REMEDY)
     good = np.flatnonzero(spectra.usable(flux_carm))
     return mean_nearest_distance(take(flux_carm, good), load_array(ph, 2, spectra.REMEDY))
-
-
-def encode(autoencoder, flux_carm, good):
-    """Encodings of observed spectra, (n_stars, 32); NaN but for the rows `good`."""
-    encoded = np.full((len(flux_carm), paper.N_LATENT), np.nan, np.float32)
-    encoded[good] = networks.predict(networks.encoder_of(autoencoder), flux_carm, good)
-    return encoded
 
 
 def plan(args):
