@@ -146,7 +146,9 @@ def resolving_power(spectrum, settings):
     if np.isnan(power):
         raise UnitFailed("does not say its resolving power: give it with --resolution")
     if power < settings.target:
-        raise UnitFailed(f"has a resolving power of {power:.0f}, less than the {settings.target:.0f} of the arrays")
+        raise UnitFailed(f"has a resolving power of {power:.0f}, less than the {settings.target:.0f} of the networks' "
+                         "synthetic set: src_files/prepare_spectra.py degrades that set, for the four acts to make "
+                         "networks of it")  # fmt: skip
     return power
 
 
