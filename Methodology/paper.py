@@ -90,13 +90,14 @@ class Cnn:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One stellar parameter: its column in ph_pars.npy, its published column name, unit and CNN."""
+    """One stellar parameter: its column in ph_pars.npy, its published column name, unit and CNN, digits to print."""
 
     column: int
     published: str
     unit: str
     label: str
     cnn: Cnn
+    digits: int
 
 
 # The paper's Table 1 has the hyper-parameters of all four; we could not read it. Those of Teff are in its code. The
@@ -104,10 +105,10 @@ class Parameter:
 # autoencoder's encodings of all 22,933 simulated spectra: `cnn_training.py --tune --parameter logg mh vsini`, seed 42;
 # scores in docs/results.md.
 PARAMETERS = {
-    "teff": Parameter(0, "Teff", "K", r"$T_{\rm eff}$ [K]", Cnn(64, 32, 64, 0.01)),  # code
-    "logg": Parameter(1, "logg", "dex", r"$\log g$ [dex]", Cnn(64, 32, 64, 0.003)),  # ours
-    "mh": Parameter(2, "[M/H]", "dex", "[M/H] [dex]", Cnn(64, 32, 64, 0.001)),  # ours
-    "vsini": Parameter(3, "vsini", "km/s", r"$v\,\sin i$ [km/s]", Cnn(32, 32, 64, 0.003)),  # ours
+    "teff": Parameter(0, "Teff", "K", r"$T_{\rm eff}$ [K]", Cnn(64, 32, 64, 0.01), 0),  # code
+    "logg": Parameter(1, "logg", "dex", r"$\log g$ [dex]", Cnn(64, 32, 64, 0.003), 2),  # ours
+    "mh": Parameter(2, "[M/H]", "dex", "[M/H] [dex]", Cnn(64, 32, 64, 0.001), 2),  # ours
+    "vsini": Parameter(3, "vsini", "km/s", r"$v\,\sin i$ [km/s]", Cnn(32, 32, 64, 0.003), 1),  # ours
 }
 
 

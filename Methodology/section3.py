@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 import embedding
-import estimates
 import figures
 import paper
 import runs
@@ -20,6 +19,7 @@ from command_line import ROOT
 from figures import DOUBLE, SINGLE, styled
 from files import one_line, take
 from run_figures import AFTER, BEFORE
+from star_pages import difference, predicted, spectrum, wavelength
 
 __all__ = [
     "dead_units", "embedded_encodings", "embedded_fluxes", "ensemble", "fine_tuning", "reconstruction",
@@ -27,7 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 N_EMBEDDED = 5000  # synthetic spectra in a UMAP; with all 22,933 a panel is one smear
-SPECTRUM, LATENT = "0.25", "cividis"
+LATENT = "cividis"
 # The five atomic lines that are strongest at 3500 K, log g 5, [M/H] 0, by src_files/simulate_spectra.py
 LABELLED = (8807.043, 8809.175, 8810.590, 8816.929, 8826.644)
 SPECIES = {"atom": "#0072B2", "FeH": "#E69F00", "TiO": "#009E73"}
@@ -44,13 +44,6 @@ def show(draw, run, name, folder):
         return None
     figures.save(figure, name, folder)
     return figure
-
-
-def _wavelength(n_pixels):
-    """Where the pixels lie and the label of that axis: only the paper's own are known by wavelength."""
-    if n_pixels == paper.N_PIXELS:
-        return paper.WAVELENGTH, r"vacuum wavelength [$\rm\AA$]"
-    return np.arange(n_pixels), "pixel"
 
 
 # ---------------------------------------------------------------- UMAP (Figs. 1 and 5)
@@ -104,9 +97,9 @@ def reconstruction(run, example=1):
     values = [f"{p.label.partition(' [')[0]} {run.labels(par)[row]:g} {p.unit}".replace(" dex", "")
               for par, p in paper.PARAMETERS.items()]  # fmt: skip
     figure, top, below, latent = _spectrum_and_latent(len(flux), 1, 1)
-    _spectrum(top, flux, {"reconstruction": (left[example], AFTER[0])})
+    spectrum(top, flux, {"reconstruction": (left[example], AFTER[0])})
     top.set_title(", ".join(values))
-    _difference(below[0], flux, left[example], AFTER[0], "spectrum minus reconstruction")
+    difference(below[0], flux, left[example], AFTER[0], "spectrum minus reconstruction")
     _latent(figure, latent, [run.array("encoded_ph", i)[row]], ["encoding"])
     return figure
 
@@ -125,10 +118,10 @@ def fine_tuning(run, example=1):
     flux = take(flux_carm, [row])[0]
     figure, top, below, latent = _spectrum_and_latent(len(flux), 2, 2)
     both = {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])}
-    _spectrum(top, flux, both)
+    spectrum(top, flux, both)
     top.set_title(f"{run.stars()[row]}, of the test set", parse_math=False)
     for ax, (when, (values, colour)) in zip(below, both.items()):
-        _difference(ax, flux, values, colour, when)
+        difference(ax, flux, values, colour, when)
     span = 1.1 * max(np.abs(flux - values).max() for values, _ in both.values())
     for ax in below:
         ax.set_ylim(-span, span)
@@ -146,26 +139,8 @@ def _spectrum_and_latent(n_pixels, n_differences, n_latent):
     below = [figure.add_subplot(grid[2 + k, 0], sharex=top) for k in range(n_differences)]
     for ax in (top, *below[:-1]):
         ax.tick_params(labelbottom=False)
-    below[-1].set_xlabel(_wavelength(n_pixels)[1])
+    below[-1].set_xlabel(wavelength(n_pixels)[1])
     return figure, top, below, grid[:, 1].subgridspec(n_latent, 1)
-
-
-def _spectrum(ax, flux, reconstructed):
-    x, _ = _wavelength(len(flux))
-    ax.plot(x, flux, color=SPECTRUM, lw=1, label="spectrum")
-    for name, (values, colour) in reconstructed.items():
-        ax.plot(x, values, color=colour, lw=0.8, ls="--", label=name)
-    ax.set(ylabel="normalised flux", xlim=(x[0], x[-1]))
-    ax.legend(loc="best", ncols=3)
-
-
-def _difference(ax, flux, values, colour, when):
-    x, _ = _wavelength(len(flux))
-    ax.axhline(0, color="0.6", lw=0.7)
-    ax.plot(x, flux - values, color=colour, lw=0.7)
-    ax.set_ylabel("difference")
-    ax.margins(y=0.2)
-    ax.text(0.5, 0.1, f"{when}: mse {np.mean((flux - values) ** 2):.2g}", transform=ax.transAxes, ha="center")
 
 
 def _latent(figure, grid, encoded, titles):
@@ -190,20 +165,8 @@ def ensemble(run, example=1):
     figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 0.6 * DOUBLE))
     for ax, par in zip(axes.flat, run.kept):
         predictions = run.predictions(par)[:, row]
-        grid, height = estimates.density(predictions)
-        low, high = np.quantile(predictions, paper.QUANTILES)
-        ax.axvspan(low, high, color="#E69F00", alpha=0.25, lw=0, label="16 % to 84 %")
-        if len(grid) > 1:  # else they all agree
-            if len(predictions) >= figures.N_DENSITY:
-                ax.hist(predictions, bins="auto", density=True, histtype="step", color="0.5", lw=0.8, label="histogram")
-            ax.plot(grid, height, color=AFTER[0], label="kernel density")
-        ax.axvline(estimates.mode(predictions), color="#D55E00", lw=1, label="its maximum")
-        ax.plot(predictions, np.full(len(predictions), 0.03), "|", color="black", ms=6, mew=0.6,
-                transform=ax.get_xaxis_transform(), label="predictions")  # fmt: skip
-        ax.set(xlabel=paper.PARAMETERS[par].label, ylabel="density")
+        predicted(ax, par, predictions)
         ax.set_title(f"{run.stars()[row]}, {len(predictions)} regressors", parse_math=False)
-        ax.margins(x=0.08, y=0.1)
-        ax.set_ylim(0, None)
     for ax in axes.flat[len(run.kept) :]:
         ax.set_axis_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -291,7 +254,7 @@ def residuals(run):
                                                 height_ratios=[3, 2, 1.2])  # fmt: skip
     for when, (colour, _), name in (("_before", BEFORE, "before"), ("", AFTER, "after")):
         of_all = np.array([run.array(f"residual_carm{when}", i) for i in run.fine_tuned])
-        x, label = _wavelength(of_all.shape[2])
+        x, label = wavelength(of_all.shape[2])
         mean, scatter = of_all.mean(axis=0)
         if len(of_all) > 1:
             spread = of_all[:, 0].std(axis=0)

@@ -14,7 +14,7 @@ import spectra
 from files import BadInput, UnitFailed
 from preparation import LIGHT, STEP, WAVE, WINDOW
 
-__all__ = ["Settings", "Star", "load_templates", "prepare", "resolving_power_of"]
+__all__ = ["Settings", "Star", "continuum_of", "load_templates", "prepare", "resolving_power_of"]
 
 COSMIC = 6  # standard deviations above the continuum, of which
 CONTINUUM_ERROR = 0.02  # is the part that is not noise
@@ -120,16 +120,20 @@ def load_templates(synthetic):
         raise BadInput(f"{synthetic} has spectra of {flux_ph.shape[1]} pixels, not the {paper.N_PIXELS} of the paper's "
                        "grid: choose another --synthetic")  # fmt: skip
     provenance = spectra.provenance(synthetic)
-    continuum = provenance.continuum
-    if continuum is msgspec.UNSET:
-        continuum = "envelope" if provenance.spectra == "simulated" else "gisic"
-    return preparation.Templates.of(flux_ph, labels_ph), provenance, continuum
+    return preparation.Templates.of(flux_ph, labels_ph), provenance, continuum_of(provenance)
 
 
 def resolving_power_of(provenance):
     """That of the synthetic spectra in a folder, as its provenance says, else CARMENES's."""
     stated = provenance.resolving_power
     return paper.RESOLVING_POWER if stated is msgspec.UNSET else stated
+
+
+def continuum_of(provenance):
+    """What the synthetic spectra in a folder were divided by, as its provenance says, else as their kind is."""
+    if provenance.continuum is msgspec.UNSET:
+        return "envelope" if provenance.spectra == "simulated" else "gisic"
+    return provenance.continuum
 
 
 def resolving_power(spectrum, settings):

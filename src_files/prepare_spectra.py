@@ -133,7 +133,7 @@ def main(argv=None):
     mark = star_files.mark([record for _, record in stars], provenance, settings)
     install(options.out, stars, templates, options.synthetic, provenance, settings, mark)
     print(f"{options.out}: {len(stars)} of {len(paths)} files prepared, {len(left_out)} left out"
-          + "".join(f"\n  {reason}" for reason in left_out))  # fmt: skip
+          + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))  # fmt: skip
 
 
 if __name__ == "__main__":

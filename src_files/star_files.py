@@ -71,8 +71,8 @@ def prepare(paths, out, reading, templates, settings, jobs):
     -------
     stars : list of (Path, dict)
         What `load` reads and the record of stars.csv, in the order of the files.
-    left_out : list of str
-        The other files, each with the reason.
+    left_out : dict of Path to str
+        The reason of each of the other files.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def prepare(paths, out, reading, templates, settings, jobs):
     """
     (out / "prepared").mkdir(parents=True, exist_ok=True)
     sweep(out)
-    stars, left_out = [], []
+    stars, left_out = [], {}
     arguments = out, reading, templates, settings
     for path, (kept, found) in zip(paths, _side_by_side(_prepared, paths, arguments, jobs, "stars")):
         if kept:
@@ -89,9 +89,9 @@ def prepare(paths, out, reading, templates, settings, jobs):
             stars.append((kept, found))
         else:
             tqdm.write(f"left out: {path} {found}")
-            left_out.append(f"{path} {found}")
+            left_out[path] = found
     if not stars:
-        raise BadInput(f"none of {len(paths)} files gave a star; the first: {left_out[0]}")
+        raise BadInput(f"none of {len(paths)} files gave a star; the first: {paths[0]} {left_out[paths[0]]}")
     return stars, left_out
 
 

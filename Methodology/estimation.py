@@ -1,0 +1,263 @@
+"""From prepared spectra to estimates: the networks of a run, held against their sidecars, loaded once and applied."""
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import artifacts
+import estimates
+import networks
+import observed_star
+import paper
+import preparation
+import records
+import spectra
+from command_line import ROOT
+from files import BadInput, load_array, one_line, sha256
+
+__all__ = ["Ensemble", "Networks", "about", "flags", "load", "select", "shown", "table", "warnings"]
+
+SETS = ROOT / "src_files"  # it, or a folder in it, holds the synthetic set unless --data says where
+
+
+# ---------------------------------------------------------------- which networks
+@dataclass(frozen=True)
+class Ensemble:
+    """The networks on which the estimates of a run rest, all as their sidecars say.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the run's artifacts.
+    autoencoders : list of int
+        Numbers of the autoencoders whose encodings the kept regressors take, the best ranked first.
+    kept : dict of str to records.Kept
+        The kept regressors of each parameter.
+    fine_tuned_on, trained_on : records.Provenance
+        Of the observed and of the synthetic spectra.
+    templates : preparation.Templates
+        Of the synthetic set.
+    """
+
+    folder: Path
+    autoencoders: list
+    kept: dict
+    fine_tuned_on: records.Provenance
+    trained_on: records.Provenance
+    templates: preparation.Templates
+
+    @property
+    def resolving_power(self):
+        """That of the synthetic set, to which spectra are degraded."""
+        return observed_star.resolving_power_of(self.trained_on)
+
+    @property
+    def continuum(self):
+        """What the synthetic set was divided by, one of preparation.CONTINUA."""
+        return observed_star.continuum_of(self.trained_on)
+
+    def path(self, i, begins="dtl_"):
+        """Of autoencoder `i`: fine-tuned, or with "" as it was before."""
+        return self.folder / f"{begins}ac_{i}.h5"
+
+
+def select(folder, data=None):
+    """The networks of a run, checked.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run's artifacts.
+    data : Path, optional
+        Folder of the synthetic set that they were trained on; by default it is looked for in src_files.
+
+    Returns
+    -------
+    Ensemble
+
+    Raises
+    ------
+    BadInput
+        The run has not ended, a file was changed or belongs to other spectra, or the synthetic set is not found or not
+        on the paper's grid.
+    """
+    note = records.read(folder / "final_estimations.json", records.Estimates,
+                        "run Methodology/cnn_training.py first, with the same --artifacts")  # fmt: skip
+    kept = {par: note.kept[par] for par in paper.PARAMETERS if par in note.kept}
+    members = [name for one in kept.values() for name in one.members]
+    numbers = sorted({autoencoder_of(name) for name in members})
+    if not numbers:
+        raise BadInput(f"{folder / 'final_estimations.json'} names no regressors: run Methodology/cnn_training.py "
+                       "again")  # fmt: skip
+    first = folder / f"ac_{numbers[0]}.h5"
+    data = data or find_synthetic(first)
+    ph, pars = data / "ph_flux_norm.npy", data / "ph_pars.npy"
+    for path in (ph, pars):
+        if not path.exists():
+            raise BadInput(f"{path} not found: give the folder of the synthetic set of {folder} with --data")
+    for i in numbers:
+        ac, dtl = folder / f"ac_{i}.h5", folder / f"dtl_ac_{i}.h5"
+        artifacts.require(ac, "autoencoder_training", [ph])
+        artifacts.require(dtl, "autoencoder_fine_tuning", [ac, ph, pars])
+    for name in members:
+        encoded = folder / f"encoded_ph_ac_{autoencoder_of(name)}.npy"
+        artifacts.require(folder / f"{name}.h5", "cnn_training", [encoded, pars])
+    flux_ph, labels_ph = load_array(ph, 2, spectra.REMEDY), load_array(pars, 2, spectra.REMEDY)
+    if flux_ph.shape[1] != paper.N_PIXELS:
+        raise BadInput(f"{ph} has {flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's grid of "
+                       f"{paper.N_PIXELS}, give others to the acts as arrays")  # fmt: skip
+    return Ensemble(folder, numbers, kept, artifacts.read_sidecar(folder / f"dtl_{first.name}").spectra,
+                    spectra.provenance(data), preparation.Templates.of(flux_ph, labels_ph))  # fmt: skip
+
+
+def autoencoder_of(regressor):
+    """Number of the autoencoder whose encodings a regressor takes, by its name."""
+    return int(regressor.rpartition("_ac_")[2])
+
+
+def find_synthetic(ac):
+    """The folder in src_files with the synthetic set that an autoencoder was trained on.
+
+    Of several that hold it, the first with the same word for where the spectra come from.
+
+    Raises
+    ------
+    BadInput
+        There is none.
+    """
+    sidecar = artifacts.read_sidecar(artifacts.require(ac, "autoencoder_training"))
+    wanted = sidecar.inputs.get("ph_flux_norm.npy")
+    paths = sorted([*SETS.glob("ph_flux_norm.npy"), *SETS.glob("*/ph_flux_norm.npy")])
+    said = {path: _said(path.parent) for path in paths}
+    found = [path for path in paths if said[path].files.get(path.name) == wanted]
+    found = found or [path for path in paths if path.name not in said[path].files and sha256(path) == wanted]
+    if not found:
+        raise BadInput(f"{SETS} and its folders hold no ph_flux_norm.npy that {ac} was trained on (sha256 "
+                       f"{str(wanted)[:8]}...): give the folder of that one with --data")  # fmt: skip
+    return min(found, key=lambda path: said[path].spectra != sidecar.spectra.spectra).parent
+
+
+def _said(data):
+    """provenance.json of a folder; that of nothing known where it is absent or cannot be used."""
+    with contextlib.suppress(BadInput):
+        return records.read(data / "provenance.json", records.Provenance, "")
+    return records.UNKNOWN
+
+
+# ---------------------------------------------------------------- applying them
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The networks themselves.
+
+    Attributes
+    ----------
+    autoencoder : keras.Model
+        The first, whole.
+    encoders : dict of int to keras.Model
+    regressors : dict of str to list of (int, keras.Model)
+        Of each parameter, with the number of the autoencoder.
+    """
+
+    autoencoder: object
+    encoders: dict
+    regressors: dict
+
+    def encode(self, flux):
+        """Encodings of spectra, (n_stars, n_pixels), by every autoencoder, a dict of (n_stars, 32) by number."""
+        return {i: networks.predict(encoder, flux) for i, encoder in self.encoders.items()}
+
+    def predict(self, encoded):
+        """Predictions of each parameter from what `encode` gives, a dict of (n_members, n_stars)."""
+        return {par: np.array([networks.predict(cnn, encoded[i][..., None])[:, 0] for i, cnn in members])
+                for par, members in self.regressors.items()}  # fmt: skip
+
+    def reconstruct(self, flux):
+        """Spectra as the first autoencoder gives them back, (n_stars, n_pixels)."""
+        return networks.predict(self.autoencoder, flux)
+
+
+def load(ensemble, fine_tuned=None):
+    """Load the networks of an ensemble.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    fine_tuned : Path, optional
+        Folder of the fine-tuned autoencoders, by default the ensemble's own.
+
+    Returns
+    -------
+    Networks
+    """
+    folder = fine_tuned or ensemble.folder
+    autoencoders = {i: networks.load(folder / f"dtl_ac_{i}.h5") for i in ensemble.autoencoders}
+    regressors = {par: [(autoencoder_of(name), networks.load(ensemble.folder / f"{name}.h5")) for name in kept.members]
+                  for par, kept in ensemble.kept.items()}  # fmt: skip
+    encoders = {i: networks.encoder_of(autoencoder) for i, autoencoder in autoencoders.items()}
+    return Networks(autoencoders[ensemble.autoencoders[0]], encoders, regressors)
+
+
+# ---------------------------------------------------------------- what is written down
+def table(stars, predictions, flagged):
+    """The table of estimates.
+
+    Parameters
+    ----------
+    stars : DataFrame
+        Records of star_files.py, a row a star.
+    predictions : dict
+        As `Networks.predict` gives them.
+    flagged : list of str
+        Of each star its flags, separated by blanks.
+
+    Returns
+    -------
+    DataFrame
+        The columns of the published table, then `file`, `instrument`, `snr` per pixel, `rv` and `e_rv` [km/s], `flags`.
+    """
+    found = estimates.table(stars, {par: estimates.estimate(values) for par, values in predictions.items()})
+    return found.join(stars[["file", "instrument", "snr", "rv", "e_rv"]]).assign(flags=flagged)
+
+
+def flags(stars, fine_tuned_on):
+    """Of each star, what speaks against its estimate, words separated by blanks, a list of str.
+
+    `other-instrument`: the networks were fine-tuned on spectra of other instruments, or on none of a real one.
+    """
+    known = {"published": ["carmenes"], "simulated": []}.get(
+        fine_tuned_on.spectra, [word.strip().lower() for word in fine_tuned_on.spectra.split(",")])
+    of_stars = [str(instrument).lower() or "own" for instrument in stars["instrument"]]
+    return ["" if any(name.startswith(word) for word in known) else "other-instrument" for name in of_stars]
+
+
+def about(fine_tuned_on):
+    """What the networks have seen, in words; "" where that is the published spectra."""
+    word = one_line(fine_tuned_on.spectra)
+    return {"published": "", "simulated": "networks that have seen only SIMULATED spectra"}.get(
+        word, f"networks fine-tuned on {word.replace('simulated', 'SIMULATED')}")
+
+
+def warnings(table, fine_tuned_on):
+    """What to print of stars whose instrument the networks do not know, a list of str."""
+    names = [name for name, words in zip(table["karmn"], table["flags"]) if "other-instrument" in words]
+    if not names:
+        return []
+    if fine_tuned_on.spectra == "simulated":
+        return [f"warning: {about(fine_tuned_on)}: no estimate of a real star by them can be relied on, so all are "
+                "flagged other-instrument"]  # fmt: skip
+    some = f"{', '.join(names[:5])}{', ...' * (len(names) > 5)}"
+    return [f"warning: {len(names)} of {len(table)} stars are of another instrument than the networks were fine-tuned "
+            f"on ({one_line(fine_tuned_on.spectra)}), flagged other-instrument: {some}"]  # fmt: skip
+
+
+def shown(table):
+    """The table as it is printed, each estimate and its uncertainties in one column, a str."""
+    columns = {"star": table["karmn"]}
+    for parameter in paper.PARAMETERS.values():
+        x, digits = parameter.published, parameter.digits
+        columns[f"{x} [{parameter.unit}]"] = [
+            f"{value:.{digits}f} -{below:.{digits}f} +{above:.{digits}f}"
+            for value, below, above in table[[x, f"e_{x}", f"E_{x}"]].to_numpy()]
+    return pd.DataFrame({**columns, "flags": table["flags"]}).to_string(index=False)

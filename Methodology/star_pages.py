@@ -1,0 +1,145 @@
+"""Panels of one star's spectrum and of the predictions for it, and the page that estimate.py leaves of each star."""
+import itertools
+import re
+
+import joblib
+import matplotlib.pyplot as plt
+import numpy as np
+from tqdm import tqdm
+
+import estimates
+import figures
+import paper
+from files import writing
+from run_figures import AFTER
+
+__all__ = ["difference", "predicted", "spectrum", "wavelength", "write", "write_all"]
+
+SPECTRUM = "0.25"
+FAST = {  # what makes a page half of the time, as there may be thousands
+    "figure.constrained_layout.use": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
+    "savefig.dpi": 200,
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- panels
+def wavelength(n_pixels):
+    """Where the pixels lie and the label of that axis: only the paper's own are known by wavelength."""
+    if n_pixels == paper.N_PIXELS:
+        return paper.WAVELENGTH, r"vacuum wavelength [$\rm\AA$]"
+    return np.arange(n_pixels), "pixel"
+
+
+def spectrum(ax, flux, reconstructed):
+    """Draw a spectrum, (n_pixels,), and its reconstructions: values and colour by name."""
+    x, _ = wavelength(len(flux))
+    ax.plot(x, flux, color=SPECTRUM, lw=1, label="spectrum")
+    for name, (values, colour) in reconstructed.items():
+        ax.plot(x, values, color=colour, lw=0.8, ls="--", label=name)
+    ax.set(ylabel="normalised flux", xlim=(x[0], x[-1]))
+    ax.legend(loc="best", ncols=3)
+
+
+def difference(ax, flux, values, colour, when):
+    """Draw a spectrum minus its reconstruction."""
+    x, _ = wavelength(len(flux))
+    ax.axhline(0, color="0.6", lw=0.7)
+    ax.plot(x, flux - values, color=colour, lw=0.7)
+    ax.set_ylabel("difference")
+    ax.margins(y=0.2)
+    ax.text(0.5, 0.1, f"{when}: mse {np.mean((flux - values) ** 2):.2g}", transform=ax.transAxes, ha="center")
+
+
+def predicted(ax, par, predictions):
+    """Draw the predictions of one parameter, (n_members,), with their density, its maximum and quantiles."""
+    grid, height = estimates.density(predictions)
+    low, high = np.quantile(predictions, paper.QUANTILES)
+    ax.axvspan(low, high, color="#E69F00", alpha=0.25, lw=0, label="16 % to 84 %")
+    if len(grid) > 1:  # else they all agree
+        if len(predictions) >= figures.N_DENSITY:
+            ax.hist(predictions, bins="auto", density=True, histtype="step", color="0.5", lw=0.8, label="histogram")
+        ax.plot(grid, height, color=AFTER[0], label="kernel density")
+    ax.axvline(estimates.mode(predictions), color="#D55E00", lw=1, label="its maximum")
+    ax.plot(predictions, np.full(len(predictions), 0.03), "|", color="black", ms=6, mew=0.6,
+            transform=ax.get_xaxis_transform(), label="predictions")  # fmt: skip
+    ax.set(xlabel=paper.PARAMETERS[par].label, ylabel="density")
+    ax.margins(x=0.08, y=0.1)
+    ax.set_ylim(0, None)
+
+
+# ---------------------------------------------------------------- the page of a star
+def write(path, title, note, flux, reconstruction, predictions):
+    """Write the picture of a star: its spectrum as the networks see it, and what they make of it.
+
+    Parameters
+    ----------
+    path : Path
+        Of the PNG.
+    title : str
+        The star's name and what is known of its spectrum.
+    note : str
+        What the networks have learnt from and the star's flags; said first, in colour.
+    flux, reconstruction : ndarray of shape (n_pixels,)
+    predictions : dict of str to ndarray of shape (n_members,)
+        By parameter.
+    """
+    with plt.rc_context({**figures.STYLE, **FAST}):
+        figure = plt.figure(figsize=(figures.DOUBLE, 0.66 * figures.DOUBLE))
+        halves = figure.add_gridspec(2, 1, height_ratios=[1.5, 1], left=0.07, right=0.98, bottom=0.14, top=0.9,
+                                     hspace=0.42)  # fmt: skip
+        top, residual = halves[0].subgridspec(2, 1, height_ratios=[2, 1], hspace=0.05).subplots(sharex=True)
+        spectrum(top, flux, {"reconstruction": (reconstruction, AFTER[0])})
+        top.set_title(title, parse_math=False)
+        difference(residual, flux, reconstruction, AFTER[0], "spectrum minus reconstruction")
+        residual.set_xlabel(wavelength(len(flux))[1])
+        axes = halves[1].subgridspec(1, len(predictions), wspace=0.1).subplots(squeeze=False)[0]
+        for ax, (par, values) in zip(axes, predictions.items()):
+            predicted(ax, par, values)
+            ax.set(yticks=[], ylabel="density" if ax is axes[0] else "")
+            digits = paper.PARAMETERS[par].digits
+            value, below, above = (f"{column[0]:.{digits}f}" for column in estimates.estimate(values[:, None]))
+            ax.set_title(f"${value}_{{-{below}}}^{{+{above}}}$ {paper.PARAMETERS[par].unit}")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=5)
+        figure.suptitle(note, y=0.985, color="#D55E00", weight="bold", size=8, parse_math=False)
+        with writing(path) as partial:
+            figure.savefig(partial)
+        plt.close(figure)
+
+
+def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
+    """Write a picture a star, side by side.
+
+    Parameters
+    ----------
+    folder : Path
+    table : DataFrame
+        As `estimation.table` makes it.
+    flux, reconstructed : ndarray of shape (n_stars, n_pixels)
+    predictions : dict of str to ndarray of shape (n_members, n_stars)
+    note : str
+        As `write` takes it.
+    jobs : int
+
+    Returns
+    -------
+    list of Path
+        Named by the stars, in letters that every system takes.
+    """
+    paths, tasks = [], []
+    for row, star in enumerate(table.itertuples()):
+        paths.append(folder / f"{_free_name(star.karmn, {path.stem.lower() for path in paths})}.png")
+        title = (f"{star.karmn}: {star.instrument or 'instrument unknown'}, S/N {star.snr:.0f} a pixel, "
+                 f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s")  # fmt: skip
+        said = "; ".join(filter(None, [note, star.flags and f"flags: {star.flags}"]))
+        of_star = {par: values[:, row] for par, values in predictions.items()}
+        tasks.append(joblib.delayed(write)(paths[-1], title, said, flux[row], reconstructed[row], of_star))
+    drawn = joblib.Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator")(tasks)
+    for _ in tqdm(drawn, total=len(tasks), desc="pictures", unit="star", disable=None):
+        pass
+    return paths
+
+
+def _free_name(name, taken):
+    plain = re.sub(r"[^\w+.-]+", "_", name).strip("._") or "star"
+    numbered = (f"{plain}_{k}" if k else plain for k in itertools.count())
+    return next(each for each in numbered if each.lower() not in taken)  # some systems do not tell a from A
