@@ -266,7 +266,7 @@ def main(argv=None):
     predictions = loaded.predict(loaded.encode(flux))
     table = estimation.table(stars, predictions, estimation.flags(stars, fine_tuned_on))
     with lock(args.out):
-        drawn = star_pages.write_all(args.out, table, flux, loaded.reconstruct(flux), predictions,
+        drawn = star_pages.write_all(args.out, table, flux, loaded.first(flux), predictions,
                                      estimation.about(fine_tuned_on), args.jobs)  # fmt: skip
         found = [path for path in paths if path not in left_out]
         write(args, ensemble, found, table, drawn, fine_tuned_on, settings)

@@ -148,34 +148,52 @@ def _said(data):
 
 # ---------------------------------------------------------------- applying them
 @dataclass(frozen=True, eq=False)
+class Network:
+    """A network as its weights, and a model of its shape, which is given them when it is applied.
+
+    Many share one model: to build it takes several times as long as to read the weights of a network.
+    """
+
+    model: object
+    weights: list
+
+    @classmethod
+    def of(cls, model):
+        """With the weights that the model has now."""
+        return cls(model, model.get_weights())
+
+    def __call__(self, x):
+        """Outputs, (n_spectra, n_outputs), of an array of shape (n_spectra, ...)."""
+        self.model.set_weights(self.weights)
+        return networks.predict(self.model, x)
+
+
+@dataclass(frozen=True, eq=False)
 class Networks:
-    """The networks themselves.
+    """The networks of an ensemble.
 
     Attributes
     ----------
-    autoencoder : keras.Model
-        The first, whole.
-    encoders : dict of int to keras.Model
-    regressors : dict of str to list of (int, keras.Model)
-        Of each parameter, with the number of the autoencoder.
+    first : Network
+        The best ranked autoencoder, whole: gives spectra of shape (n_stars, n_pixels) as it reconstructs them.
+    encoders : dict of int to Network
+        Those of all autoencoders, by number.
+    regressors : dict of str to list of (int, Network)
+        Of each parameter, with the numbers of their autoencoders.
     """
 
-    autoencoder: object
+    first: Network
     encoders: dict
     regressors: dict
 
     def encode(self, flux):
         """Encodings of spectra, (n_stars, n_pixels), by every autoencoder, a dict of (n_stars, 32) by number."""
-        return {i: networks.predict(encoder, flux) for i, encoder in self.encoders.items()}
+        return {i: encoder(flux) for i, encoder in self.encoders.items()}
 
     def predict(self, encoded):
         """Predictions of each parameter from what `encode` gives, a dict of (n_members, n_stars)."""
-        return {par: np.array([networks.predict(cnn, encoded[i][..., None])[:, 0] for i, cnn in members])
+        return {par: np.array([regressor(encoded[i][..., None])[:, 0] for i, regressor in members])
                 for par, members in self.regressors.items()}  # fmt: skip
-
-    def reconstruct(self, flux):
-        """Spectra as the first autoencoder gives them back, (n_stars, n_pixels)."""
-        return networks.predict(self.autoencoder, flux)
 
 
 def load(ensemble, fine_tuned=None):
@@ -191,12 +209,23 @@ def load(ensemble, fine_tuned=None):
     -------
     Networks
     """
-    folder = fine_tuned or ensemble.folder
-    autoencoders = {i: networks.load(folder / f"dtl_ac_{i}.h5") for i in ensemble.autoencoders}
-    regressors = {par: [(autoencoder_of(name), networks.load(ensemble.folder / f"{name}.h5")) for name in kept.members]
-                  for par, kept in ensemble.kept.items()}  # fmt: skip
-    encoders = {i: networks.encoder_of(autoencoder) for i, autoencoder in autoencoders.items()}
-    return Networks(autoencoders[ensemble.autoencoders[0]], encoders, regressors)
+    first, whole, narrow, encoders = None, {}, {}, {}
+    for i in ensemble.autoencoders:
+        path = (fine_tuned or ensemble.folder) / ensemble.path(i).name
+        width = artifacts.read_sidecar(path).network.neurons_in  # what else it has matters only in training
+        whole[width] = networks.load(path, into=whole.get(width))
+        if width not in narrow:
+            narrow[width] = networks.encoder_of(whole[width])
+        first = first or Network.of(whole[width])
+        encoders[i] = Network.of(narrow[width])
+    cnns, regressors = {}, {par: [] for par in ensemble.kept}
+    for par, kept in ensemble.kept.items():
+        for name in kept.members:
+            path = ensemble.folder / f"{name}.h5"
+            shape = artifacts.read_sidecar(path).network
+            cnns[shape] = networks.load(path, into=cnns.get(shape))
+            regressors[par].append((autoencoder_of(name), Network.of(cnns[shape])))
+    return Networks(first, encoders, regressors)
 
 
 # ---------------------------------------------------------------- what is written down

@@ -276,10 +276,11 @@ def save(model, path):
         path.write_bytes(file.id.get_file_image())
 
 
-def load(path, seed=0):
+def load(path, seed=0, into=None):
     """Rebuild the network that the sidecar of `path`, a Path, describes and load its weights.
 
-    Works for files of either version of Keras in either version of Keras.
+    Works for files of either version of Keras in either version of Keras. To build a CNN takes six times as long as to
+    load it, so of many of one shape each can be loaded `into` the network of the one before.
 
     Raises
     ------
@@ -292,7 +293,7 @@ def load(path, seed=0):
     builder = build_autoencoder if isinstance(shape, records.AutoencoderShape) else build_cnn
     network = records.plain(shape)
     network.pop("kind")
-    model = builder(**network, seed=seed)
+    model = into or builder(**network, seed=seed)
     try:
         model.load_weights(str(path))
     except Exception as error:  # h5py's OSError, or what either Keras says of other layers

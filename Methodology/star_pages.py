@@ -85,7 +85,7 @@ def write(path, title, note, flux, reconstruction, predictions):
     """
     with plt.rc_context({**figures.STYLE, **FAST}):
         figure = plt.figure(figsize=(figures.DOUBLE, 0.66 * figures.DOUBLE))
-        halves = figure.add_gridspec(2, 1, height_ratios=[1.5, 1], left=0.07, right=0.98, bottom=0.14, top=0.9,
+        halves = figure.add_gridspec(2, 1, height_ratios=[1.5, 1], left=0.085, right=0.98, bottom=0.14, top=0.9,
                                      hspace=0.42)  # fmt: skip
         top, residual = halves[0].subgridspec(2, 1, height_ratios=[2, 1], hspace=0.05).subplots(sharex=True)
         spectrum(top, flux, {"reconstruction": (reconstruction, AFTER[0])})
