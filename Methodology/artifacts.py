@@ -162,7 +162,7 @@ def is_done(unit, stale_is_undone=False):
     if differing and not stale_is_undone:
         raise BadInput(
             f"{unit.path} is stale, made otherwise ({'; '.join(differing)}): "
-            "use --overwrite to redo it, or another --artifacts"
+            "use --overwrite to redo it, or another folder"
         )
     changed = [file for file in unit.files
                if file != sidecar_of(unit.path) and sidecar.outputs.get(file.name) != sha256(file)]  # fmt: skip

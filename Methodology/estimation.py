@@ -269,16 +269,21 @@ def about(fine_tuned_on):
 
 
 def warnings(table, fine_tuned_on):
-    """What to print of stars whose instrument the networks do not know, a list of str."""
-    names = [name for name, words in zip(table["karmn"], table["flags"]) if "other-instrument" in words]
-    if not names:
-        return []
-    if fine_tuned_on.spectra == "simulated":
+    """What to print of networks that know only simulated spectra, or not the stars' instruments, a list of str."""
+    word = one_line(fine_tuned_on.spectra)
+    if word == "simulated":
         return [f"warning: {about(fine_tuned_on)}: no estimate of a real star by them can be relied on, so all are "
                 "flagged other-instrument"]  # fmt: skip
-    some = f"{', '.join(names[:5])}{', ...' * (len(names) > 5)}"
-    return [f"warning: {len(names)} of {len(table)} stars are of another instrument than the networks were fine-tuned "
-            f"on ({one_line(fine_tuned_on.spectra)}), flagged other-instrument: {some}"]  # fmt: skip
+    said = []
+    if "simulated" in word:
+        said.append("warning: the networks have learnt the parameters from SIMULATED spectra: no estimate of a real "
+                    "star by them can be relied on")  # fmt: skip
+    names = [name for name, words in zip(table["karmn"], table["flags"]) if "other-instrument" in words]
+    if names:
+        some = f"{', '.join(names[:5])}{', ...' * (len(names) > 5)}"
+        said.append(f"warning: {len(names)} of {len(table)} stars are of another instrument than the networks were "
+                    f"fine-tuned on ({word}), flagged other-instrument: {some}")  # fmt: skip
+    return said
 
 
 def shown(table):

@@ -48,12 +48,11 @@ def no_pages(monkeypatch, request):
         monkeypatch.setattr(preparation_pages, "write", lambda path, stars, *_: path.write_text(str(len(list(stars)))))
 
 
-def observe(rv=30.0, snr=100.0, smooth=SMOOTH, seed=0):
+def observe(rv=30.0, snr=100.0, smooth=SMOOTH, seed=0, blaze=lambda x: 0.6 + 0.25 * x - 0.2 * x**2):
     """Flux of a star on NATIVE: moving, behind a blaze, in counts, with noise."""
     flux = np.interp(NATIVE, sim.WAVE * (1 + rv / LIGHT), smooth)
-    x = np.linspace(-1, 1, len(NATIVE))
     noise = np.random.default_rng(seed).normal(size=len(NATIVE)) * np.sqrt(flux) / snr
-    return 1e4 * (flux + noise) * (0.6 + 0.25 * x - 0.2 * x**2)
+    return 1e4 * (flux + noise) * blaze(np.linspace(-1, 1, len(NATIVE)))
 
 
 def write(path, flux, wave=None):

@@ -20,6 +20,7 @@ import autoencoder_training
 import claims
 import cluster as dask_cluster
 import cnn_training
+import estimate
 import gap_report
 import networks
 import paper
@@ -386,6 +387,13 @@ def test_dry_run_of_halving_names_the_later_rounds(tiny, tmp_path, monkeypatch, 
     assert autoencoder_grid_search.main([*wanted, "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "0 to do" in out and "1 to do" in out and snapshot(tmp_path) == before
+
+
+def test_networks_of_the_acts_are_those_that_estimate_takes(chain, tiny, tmp_path, capsys):
+    (tmp_path / "star.csv").write_text("wave,flux\n")
+    wanted = ["--data", tiny, "--artifacts", chain, "--out", tmp_path / "out", tmp_path / "star.csv"]
+    assert estimate.main(list(map(str, wanted))) == 2  # after all that is checked of networks
+    assert "has 60 pixels: spectra can be prepared only on the paper's grid of 3501" in capsys.readouterr().err
 
 
 def test_more_to_keep_than_the_search_leaves(tiny, tmp_path, capsys):

@@ -1,0 +1,288 @@
+"""From spectrum files and arrays to estimates: simulated stars whose truth is known, and real ones where they are."""
+import dataclasses
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from test_prepare_spectra import NATIVE, REAL, SMOOTH, observe, write
+
+import artifacts
+import autoencoder_fine_tuning
+import autoencoder_training
+import estimate
+import estimation
+import files
+import networks
+import paper
+import preparation
+import records
+import simulate_spectra as sim
+import star_pages
+import transfer
+
+VALUES = [parameter.published for parameter in paper.PARAMETERS.values()]
+MEMBERS = 8
+SIMULATED = records.Provenance(spectra="simulated")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Folders of simulated spectra and of networks: acts 2 and 3, and linear regressions in place of act 4's CNNs."""
+    data, folder = (tmp_path_factory.mktemp("run") / name for name in ("simulated", "artifacts"))
+    assert sim.main(["--out", str(data), "--n-spectra", "300", "--n-observed", "10"]) == 0
+    chosen = {"neurons_in": 64, "reg_par": 1e-7, "lr": 3e-3}
+    files.write_json(folder / "params_final.json", {"architectures": [chosen], "spectra": {"spectra": "simulated"}})
+    flags = ["--data", str(data), "--artifacts", str(folder), "--budget", "smoke", "--jobs", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(paper.BUDGETS, "smoke", dataclasses.replace(paper.BUDGETS["smoke"], train_epochs=100))
+        assert autoencoder_training.main(flags) == autoencoder_fine_tuning.main(flags) == 0
+    regressors(data, folder)
+    return data, folder
+
+
+def regressors(data, folder):
+    """Leave what act 4 leaves: regressors, each a regression on half of the synthetic spectra, and which are kept."""
+    encoder = networks.encoder_of(networks.load(folder / "dtl_ac_0.h5"))
+    encoded, labels = networks.predict(encoder, np.load(data / "ph_flux_norm.npy")), np.load(data / "ph_pars.npy")
+    model, rng, kept = networks.build_cnn(1, 1, 2), np.random.default_rng(3), {}
+    for par, parameter in paper.PARAMETERS.items():
+        for k in range(MEMBERS):
+            rows = rng.choice(len(labels), 40, replace=False)
+            inputs = folder / "encoded_ph_ac_0.npy", data / "ph_pars.npy"
+            unit = artifacts.Unit(folder / f"cnn_regressor_{par}_{k}_ac_0.h5", {}, inputs, provenance=SIMULATED)
+            assert unit.identity
+            design = np.c_[encoded[rows], np.ones(len(rows))]
+            model.set_weights(linear(*np.split(np.linalg.lstsq(design, labels[rows, parameter.column], 1e-3)[0], [-1])))
+            networks.save(model, unit.path)
+            artifacts.finish(unit, time.time(), {"mse_test": 1.0}, None, records.CnnShape(1, 1, 2, paper.N_LATENT))
+        kept[par] = records.Kept([f"cnn_regressor_{par}_{k}_ac_0" for k in range(MEMBERS)], 1.0)
+    note = records.plain(records.Estimates(SIMULATED, 42, kept))
+    files.write_json(folder / "final_estimations.json", records.signed(note))
+
+
+def linear(slopes, constant):
+    """Weights with which the CNN of one filter is this linear function: what is positive and what is negative apart."""
+    same = [np.array([[[1.0]], [[0.0]]]), np.zeros(1)]
+    first, second, third = np.zeros((paper.N_LATENT, 256)), np.eye(256, 128), np.eye(128, 2)
+    first[:, 0], first[:, 1] = slopes, -slopes
+    bias = np.zeros(256)
+    bias[:2] = constant[0], -constant[0]
+    last = np.array([[1.0], [-1.0]])
+    return [*same, *same, first, bias, second, np.zeros(128), third, np.zeros(2), last, np.zeros(1)]
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A copy of the networks that a test may spoil."""
+    return Path(shutil.copytree(made[1], tmp_path / "artifacts"))
+
+
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch, request):
+    """What would be drawn, by the name of the picture: its title and note. One test draws them."""
+    found = {}
+    if "truth" not in request.node.name:
+        monkeypatch.setattr(star_pages, "write", lambda path, title, note, *_: found.update({path.name: (title, note)})
+                            or path.write_text(title))  # fmt: skip
+    return found
+
+
+def run(made, out, *paths, extra=()):
+    data, folder = made
+    return estimate.main(["--data", str(data), "--artifacts", str(folder), "--out", str(out), "--jobs", "1",
+                          "--resolution", str(paper.RESOLVING_POWER), *extra, *map(str, paths)])  # fmt: skip
+
+
+def stars(folder, n):
+    """Files of simulated stars that are all different."""
+    return [write(folder / f"star {k}.csv", observe(rv=5 * k - 40, seed=k)) for k in range(n)]
+
+
+# ---------------------------------------------------------------- stars whose truth is known
+def test_files_and_arrays_give_what_the_array_of_the_truth_gives(made, tmp_path, capsys):
+    flux, air = observe(blaze=lambda x: 1 - 0.3 * (x - 0.3) ** 2), preparation.to_air(NATIVE)
+    header = fits.Header({"CRVAL1": air[0], "CDELT1": air[1] - air[0], "CTYPE1": "AWAV", "OBJECT": "GJ 1/B"})
+    fits.PrimaryHDU(flux, header).writeto(tmp_path / "a.fits")
+    paths = [tmp_path / "a.fits", write(tmp_path / "star.csv", flux)]
+    assert run(made, tmp_path / "out", *paths) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 files estimated, 0 left out" in said and "seen only SIMULATED spectra" in said
+    table = pd.read_csv(tmp_path / "out" / "estimates.csv")
+    assert list(table) == ["karmn", "ra_gaiadr3", "dec_gaiadr3",
+                           *(prefix + x for x in VALUES for prefix in ("", "e_", "E_")),
+                           "file", "instrument", "snr", "rv", "e_rv", "flags"]  # fmt: skip
+    assert list(table["karmn"]) == ["GJ 1/B", "star"] and (table["flags"] == "other-instrument").all()
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"GJ_1_B.png", "star.png"}
+    assert min(path.stat().st_size for path in (tmp_path / "out").glob("*.png")) > 50_000
+
+    loaded = estimation.load(estimation.select(made[1], made[0]))
+    truth = sim.normalise(SMOOTH[None]).astype(np.float32)
+    moved = np.interp(paper.WAVELENGTH, paper.WAVELENGTH * (1 + 30 / preparation.LIGHT), truth[0])[None]
+    members, astray = (loaded.predict(loaded.encode(array.astype(np.float32))) for array in (truth, moved))
+    for (par, values), x in zip(members.items(), VALUES):
+        assert table[x].between(values.min(), values.max()).all(), par
+    assert not np.all([values.min() < astray[par].mean() < values.max() for par, values in members.items()])
+
+    row = estimate.estimate(air, flux, made[1], made[0], medium="air", name="star")
+    there = table.iloc[1]
+    np.testing.assert_allclose(row[[*VALUES, "snr", "rv"]].astype(float), there[[*VALUES, "snr", "rv"]].astype(float),
+                               rtol=1e-4)  # fmt: skip
+    assert list(row.index) == list(table) and row["flags"] == there["flags"]
+    note = json.loads((tmp_path / "out" / "estimates.json").read_text())
+    assert note["inputs"] == {str(path): files.sha256(path) for path in paths} and not note["settings"]["tune"]
+    assert note["networks"]["dtl_ac_0.h5"] == files.sha256(made[1] / "dtl_ac_0.h5")
+    assert len(note["networks"]) == 1 + 4 * MEMBERS
+    assert note["spectra"]["spectra"] == "own, by networks of simulated spectra"
+
+
+def test_networks_are_loaded_with_the_first_call_and_anew_only_for_others(made, copied, monkeypatch):
+    calls, load = [], estimation.load
+    monkeypatch.setattr(estimation, "load", lambda *arguments: calls.append(arguments) or load(*arguments))
+    estimate._ready.cache_clear()
+    first = [estimate.estimate(NATIVE, observe(rv), copied, made[0]) for rv in (3, 5)]
+    assert len(calls) == 1 and first[0]["Teff"] != first[1]["Teff"]
+    path = copied / "final_estimations.json"
+    note = json.loads(path.read_text())
+    del note["kept"]["vsini"], note["digest"]
+    path.write_text(json.dumps(note))
+    assert np.isnan(estimate.estimate(NATIVE, observe(3), copied, made[0])["vsini"]) and len(calls) == 2
+    with pytest.raises(files.UnitFailed, match="no peak in its cross-correlation"):
+        estimate.estimate(NATIVE, np.random.default_rng(0).normal(10, 1, len(NATIVE)), copied, made[0])
+
+
+# ---------------------------------------------------------------- which networks have seen what
+@pytest.mark.parametrize("seen, instruments, flagged", [
+    ("published", ["CARMENES VIS", "HPF", ""], [0, 1, 1]),
+    ("simulated", ["CARMENES", "simulated", ""], [1, 1, 1]),
+    ("HPF, own, simulated training set", ["HPF", "", "TRES"], [0, 0, 1]),
+    ("my spectrograph", ["My Spectrograph", "HPF"], [0, 1]),
+    ("unknown", ["HPF", ""], [1, 1]),
+])  # fmt: skip
+def test_stars_of_other_instruments_are_flagged(seen, instruments, flagged):
+    table = pd.DataFrame({"karmn": [f"star {k}" for k in range(len(instruments))], "instrument": instruments})
+    provenance = records.Provenance(spectra=seen)
+    table["flags"] = estimation.flags(table, provenance)
+    assert list(table["flags"]) == ["other-instrument" * flag for flag in flagged]
+    said = " ".join(estimation.warnings(table, provenance))
+    assert all((name in said) == bool(flag) or seen == "simulated" for name, flag in zip(table["karmn"], flagged))
+    assert ("SIMULATED" in estimation.about(provenance)) == ("simulated" in seen)
+    assert ("learnt the parameters from SIMULATED" in said) == (seen.count("simulated") and "," in seen)
+
+
+def test_the_synthetic_set_is_found_by_its_content(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimation, "SETS", tmp_path)
+    ac = made[1] / "ac_0.h5"
+    with pytest.raises(files.BadInput, match="give the folder of that one with --data"):
+        estimation.find_synthetic(ac)
+    for name in ("bare", "other"):
+        (tmp_path / name).mkdir()
+        shutil.copy(made[0] / "ph_flux_norm.npy", tmp_path / name)
+    np.save(tmp_path / "other" / "ph_flux_norm.npy", np.ones((2, 3)))
+    (tmp_path / "other" / "provenance.json").write_text("spoilt")
+    assert estimation.find_synthetic(ac) == tmp_path / "bare"
+    shutil.copytree(made[0], tmp_path / "said")
+    assert estimation.find_synthetic(ac) == tmp_path / "said"
+
+
+# ---------------------------------------------------------------- files that cannot be used
+def test_one_broken_file_costs_only_itself(made, tmp_path, capsys, drawn):
+    good = [write(tmp_path / name, observe(seed=1)) for name in ("GJ 1.csv", "gj_1.csv")]
+    (tmp_path / "empty.csv").write_text("")
+    bad = [tmp_path / "empty.csv", tmp_path / "absent.fits"]
+    assert run(made, tmp_path / "out", bad[0], *good, bad[1]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 4 files estimated, 2 left out" in said and "Traceback" not in said
+    assert sorted(drawn) == ["GJ_1.png", "gj_1_1.png"]
+    assert drawn["GJ_1.png"][1] == "networks that have seen only SIMULATED spectra; flags: other-instrument"
+    assert run(made, tmp_path / "none", *bad) == 2
+    assert "none of 2 files gave a star" in capsys.readouterr().err
+    assert run(made, tmp_path / "low", good[0], extra=("--resolution", "50000")) == 2
+    assert "less than the 94600 of the networks' synthetic set: src_files/prepare_spectra.py" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real spectra here")
+def test_reality(made, tmp_path, capsys):
+    """A telluric standard of an early type, and a spectrum that does not cover the window; then a star that is one."""
+    paths = [next(REAL.glob(name)) for name in ("Goldilocks*", "FEROS*", "GJ_699*20181003*")]
+    assert run(made, tmp_path / "none", *paths[:2]) == 2
+    said = capsys.readouterr().out
+    assert "spectra.fits has no peak in its cross-correlation" in said
+    assert "FEROS_Gl674.fits covers 5000.0 to 7000.0 Angstrom, not 8800 to 8835" in said
+    assert run(made, tmp_path / "out", *paths) == 0
+    table = pd.read_csv(tmp_path / "out" / "estimates.csv")
+    assert list(table["karmn"]) == ["GJ_699"] and list(table["flags"]) == ["other-instrument"]
+
+
+# ---------------------------------------------------------------- --tune
+def test_tuned_on_the_given_stars(made, tmp_path, capsys, monkeypatch):
+    paths, calls, fine_tune = stars(tmp_path, 20), [], transfer.fine_tune
+    monkeypatch.setattr(transfer, "fine_tune", lambda *arguments: calls.append(arguments) or fine_tune(*arguments))
+    assert run(made, tmp_path / "few", *paths[:19], extra=["--tune"]) == 2
+    assert "19 of the given files gave a star, at least 20 are needed" in capsys.readouterr().err
+    with monkeypatch.context() as patch:  # it stops between the networks and the table
+        patch.setattr(estimation, "load", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(made, tmp_path / "out", *paths, extra=["--tune"]) == 130
+    assert run(made, tmp_path / "out", *paths, extra=["--tune"]) == 0 and len(calls) == 1
+    assert "learnt the parameters from SIMULATED" in capsys.readouterr().out
+    assert run(made, tmp_path / "plain", *paths) == 0
+    tuned, plain = (pd.read_csv(tmp_path / name / "estimates.csv") for name in ("out", "plain"))
+    assert tuned["flags"].isna().all() and plain["flags"].eq("other-instrument").all()
+    assert not np.allclose(tuned["Teff"], plain["Teff"], atol=0.1)
+    sidecar = artifacts.read_sidecar(tmp_path / "out" / "dtl_ac_0.h5")
+    assert sidecar.settings == artifacts.read_sidecar(made[1] / "dtl_ac_0.h5").settings
+    assert sidecar.spectra.spectra == "own, simulated training set"
+
+
+# ---------------------------------------------------------------- what is refused
+def replaced(copied, name, old, new):
+    path = copied / name
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
+REFUSED = {
+    "no artifacts": (lambda data, folder: ["--artifacts", folder / "no"], "no/final_estimations.json not found: run"),
+    "no synthetic set": (lambda data, folder: ["--data", folder], "ph_flux_norm.npy not found: give the folder of"),
+    "another synthetic set": (lambda data, folder: np.save(data / "ph_flux_norm.npy", np.ones((3, 3501))),
+                              "was made from another ph_flux_norm.npy"),
+    "other labels": (lambda data, folder: np.save(data / "ph_pars.npy", np.ones((300, 4))),
+                     "was made from another ph_pars.npy"),
+    "a regressor was changed": (lambda data, folder: (folder / "cnn_regressor_teff_0_ac_0.h5").write_bytes(b"no"),
+                                "cnn_regressor_teff_0_ac_0.h5 is missing or was changed"),
+    "a regressor is absent": (lambda data, folder: (folder / "cnn_regressor_mh_1_ac_0.h5").unlink(),
+                              "cnn_regressor_mh_1_ac_0.h5 not found: run Methodology/cnn_training.py"),
+    "an autoencoder was changed": (lambda data, folder: (folder / "dtl_ac_0.h5").write_bytes(b"no"),
+                                   "dtl_ac_0.h5 is missing or was changed"),
+    "no regressor is kept": (lambda data, folder: (folder / "final_estimations.json").write_text(
+        '{"spectra": {"spectra": "simulated"}}'), "final_estimations.json names no regressors"),
+    "kept was edited": (lambda data, folder: replaced(folder, "final_estimations.json", b"teff_0", b"teff_9"),
+                        "final_estimations.json was changed since it was written"),
+    "out is the run": (lambda data, folder: ["--out", folder], "holds params_final.json, so spectra or a run"),
+    "out is the data": (lambda data, folder: ["--out", data], "holds ph_flux_norm.npy, so spectra or a run"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_one_line(case, made, copied, tmp_path, capsys):
+    spoil, said = REFUSED[case]
+    data = Path(shutil.copytree(made[0], tmp_path / "data"))
+    extra = spoil(data, copied)
+    extra = list(map(str, extra)) if isinstance(extra, list) else []
+    assert run((data, copied), tmp_path / "out", write(tmp_path / "a.csv", observe()), extra=extra) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_estimates_of_other_files_are_kept(made, tmp_path, capsys):
+    first, second = stars(tmp_path, 2)
+    assert run(made, tmp_path / "out", first) == 0
+    assert run(made, tmp_path / "out", second) == 2
+    assert "star 0.csv (1 in all): give these too, choose another --out, or --overwrite" in capsys.readouterr().err
+    assert run(made, tmp_path / "out", second, first) == 0
+    assert list(pd.read_csv(tmp_path / "out" / "estimates.csv")["karmn"]) == ["star 1", "star 0"]
+    assert run(made, tmp_path / "out", second, extra=["--overwrite"]) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["star_1.png"]
