@@ -86,9 +86,9 @@ def _read_fits(content, name, columns):
     """Arrays by role, the stated unit, the observation and the form."""
     from astropy.io import fits  # takes as long to import as a text file to read
 
-    for name, value in re.findall(rb"(NAXIS\d*|[PG]COUNT|TFIELDS) *= *([+-]?\d+)", content):
-        if int(value) < 0 or (name in (b"NAXIS", b"TFIELDS") and int(value) > 999):  # astropy would never come back
-            raise UnitFailed(f"is a damaged FITS file ({name.decode()} is {value.decode()}): fetch it again")
+    for key, value in re.findall(rb"(NAXIS\d*|[PG]COUNT|TFIELDS) *= *([+-]?\d+)", content):
+        if int(value) < 0 or (key in (b"NAXIS", b"TFIELDS") and int(value) > 999):  # astropy would never come back
+            raise UnitFailed(f"is a damaged FITS file ({key.decode()} is {value.decode()}): fetch it again")
     try:
         with warnings.catch_warnings(record=True) as said, fits.open(io.BytesIO(content), memmap=False) as hdus:
             warnings.simplefilter("always")  # most are about standards that headers do not keep

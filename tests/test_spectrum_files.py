@@ -117,6 +117,13 @@ def check(spectrum, unit, medium):
         np.testing.assert_allclose(order.error[window], np.sqrt(order.flux[window]), rtol=1e-3)
 
 
+@pytest.mark.parametrize("object_, name", [({"OBJECT": "GJ 1"}, "GJ 1"), ({"OBJECT": " "}, "star"), ({}, "star")])
+def test_a_star_has_the_name_of_its_header_or_else_of_its_file(tmp_path, object_, name):
+    header = fits.Header({"CRVAL1": WAVE[0], "CDELT1": WAVE[1] - WAVE[0], **object_})
+    fits.PrimaryHDU(FLUX, header).writeto(tmp_path / "star.fits")
+    assert spectrum_files.read(tmp_path / "star.fits").observation.name == name
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize("name", FITS)
 def test_fits(tmp_path, name, packed):
