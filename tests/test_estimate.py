@@ -1,5 +1,6 @@
 """From spectrum files and arrays to estimates: simulated stars whose truth is known, and real ones where they are."""
 import dataclasses
+import functools
 import json
 import shutil
 import time
@@ -86,7 +87,7 @@ def copied(made, tmp_path):
 def drawn(monkeypatch, request):
     """What would be drawn, by the name of the picture: its title and note. One test draws them."""
     found = {}
-    if "truth" not in request.node.name:
+    if "array_of_the_truth" not in request.node.name:
         monkeypatch.setattr(star_pages, "write", lambda path, title, note, *_: found.update({path.name: (title, note)})
                             or path.write_text(title))  # fmt: skip
     return found
@@ -218,24 +219,57 @@ def test_reality(made, tmp_path, capsys):
     assert list(table["karmn"]) == ["GJ_699"] and list(table["flags"]) == ["other-instrument"]
 
 
-# ---------------------------------------------------------------- --tune
-def test_tuned_on_the_given_stars(made, tmp_path, capsys, monkeypatch):
-    paths, calls, fine_tune = stars(tmp_path, 20), [], transfer.fine_tune
+# ---------------------------------------------------------------- the tutorial
+@pytest.fixture
+def tutorial(made, tmp_path, monkeypatch):
+    """The commands of docs/own-spectra.md, as functions, and its Python; in a folder with the files that they name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(estimation, "SETS", made[0].parent)
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "demo").symlink_to(made[1])
+    for folder in ("spectra", "more"):
+        (tmp_path / folder).mkdir()
+    write(tmp_path / "star.csv", observe())
+    write(tmp_path / "more" / "one.csv", observe())
+    for k in range(20):
+        header = fits.Header({"CRVAL1": NATIVE[0], "CDELT1": 0.03, "CTYPE1": "WAVE", "SPEC_RES": paper.RESOLVING_POWER})
+        fits.PrimaryHDU(observe(5 * k - 40, seed=k), header).writeto(tmp_path / "spectra" / f"{k}.fits")
+    page = (Path(estimate.__file__).parents[1] / "docs" / "own-spectra.md").read_text()
+    lines = [line.split()[2:] for line in page.splitlines() if line.startswith("    python Methodology/estimate.py")]
+    words = [[path for word in line for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+             for line in lines]  # fmt: skip
+    assert len(words) == 3
+    return [functools.partial(estimate.main, [*line, "--jobs", "1"]) for line in words], page.split("```python\n")[1]
+
+
+def test_the_tutorial(tutorial, made, capsys, monkeypatch):
+    (one, many, tune), python = tutorial
+    assert one() == many() == 0
+    said = capsys.readouterr().out
+    assert "1 of 1 files estimated" in said and "20 of 21 files estimated, 1 left out" in said
+    assert "more/one.csv does not say its resolving power: give it with --resolution" in said
+    variables = {"wavelength": preparation.to_air(NATIVE), "flux": observe()}
+    exec(python.split("```")[0], variables)
+    assert variables["star"]["Teff"] == pytest.approx(pd.read_csv(made[1] / "estimates" / "estimates.csv")["Teff"][0])
+
+    calls, fine_tune = [], transfer.fine_tune
     monkeypatch.setattr(transfer, "fine_tune", lambda *arguments: calls.append(arguments) or fine_tune(*arguments))
-    assert run(made, tmp_path / "few", *paths[:19], extra=["--tune"]) == 2
-    assert "19 of the given files gave a star, at least 20 are needed" in capsys.readouterr().err
     with monkeypatch.context() as patch:  # it stops between the networks and the table
         patch.setattr(estimation, "load", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert run(made, tmp_path / "out", *paths, extra=["--tune"]) == 130
-    assert run(made, tmp_path / "out", *paths, extra=["--tune"]) == 0 and len(calls) == 1
+        assert tune() == 130
+    assert tune() == 0 and len(calls) == 1
     assert "learnt the parameters from SIMULATED" in capsys.readouterr().out
-    assert run(made, tmp_path / "plain", *paths) == 0
-    tuned, plain = (pd.read_csv(tmp_path / name / "estimates.csv") for name in ("out", "plain"))
-    assert tuned["flags"].isna().all() and plain["flags"].eq("other-instrument").all()
+    plain, tuned = (pd.read_csv(f"{name}/estimates.csv") for name in ("mine", "tuned"))
+    assert plain["flags"].eq("other-instrument").all() and tuned["flags"].isna().all()
     assert not np.allclose(tuned["Teff"], plain["Teff"], atol=0.1)
-    sidecar = artifacts.read_sidecar(tmp_path / "out" / "dtl_ac_0.h5")
+    sidecar = artifacts.read_sidecar(Path("tuned/dtl_ac_0.h5"))
     assert sidecar.settings == artifacts.read_sidecar(made[1] / "dtl_ac_0.h5").settings
     assert sidecar.spectra.spectra == "own, simulated training set"
+
+
+def test_too_few_stars_to_tune_on(made, tmp_path, capsys):
+    assert run(made, tmp_path / "out", *stars(tmp_path, 19), extra=["--tune"]) == 2
+    assert "19 of the given files gave a star, at least 20 are needed" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- what is refused
