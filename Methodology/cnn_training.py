@@ -277,8 +277,8 @@ def flag(table, members, stars, suffix, args, provenance):
     sidecars = [artifacts.read_sidecar(args.artifacts / f"dtl_ac_{i}.h5") for i in numbers]
     measured = flags.measured(sidecars, "before" if suffix else "after")
     resolving_power = records.plain(provenance).get("resolving_power", paper.RESOLVING_POWER)
-    return flags.table(values, grid, resolving_power, members, measured,
-                       {"snr": stars.get("snr"), "lag": lag, "seen": seen})  # fmt: skip
+    star = {"snr": stars.get("snr"), "lag": lag, "seen": seen, "foreign": np.zeros(len(stars))}
+    return flags.table(values, grid, resolving_power, members, measured, star)
 
 
 def digests(args):

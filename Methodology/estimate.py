@@ -91,7 +91,7 @@ def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resoluti
     -------
     Series
         The star's row of estimates.csv: Teff [K], logg [dex], [M/H] [dex], vsini [km/s], each with e_ and E_, its
-        uncertainties below and above; `snr`, `rv` and `e_rv` [km/s], `flags`.
+        uncertainties below and above; `snr`, `rv` and `e_rv` [km/s]; flags, as in flags.COLUMNS.
 
     Raises
     ------
@@ -104,8 +104,7 @@ def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resoluti
     settings = observed_star.Settings(power, continuum=ensemble.continuum, max_bad=max_bad)
     star = observed_star.prepare(spectrum, ensemble.templates, settings)
     stars = pd.DataFrame([{"karmn": name, "file": "", **star.record, "instrument": instrument}])
-    predictions = loaded.predict(loaded.encode(star.flux[None]))
-    return estimation.table(stars, predictions, estimation.flags(stars, ensemble.fine_tuned_on)).iloc[0]
+    return estimation.estimated(ensemble, loaded, stars, star.flux[None], ensemble.fine_tuned_on)[0].iloc[0]
 
 
 @functools.lru_cache(maxsize=1)
@@ -263,10 +262,10 @@ def main(argv=None):
     stars["karmn"] = star_files.name_stars(stars["karmn"])
     flux = np.array([star_files.load(kept).flux for kept, _ in prepared])
     loaded = estimation.load(ensemble, args.out if args.tune else None)
-    predictions = loaded.predict(loaded.encode(flux))
-    table = estimation.table(stars, predictions, estimation.flags(stars, fine_tuned_on))
+    seen = spectra.split_usable(flux)[1] if args.tune else None
+    table, predictions, reconstruction = estimation.estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen)
     with lock(args.out):
-        drawn = star_pages.write_all(args.out, table, flux, loaded.first(flux), predictions,
+        drawn = star_pages.write_all(args.out, table, flux, reconstruction, predictions,
                                      estimation.about(fine_tuned_on), args.jobs)  # fmt: skip
         found = [path for path in paths if path not in left_out]
         write(args, ensemble, found, table, drawn, fine_tuned_on, settings)

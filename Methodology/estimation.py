@@ -8,6 +8,7 @@ import pandas as pd
 
 import artifacts
 import estimates
+import flags
 import networks
 import observed_star
 import paper
@@ -15,9 +16,9 @@ import preparation
 import records
 import spectra
 from command_line import ROOT
-from files import BadInput, load_array, one_line, sha256
+from files import BadInput, load_array, one_line, sha256, take
 
-__all__ = ["Ensemble", "Networks", "about", "flags", "load", "select", "shown", "table", "warnings"]
+__all__ = ["Ensemble", "Networks", "about", "estimated", "load", "other_instrument", "select", "shown", "warnings"]
 
 SETS = ROOT / "src_files"  # it, or a folder in it, holds the synthetic set unless --data says where
 
@@ -39,6 +40,8 @@ class Ensemble:
         Of the observed and of the synthetic spectra.
     templates : preparation.Templates
         Of the synthetic set.
+    grid : dict of str to ndarray
+        The different labels of the synthetic set, ascending, of each parameter.
     """
 
     folder: Path
@@ -47,6 +50,7 @@ class Ensemble:
     fine_tuned_on: records.Provenance
     trained_on: records.Provenance
     templates: preparation.Templates
+    grid: dict
 
     @property
     def resolving_power(self):
@@ -108,8 +112,9 @@ def select(folder, data=None):
     if flux_ph.shape[1] != paper.N_PIXELS:
         raise BadInput(f"{ph} has {flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's grid of "
                        f"{paper.N_PIXELS}, give others to the acts as arrays")  # fmt: skip
+    grid = {par: np.unique(labels_ph[:, parameter.column]) for par, parameter in paper.PARAMETERS.items()}
     return Ensemble(folder, numbers, kept, artifacts.read_sidecar(folder / f"dtl_{first.name}").spectra,
-                    spectra.provenance(data), preparation.Templates.of(flux_ph, labels_ph))  # fmt: skip
+                    spectra.provenance(data), preparation.Templates.of(flux_ph, labels_ph), grid)  # fmt: skip
 
 
 def autoencoder_of(regressor):
@@ -174,21 +179,31 @@ class Networks:
 
     Attributes
     ----------
-    first : Network
-        The best ranked autoencoder, whole: gives spectra of shape (n_stars, n_pixels) as it reconstructs them.
-    encoders : dict of int to Network
-        Those of all autoencoders, by number.
+    autoencoders, encoders : dict of int to Network
+        By number, the best ranked first: give spectra of shape (n_stars, n_pixels) as they reconstruct and encode them.
+    training : dict of int to ndarray
+        Encodings of the synthetic training set by the autoencoders before fine-tuning, (n_spectra, 32), by number.
     regressors : dict of str to list of (int, Network)
         Of each parameter, with the numbers of their autoencoders.
     """
 
-    first: Network
+    autoencoders: dict
     encoders: dict
+    training: dict
     regressors: dict
 
     def encode(self, flux):
         """Encodings of spectra, (n_stars, n_pixels), by every autoencoder, a dict of (n_stars, 32) by number."""
         return {i: encoder(flux) for i, encoder in self.encoders.items()}
+
+    def reconstruct(self, flux):
+        """Spectra as the best ranked autoencoder gives them, and the mean squared errors of all, (n_ac, n_stars)."""
+        first, errors = None, []
+        for autoencoder in self.autoencoders.values():
+            reconstruction = autoencoder(flux)
+            first = reconstruction if first is None else first
+            errors.append(np.square(flux - reconstruction).mean(axis=1, dtype=float))
+        return first, np.array(errors)
 
     def predict(self, encoded):
         """Predictions of each parameter from what `encode` gives, a dict of (n_members, n_stars)."""
@@ -209,15 +224,17 @@ def load(ensemble, fine_tuned=None):
     -------
     Networks
     """
-    first, whole, narrow, encoders = None, {}, {}, {}
+    whole, narrow, autoencoders, encoders, training = {}, {}, {}, {}, {}
     for i in ensemble.autoencoders:
         path = (fine_tuned or ensemble.folder) / ensemble.path(i).name
         width = artifacts.read_sidecar(path).network.neurons_in  # what else it has matters only in training
         whole[width] = networks.load(path, into=whole.get(width))
         if width not in narrow:
             narrow[width] = networks.encoder_of(whole[width])
-        first = first or Network.of(whole[width])
-        encoders[i] = Network.of(narrow[width])
+        autoencoders[i] = Network.of(whole[width])
+        encoders[i] = Network(narrow[width], autoencoders[i].weights[: len(narrow[width].weights)])
+        encoded = load_array(ensemble.folder / f"encoded_ph_ac_{i}.npy", 2, "run Methodology/autoencoder_training.py")
+        training[i] = take(encoded, spectra.split(len(encoded), "ph")[0])
     cnns, regressors = {}, {par: [] for par in ensemble.kept}
     for par, kept in ensemble.kept.items():
         for name in kept.members:
@@ -225,40 +242,61 @@ def load(ensemble, fine_tuned=None):
             shape = artifacts.read_sidecar(path).network
             cnns[shape] = networks.load(path, into=cnns.get(shape))
             regressors[par].append((autoencoder_of(name), Network.of(cnns[shape])))
-    return Networks(first, encoders, regressors)
+    return Networks(autoencoders, encoders, training, regressors)
 
 
 # ---------------------------------------------------------------- what is written down
-def table(stars, predictions, flagged):
-    """The table of estimates.
+def estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen=None):
+    """Estimate prepared stars.
 
     Parameters
     ----------
+    ensemble : Ensemble
+    loaded : Networks
     stars : DataFrame
         Records of star_files.py, a row a star.
-    predictions : dict
-        As `Networks.predict` gives them.
-    flagged : list of str
-        Of each star its flags, separated by blanks.
+    flux : ndarray of shape (n_stars, n_pixels)
+    fine_tuned_on : records.Provenance
+        Of the spectra that `loaded` was fine-tuned on.
+    seen : ndarray of int, optional
+        Rows of those among these stars, where it was on these; by default on others.
 
     Returns
     -------
-    DataFrame
-        The columns of the published table, then `file`, `instrument`, `snr` per pixel, `rv` and `e_rv` [km/s], `flags`.
+    table : DataFrame
+        The columns of the published table, then `file`, `instrument`, `snr` per pixel, `rv` and `e_rv` [km/s], and
+        flags.COLUMNS.
+    predictions : dict of str to ndarray of shape (n_members, n_stars)
+        Of each parameter.
+    reconstruction : ndarray of shape (n_stars, n_pixels)
+        By the best ranked autoencoder.
     """
-    found = estimates.table(stars, {par: estimates.estimate(values) for par, values in predictions.items()})
-    return found.join(stars[["file", "instrument", "snr", "rv", "e_rv"]]).assign(flags=flagged)
+    encoded = loaded.encode(flux)
+    predictions = loaded.predict(encoded)
+    reconstruction, errors = loaded.reconstruct(flux)
+    table = estimates.table(stars, {par: estimates.estimate(values) for par, values in predictions.items()})
+    distances = np.array([flags.nearest_distances(encoded[i], loaded.training[i]) for i in encoded])
+    limits = flags.limits([artifacts.read_sidecar(ensemble.path(i)) for i in ensemble.autoencoders])
+    if seen is not None:
+        limits.pop("reconstruction-observed", None)  # that of the stars that the run fine-tuned on
+    trained_on = np.isin(np.arange(len(stars)), [] if seen is None else seen)
+    found, _ = flags.table(
+        {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}, ensemble.grid,
+        ensemble.resolving_power,
+        {par: (values, [i for i, _ in loaded.regressors[par]]) for par, values in predictions.items()},
+        (errors, distances, limits) if limits else None,
+        {"snr": stars["snr"], "seen": trained_on, "foreign": other_instrument(stars, fine_tuned_on)},
+    )
+    known = stars[["file", "instrument", "snr", "rv", "e_rv"]]
+    return table.join(known).join(found), predictions, reconstruction
 
 
-def flags(stars, fine_tuned_on):
-    """Of each star, what speaks against its estimate, words separated by blanks, a list of str.
-
-    `other-instrument`: the networks were fine-tuned on spectra of other instruments, or on none of a real one.
-    """
+def other_instrument(stars, fine_tuned_on):
+    """Of each star, whether the networks were fine-tuned on spectra of other instruments, or simulated ones alone."""
     known = {"published": ["carmenes"], "simulated": []}.get(
         fine_tuned_on.spectra, [word.strip().lower() for word in fine_tuned_on.spectra.split(",")])
     of_stars = [str(instrument).lower() or "own" for instrument in stars["instrument"]]
-    return ["" if any(name.startswith(word) for word in known) else "other-instrument" for name in of_stars]
+    return np.array([not any(name.startswith(word) for word in known) for name in of_stars])
 
 
 def about(fine_tuned_on):
@@ -294,4 +332,7 @@ def shown(table):
         columns[f"{x} [{parameter.unit}]"] = [
             f"{value:.{digits}f} -{below:.{digits}f} +{above:.{digits}f}"
             for value, below, above in table[[x, f"e_{x}", f"E_{x}"]].to_numpy()]
-    return pd.DataFrame({**columns, "flags": table["flags"]}).to_string(index=False)
+    own = {f"{parameter.published}: ": table[f"flags_{par}"] for par, parameter in paper.PARAMETERS.items()}
+    words = [", ".join(filter(None, [star, *(x + some for x, some in zip(own, those) if some)]))
+             for star, *those in zip(table["flags"], *own.values())]  # fmt: skip
+    return pd.DataFrame({**columns, "flags": words}).to_string(index=False)

@@ -66,6 +66,8 @@ RULES = {
                     "the paper's spectra all have more"),
     "lag": Rule(paper.LAG_STAR, f"its lines are shifted by more than {paper.LAG_STAR:.1f} pixels, two elements of "
                 "resolution (`lag.csv`)", "a shift looks like other labels"),
+    "other-instrument": Rule(None, "of stars of `estimate.py`: the autoencoders were fine-tuned on spectra of other "
+                             "instruments, or on simulated ones alone", "they do not know what it does to a spectrum"),
     "unseen": Rule(None, "fine-tuning did not train on it",
                    "worth knowing; no reason to doubt, so it makes no star pale", doubt=False),
 }  # fmt: skip
@@ -207,7 +209,7 @@ def of_networks(mse, distance, limits):
     return {word: np.mean(np.asarray(measured[word]) > limit[:, None], axis=0) > 0.5 for word, limit in limits.items()}
 
 
-def of_star(snr=None, lag=None, seen=None):
+def of_star(snr=None, lag=None, seen=None, foreign=None):
     """Flags that follow from the spectrum and its part in fine-tuning; what is None, or no number, gives none.
 
     Parameters
@@ -218,6 +220,8 @@ def of_star(snr=None, lag=None, seen=None):
         [pixel], see `spectra.lag`.
     seen : array of shape (n_stars,), bool, optional
         Whether fine-tuning trained on the spectrum.
+    foreign : array of shape (n_stars,), bool, optional
+        Whether it trained on no spectrum of the star's instrument.
 
     Returns
     -------
@@ -230,6 +234,8 @@ def of_star(snr=None, lag=None, seen=None):
         masks["low-snr"] = snr < RULES["low-snr"].threshold
     if lag is not None:
         masks["lag"] = np.abs(lag) > RULES["lag"].threshold
+    if foreign is not None:
+        masks["other-instrument"] = np.asarray(foreign, bool)
     if seen is not None:
         masks["unseen"] = ~np.asarray(seen, bool)
     return masks

@@ -242,7 +242,7 @@ def synthesise(labels, physics, progress=False, resolving_power=paper.RESOLVING_
     return spectra
 
 
-def smooth_spectra(labels, physics, resolving_power):
+def smooth_spectra(labels, physics, resolving_power=paper.RESOLVING_POWER):
     """Yield (rows, broadened spectra before normalisation): one synthesis a node, one convolution a row."""
     nodes, node_of = np.unique(labels[:, :3], axis=0, return_inverse=True)
     node_of = node_of.ravel()

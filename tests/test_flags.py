@@ -142,7 +142,7 @@ def test_table_of_all_rules():
     limits = {name: np.array([1.0, 1.0]) for name in flags.LIMITS}
     networks = np.array([[2.0, NAN]] * 2), np.array([[0.5, NAN]] * 2), limits
     table, left_out = flags.table(values, flags.GRID, 94_600, ensembles, networks, {"seen": [False, True], "lag": None})
-    assert list(table) == flags.COLUMNS and left_out == ["low-snr", "lag"]
+    assert list(table) == flags.COLUMNS and left_out == ["low-snr", "lag", "other-instrument"]
     assert table.to_numpy().tolist() == [
         ["", "", "two-modes autoencoders-apart", "grid-edge upper-limit",
          "reconstruction reconstruction-observed unseen"],
