@@ -155,15 +155,15 @@ def is_done(unit, stale_is_undone=False):
     BadInput
         They were made with other settings or from other inputs, or were changed since, unless `stale_is_undone`.
     """
-    if not all(file.exists() for file in (*unit.files, sidecar_of(unit.path))):
+    if not (unit.path.exists() and sidecar_of(unit.path).exists()):
         return False
     sidecar = read_sidecar(unit.path)
     differing = _differences(unit, sidecar)
     if differing and not stale_is_undone:
-        raise BadInput(
-            f"{unit.path} is stale, made otherwise ({'; '.join(differing)}): "
-            "use --overwrite to redo it, or another folder"
-        )
+        raise BadInput(f"{unit.path} is stale, made otherwise ({'; '.join(differing)}): use --overwrite to redo it, or "
+                       "another folder")  # fmt: skip
+    if not all(file.exists() for file in unit.files):
+        return False
     changed = [file for file in unit.files
                if file != sidecar_of(unit.path) and sidecar.outputs.get(file.name) != sha256(file)]  # fmt: skip
     if changed and not stale_is_undone:

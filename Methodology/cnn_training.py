@@ -1,7 +1,8 @@
 """Act 4: train CNN regressors on the encodings and estimate the parameters of the stars (Sect. 3.3).
 
 Reads   {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv
-        {artifacts}/params_final.json, encoded_ph_ac_{i}.npy, encoded_carm_ac_{i}.npy, encoded_carm_before_ac_{i}.npy
+        {artifacts}/params_final.json, encoded_ph_ac_{i}.npy, encoded_carm_ac_{i}.npy, encoded_carm_before_ac_{i}.npy;
+        with --perturb encoded_ph_perturbed_ac_{i}.npy
 Writes  {artifacts}/cnn_regressor_{par}_{k}_ac_{i}.h5 (+ .json)       one regressor and its sidecar
         {artifacts}/{par}_estimation_{k}_ac_{i}.npy (+ .json)         its estimates for every star, (n_stars,)
         {artifacts}/final_estimations.csv (+ .json)                   the published columns, then those of flags.py
@@ -13,6 +14,9 @@ latent values of 70 % of the synthetic spectra. Of a parameter's regressors the 
 applied to the stars; the estimate is the mode of their predictions. The paper's 26 autoencoders make 520 CNNs, 130
 a parameter, of which it keeps 80; the 12 that act 1 keeps of the published code's grid make 240, 60 a parameter, of
 which the same fraction is 37. Act 1 has a command that ends with 26.
+
+Not in the paper: with --perturb, after act 2 with it, they learn from the encodings of perturbed copies of these
+spectra and are tested on those of the others, in as many steps.
 
     python Methodology/cnn_training.py    # the published code's grid: 240 CNNs
     python Methodology/cnn_training.py --budget demo --data src_files/demo --artifacts artifacts/demo
@@ -34,6 +38,7 @@ import estimates
 import flags
 import networks
 import paper
+import perturbation
 import records
 import run_figures
 import running
@@ -107,6 +112,11 @@ def plan(args):
     if args.tune:
         return [unit for par in args.parameter for unit in tuning.plan(par, autoencoders[0], args, provenance)], missing
     spectra.load_observed(args.data)  # what is only used at the end is refused before hours of training
+    without = [ac for ac in autoencoders if encodings(ac, args).name not in artifacts.read_sidecar(ac).outputs]
+    if args.perturb and without:
+        raise BadInput(f"{without[0]} was trained without --perturb: leave it out here, or first run "
+                       "Methodology/autoencoder_training.py --perturb and autoencoder_fine_tuning.py, both with "
+                       "--overwrite")  # fmt: skip
     there = [ac for ac in autoencoders if ac.with_name(f"dtl_{ac.name}").exists()] or autoencoders[:1]
     for ac in there:
         artifacts.require(ac.with_name(f"dtl_{ac.name}"), "autoencoder_fine_tuning", [ac, ph, carm], provenance)
@@ -116,15 +126,24 @@ def plan(args):
     return [unit for ac in there for par in parameters for unit in repeats(par, ac, args, provenance)], missing
 
 
+def encodings(ac, args):
+    """Where the encodings lie that the regressors of an autoencoder learn from."""
+    return args.artifacts / f"encoded_ph{'_perturbed' * args.perturb}_{ac.stem}.npy"
+
+
+def epochs(args):
+    """Epochs of a regressor: of several copies of the spectra fewer, in as many steps."""
+    return -(-args.budget.cnn_epochs // (perturbation.COPIES if args.perturb else 1))
+
+
 def repeats(par, ac, args, provenance):
     """The regressors of one parameter and one autoencoder."""
     hyper, autoencoder = tuning.hyper_parameters(par, args.artifacts), int(ac.stem.split("_")[1])
-    fixed = {**hyper, "batch_size": paper.BATCH_CNN, "epochs": args.budget.cnn_epochs}
+    fixed = {**hyper, "batch_size": paper.BATCH_CNN, "epochs": epochs(args)}
     return [
         Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
              {"parameter": par, "autoencoder": autoencoder, "repeat": k, **fixed},
-             (args.artifacts / f"encoded_ph_{ac.stem}.npy", args.data / "ph_pars.npy"), args.seed,
-             provenance=provenance)
+             (encodings(ac, args), args.data / "ph_pars.npy"), args.seed, provenance=provenance)
         for k in range(args.budget.repeats)
     ]  # fmt: skip
 
@@ -135,8 +154,12 @@ def work(*units, tick):
     training.forget_models()
     settings, seeds = units[0].settings, [unit.own_seed for unit in units]
     label = spectra.label(settings["parameter"], units[0].inputs[1])
-    train_rows, test_rows = spectra.split_stratified(label)
     encoded = [np.load(unit.inputs[0]) for unit in units]
+    train_rows, test_rows = spectra.split_stratified(label)
+    if encoded[0].ndim == 3:  # all copies of a spectrum are on one side
+        starts = len(label) * np.arange(len(encoded[0]))[:, None]
+        train_rows, test_rows = ((starts + rows).ravel() for rows in (train_rows, test_rows))
+        label, encoded = np.tile(label, len(starts)), [np.concatenate(copies) for copies in encoded]
     data = [values[train_rows] for values in encoded], label[train_rows]
     if len(units) > 1:
         regressors = train_together(settings, *data, seeds, tick)
@@ -162,7 +185,8 @@ def stacks(units, n):
 # ---------------------------------------------------------------- estimates
 def ensembles(args, provenance, planned=()):
     """All regressors of each parameter whose autoencoder has all its repeats, done by now or `planned`."""
-    fine_tuned = [ac for ac in artifacts.trained(args.artifacts) if ac.with_name(f"dtl_{ac.name}").exists()]
+    fine_tuned = [ac for ac in artifacts.trained(args.artifacts)
+                  if ac.with_name(f"dtl_{ac.name}").exists() and encodings(ac, args).exists()]  # fmt: skip
     found = {par: [] for par in paper.PARAMETERS}
     for par, ensemble in found.items():
         for ac in fine_tuned:
@@ -322,6 +346,8 @@ def add_arguments(parser):
                         help="search the hyper-parameters on the first autoencoder; later runs use them")  # fmt: skip
     parser.add_argument("--stack", type=number(int, 1), default=1, metavar="N",
                         help="train N regressors of a parameter as one network: for a GPU, with --jobs 1")  # fmt: skip
+    parser.add_argument("--perturb", action="store_true",
+                        help="learn from the encodings of perturbed spectra that act 2 leaves with --perturb (ours)")
 
 
 @command
@@ -338,7 +364,7 @@ def main(argv=None):
         may_write(ensembles(args, provenance, units), args)
     except BadInput as error:  # what is missing may be why
         running.report([*missing, str(error)])
-    failures = running.run(units, work, args, args.budget.cnn_epochs, "regressors",
+    failures = running.run(units, work, args, epochs(args), "regressors",
                            together=lambda units: stacks(units, args.stack))  # fmt: skip
     if failures is None:
         return

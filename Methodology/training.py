@@ -113,7 +113,7 @@ def activity(losses):
     return sum((tf.cast(loss, tf.float32) for loss in losses), 0.0)
 
 
-def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None):
+def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None, perturb=None):
     """Train a network on shuffled batches, in an order that depends on its seed and the epoch alone.
 
     Spectra are read a block of batches at a time, so that memory stays flat however many there are, and a block
@@ -132,6 +132,8 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None)
         Called at the end of every epoch.
     rows : ndarray of int, optional
         Which spectra to train on; default all.
+    perturb : callable(x, rows, epoch), optional
+        Gives what the network sees in place of some spectra, while the targets stay; default these spectra themselves.
 
     Returns
     -------
@@ -156,8 +158,10 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None)
             part = order[start : start + block]
             if part.ndim > 1:  # a column a member
                 part = (part, np.arange(part.shape[1]))
-            spectra = tf.constant(take(x, part))
-            log.append(train(spectra, spectra if targets is x else tf.constant(take(targets, part))))
+            clean = take(x, part)
+            given = tf.constant(clean if perturb is None else perturb(clean, part, epoch))
+            same = targets is x and perturb is None
+            log.append(train(given, given if same else tf.constant(clean if targets is x else take(targets, part))))
         sizes = np.minimum(batch_size, len(order) - np.arange(0, len(order), batch_size))
         history.append(np.average(np.concatenate(log), axis=0, weights=sizes))
         weights_finite = all(bool(tf.reduce_all(tf.math.is_finite(w))) for w in model.trainable_variables)
