@@ -156,20 +156,17 @@ def work(*units, tick):
     label = spectra.label(settings["parameter"], units[0].inputs[1])
     encoded = [np.load(unit.inputs[0]) for unit in units]
     train_rows, test_rows = spectra.split_stratified(label)
-    if encoded[0].ndim == 3:  # all copies of a spectrum are on one side
-        starts = len(label) * np.arange(len(encoded[0]))[:, None]
-        train_rows, test_rows = ((starts + rows).ravel() for rows in (train_rows, test_rows))
-        label, encoded = np.tile(label, len(starts)), [np.concatenate(copies) for copies in encoded]
-    data = [values[train_rows] for values in encoded], label[train_rows]
+    x, (y, *_) = zip(*(perturbation.examples(values, label, train_rows) for values in encoded))
     if len(units) > 1:
-        regressors = train_together(settings, *data, seeds, tick)
+        regressors = train_together(settings, x, y, seeds, tick)
         started += (time.time() - started) * (1 - 1 / len(units))  # its share
     else:
-        regressors = [train(settings, data[0][0], data[1], seeds[0], tick)]
+        regressors = [train(settings, x[0], y, seeds[0], tick)]
     for unit, values, (cnn, history) in zip(units, encoded, regressors):
         with writing(unit.path) as partial:
             networks.save(cnn, partial)
-        mse_test = networks.mse(cnn, values[..., None], test_rows, label)
+        x_test, y_test = perturbation.examples(values, label, test_rows)
+        mse_test = networks.mse(cnn, x_test[..., None], y=y_test)
         shape = records.CnnShape(settings["nf1"], settings["nf2"], settings["nu"], values.shape[1])
         artifacts.finish(unit, started, {"mse_test": mse_test}, history, shape)
 

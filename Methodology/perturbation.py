@@ -12,7 +12,7 @@ import paper
 import spectra
 from files import take
 
-__all__ = ["COPIES", "Strengths", "copies", "perturb"]
+__all__ = ["COPIES", "Strengths", "copies", "examples", "perturb"]
 
 COPIES = 4  # of each encoding, for the regressors
 REACH = 3  # standard deviations of a line's profile that are drawn
@@ -84,6 +84,24 @@ def copies(encode, perturb, flux, epoch):
     chunks = [np.arange(start, min(start + CHUNK, len(flux))) for start in range(0, len(flux), CHUNK)]
     return np.array([np.concatenate([encode(perturb(take(flux, rows), rows, epoch + k)) for rows in chunks])
                      for k in range(COPIES)])  # fmt: skip
+
+
+def examples(encoded, label, rows):
+    """Encodings and labels of some spectra, of every copy of them where there are several.
+
+    Parameters
+    ----------
+    encoded : ndarray of shape (n_spectra, n_latent) or, as `copies` gives them, (COPIES, n_spectra, n_latent)
+    label : ndarray of shape (n_spectra,)
+    rows : ndarray of int
+
+    Returns
+    -------
+    encoded : ndarray of shape (n_examples, n_latent)
+    label : ndarray of shape (n_examples,)
+    """
+    some = encoded[:, rows] if encoded.ndim == 3 else encoded[None, rows]
+    return np.concatenate(some), np.tile(label[rows], len(some))
 
 
 def _draw(rows, epoch, seed, n_pixels, strengths):

@@ -1,0 +1,319 @@
+"""Training on perturbed spectra against the published recipe, on simulated stars whose truth is known.
+
+Writes  artifacts/perturb_{budget}/spectra/    the simulated spectra, with the observed ones of each gap seed
+        artifacts/perturb_{budget}/{variant}_{i}_gap{g}.json    of autoencoder i: rmse, before and after fine-tuning
+        artifacts/perturb_{budget}/search.txt, search.csv    a row a variant; of the others test.txt, ablations.txt
+
+Each variant has autoencoders of the same initial weights and order of batches as the others, and regressors as act 4
+makes them, of each autoencoder alone. A number of a variant is its rmse, a mean over gap seeds and autoencoders; its
+ratio is to that of the published recipe after fine-tuning, a geometric mean over the four parameters. The search is on
+gap seeds 0 to 2. What it chose, CHOSEN, is tried once on 3 to 7, which nothing looks at before (--test).
+
+    python tests/benchmarks/perturb.py [--jobs N]          # search; an interrupted one goes on where it was
+    python tests/benchmarks/perturb.py --variants published perturbed
+    python tests/benchmarks/perturb.py --ablations         # other regressors; stars that fine-tuning did not see
+    python tests/benchmarks/perturb.py --test              # once CHOSEN and docs/results.md say what was chosen
+    python tests/benchmarks/perturb.py --time              # what an epoch costs
+"""
+import argparse
+import functools
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.linear_model import Ridge
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "Methodology"), str(ROOT / "src_files")]
+import artifacts  # noqa: E402
+import autoencoder_training  # noqa: E402
+import cnn_training  # noqa: E402
+import estimates  # noqa: E402
+import networks  # noqa: E402
+import paper  # noqa: E402
+import penalties  # noqa: E402
+import perturbation  # noqa: E402
+import records  # noqa: E402
+import running  # noqa: E402
+import spectra  # noqa: E402
+import training  # noqa: E402
+from files import load_array, write_array, write_csv  # noqa: E402
+
+SEARCHED, TESTED = (0, 1, 2), (3, 4, 5, 6, 7)
+CHOSEN = "perturbed"
+N_SPECTRA = {"paper": paper.N_SYNTHETIC, "demo": 3000, "smoke": 400}
+NEURONS = {"paper": 1024, "demo": 384, "smoke": 64}
+STRENGTHS = asdict(perturbation.Strengths())
+NOISE = {"opacity": 0.0, "common": 0.0, "lines": 0, "shift": 0.0, "tilt": 0.0}  # what noise alone leaves out
+SCALED = ("opacity", "common", "strength", "shift", "tilt")
+
+# What sees perturbed spectra, in words; and what is otherwise than in --perturb
+BOTH = "autoencoder regressors"
+VARIANTS = {
+    "published": {"perturbed": ""},
+    "perturbed": {"perturbed": BOTH},
+    "autoencoder": {"perturbed": "autoencoder"},
+    "regressors": {"perturbed": "regressors"},
+    "tuning_too": {"perturbed": f"{BOTH} tuning"},
+    "no_penalty": {"perturbed": BOTH, "penalty": "none"},
+    "no_penalty_in_tuning": {"perturbed": BOTH, "tuning_penalty": "none"},
+    "both_domains": {"perturbed": BOTH, "both_domains": True},
+    "noise_alone": {"perturbed": BOTH, "strengths": NOISE},
+    "half": {"perturbed": BOTH, "strengths": {name: 0.5 * STRENGTHS[name] for name in SCALED}},
+    "double": {"perturbed": BOTH, "strengths": {name: 2 * STRENGTHS[name] for name in SCALED}},
+    "short": {"perturbed": BOTH, "strengths": {"smooth": 20}},
+    "long": {"perturbed": BOTH, "strengths": {"smooth": 150}},
+    "no_lines": {"perturbed": BOTH, "strengths": {"lines": 0}},
+    "many_lines": {"perturbed": BOTH, "strengths": {"lines": 60}},
+    "same_noise": {"perturbed": BOTH, "strengths": {"noise": 1 / 270, "least_noise": 1 / 270}},  # as observed: the mean
+}
+
+
+# ---------------------------------------------------------------- spectra
+def simulate(folder, gap_seeds, budget):
+    """Simulate what is not there yet: the synthetic spectra, and the observed ones of each gap seed."""
+    import simulate_spectra
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "ph_pars.npy").exists():
+        flux_ph, labels, *_ = simulate_spectra.simulate(n_spectra=N_SPECTRA[budget])
+        write_array(folder / "ph_flux_norm.npy", flux_ph)
+        write_array(folder / "ph_pars.npy", labels)
+    for gap in gap_seeds:
+        if not (folder / f"stars_gap{gap}.csv").exists():
+            stars = simulate_spectra.draw_stars(paper.SPLIT_SEED)
+            flux_carm, stars = simulate_spectra.observe(stars, simulate_spectra.Physics.reference(), 1.0, gap)
+            write_array(folder / f"carmf_gap{gap}.npy", flux_carm)
+            write_csv(folder / f"stars_gap{gap}.csv", stars)
+
+
+# ---------------------------------------------------------------- networks
+def perturber(settings, what, seed):
+    """What perturbs the spectra that the autoencoder, the regressors or the tuning see, or None."""
+    wanted = {"perturb": settings["strengths"]} if what in settings["perturbed"].split() else {}
+    return autoencoder_training.perturber(wanted, seed)
+
+
+def train(settings, flux_ph, flux_carm, seed, tick):
+    """Train an autoencoder, on as many observed as synthetic spectra if it is to be one of both domains."""
+    rows, x = spectra.split(len(flux_ph), "ph")[0], flux_ph
+    if settings["both_domains"]:
+        seen = spectra.split(len(flux_carm), "carm")[0]
+        rows = np.r_[rows, len(flux_ph) + np.resize(seen, len(rows))]
+        x = np.concatenate([flux_ph, flux_carm])
+    sees = {"perturb": settings["strengths"]} if perturber(settings, "autoencoder", seed) else {}
+    return autoencoder_training.train({**settings, **sees}, x, seed, tick, rows)[0]
+
+
+def fine_tune(autoencoder, settings, flux_carm, seed):
+    """Act 3's, but for a penalty of its own, and perturbed spectra."""
+    networks.freeze(autoencoder)
+    loss = penalties.contractive_loss(autoencoder, settings["tuning_penalty"], settings["penalty_weight"])
+    training.fit(autoencoder, loss, training.adam(settings["lr"]), flux_carm, flux_carm, settings["batch_size"],
+                 settings["tuning_epochs"], rows=spectra.split(len(flux_carm), "carm")[0],
+                 perturb=perturber(settings, "tuning", seed))  # fmt: skip
+
+
+def cnns(par, settings, encoded, labels, seed):
+    """Act 4's regressors of one parameter; return what estimates it from encodings."""
+    hyper, label = asdict(paper.PARAMETERS[par].cnn), labels[par]
+    train_rows, test_rows = spectra.split_stratified(label)
+    n_epochs = -(-settings["cnn_epochs"] // (len(encoded) if encoded.ndim == 3 else 1))
+    hyper.update(batch_size=paper.BATCH_CNN, epochs=n_epochs)
+    (x, y), test = (perturbation.examples(encoded, label, rows) for rows in (train_rows, test_rows))
+    seeds = [artifacts.seed_of(seed, f"{par} {k}") for k in range(settings["repeats"])]
+    if training.has_gpu():
+        found = [cnn for cnn, _ in cnn_training.train_together(hyper, [x] * len(seeds), y, seeds)]
+    else:
+        found = [cnn_training.train(hyper, x, y, one)[0] for one in seeds]
+    mse = [networks.mse(cnn, test[0][..., None], y=test[1]) for cnn in found]
+    kept = [found[k] for k in estimates.best(mse)]
+    return lambda encoded: estimates.estimate(
+        np.array([networks.predict(cnn, encoded[..., None])[:, 0] for cnn in kept]))[0]  # fmt: skip
+
+
+def plain(model):
+    """Regressor of one parameter from scikit-learn, which does without a search; as `cnns`."""
+
+    def fit(par, settings, encoded, labels, seed):
+        x, y = perturbation.examples(encoded, labels[par], spectra.split_stratified(labels[par])[0])
+        scaled = TransformedTargetRegressor(make_pipeline(StandardScaler(), model(seed)), transformer=StandardScaler())
+        return scaled.fit(x, y).predict
+
+    return fit
+
+
+RIDGE = plain(lambda seed: Ridge(alpha=1.0))
+MLP = plain(lambda seed: MLPRegressor((64, 64), early_stopping=True, random_state=seed % 2**31))
+
+
+# ---------------------------------------------------------------- units
+def work(unit, tick):
+    """Train one autoencoder and its regressors, fine-tune it for each gap seed, and measure the rmse."""
+    started = time.time()
+    training.forget_models()
+    s, (ph, pars, *observed) = unit.settings, unit.inputs
+    seed = artifacts.seed_of(unit.seed, f"ac_{s['autoencoder']}")  # whatever the variant
+    flux_ph = load_array(ph, 2, "simulate again")
+    labels = {par: spectra.label(par, pars) for par in paper.PARAMETERS}
+    fits = {"cnn": cnns, **({"ridge": RIDGE, "mlp": MLP} if s["ablations"] else {})}
+    autoencoder, metrics = None, {}
+    with training.device(s["autoencoder"]):
+        for gap, carm in zip(s["gap_seeds"], observed):
+            flux_carm, stars = np.load(carm), pd.read_csv(carm.with_name(f"stars_gap{gap}.csv"))
+            if autoencoder is None or s["both_domains"]:
+                autoencoder = train(s, flux_ph, flux_carm, seed, tick)
+                weights, encode = autoencoder.get_weights(), encoder(autoencoder)
+                perturb = perturber(s, "regressors", seed)
+                encoded = perturbation.copies(encode, perturb, flux_ph, s["epochs"]) if perturb else encode(flux_ph)
+                regressors = {(way, par): fit(par, s, encoded, labels, seed)
+                              for way, fit in fits.items() for par in labels}  # fmt: skip
+                if s["ablations"]:
+                    regressors.update(on_flux(s, flux_ph, labels, seed))
+            autoencoder.set_weights(weights)
+            seen = {"before": encode(flux_carm), "flux": flux_carm}
+            if not s["both_domains"]:
+                fine_tune(autoencoder, s, flux_carm, seed)
+                seen["after"] = encode(flux_carm)
+            metrics.update(errors(gap, regressors, seen, stars))
+    artifacts.finish(unit, started, metrics)
+
+
+def encoder(autoencoder):
+    """Function that encodes spectra with the weights that the autoencoder has by then."""
+    network = networks.encoder_of(autoencoder)
+    return lambda flux: networks.predict(network, flux)
+
+
+def on_flux(settings, flux_ph, labels, seed):
+    """Regressors directly on the flux, perturbed where those of the encodings are."""
+    perturb, flux = perturber(settings, "regressors", seed), np.array(flux_ph)
+    flux = perturb(flux, np.arange(len(flux)), settings["epochs"]) if perturb else flux
+    return {(f"{way} on flux", par): fit(par, settings, flux, labels, seed)
+            for way, fit in (("ridge", RIDGE), ("mlp", MLP)) for par in labels}  # fmt: skip
+
+
+def errors(gap, regressors, seen, stars):
+    """Rmse of all stars and of those that fine-tuning did not see, by gap seed, regressor, when and parameter."""
+    unseen, found = spectra.split(len(stars), "carm")[1], {}
+    for (way, par), predict in regressors.items():
+        for when in ["flux"] if way.endswith("flux") else [name for name in seen if name != "flux"]:
+            square = np.square(predict(seen[when]) - stars[par])
+            for which, some in (("all", square), ("unseen", square[unseen])):
+                found[f"{gap}/{way}/{when}/{which}/{par}"] = float(np.sqrt(np.mean(some)))
+    return found
+
+
+def units(names, gap_seeds, args, folder):
+    """A unit a variant and autoencoder."""
+    budget = paper.BUDGETS[args.budget]
+    fixed = {"neurons_in": NEURONS[args.budget], "reg_par": 1e-7, "lr": paper.KEPT_LR, "penalty": "live",
+             "penalty_weight": paper.CONTRACTIVE_WEIGHT, "precision": "float32", "tuning_penalty": "live",
+             "batch_size": paper.BATCH_AUTOENCODER, "epochs": budget.train_epochs, "both_domains": False,
+             "tuning_epochs": budget.fine_tune_epochs, "cnn_epochs": budget.cnn_epochs, "repeats": budget.repeats,
+             "gap_seeds": list(gap_seeds), "ablations": args.ablations}  # fmt: skip
+    data = folder / "spectra"
+    inputs = data / "ph_flux_norm.npy", data / "ph_pars.npy", *(data / f"carmf_gap{gap}.npy" for gap in gap_seeds)
+    kind = "_ablations" * args.ablations + "_test" * args.test
+    return [
+        artifacts.Unit(folder / f"{name}_{i}{kind}.json",
+                       {**fixed, **VARIANTS[name], "strengths": {**STRENGTHS, **VARIANTS[name].get("strengths", {})},
+                        "variant": name, "autoencoder": i}, inputs, provenance=records.Provenance(spectra="simulated"))
+        for name in names for i in range(args.autoencoders)
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- tables
+def collect(todo):
+    """A row an autoencoder, gap seed, regressor and parameter: the rmse."""
+    rows = []
+    for unit in todo:
+        for key, rmse in artifacts.read_sidecar(unit.path).metrics.items():
+            gap, way, when, stars, par = key.split("/")
+            rows.append({"variant": unit.settings["variant"], "regressor": way, "when": when, "stars": stars,
+                         "autoencoder": unit.settings["autoencoder"], "gap seed": int(gap), "parameter": par,
+                         "rmse": rmse})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def summary(table):
+    """Rmse, a mean over gap seeds and autoencoders, and ratios to the published recipe's after fine-tuning.
+
+    Returns
+    -------
+    DataFrame
+        A row a variant, regressor, when (before or after fine-tuning) and choice of stars: the rmse of the four
+        parameters, the geometric mean of their ratios, its range over the autoencoders, and the worst of the four.
+    """
+    keys = ["variant", "regressor", "when", "stars"]
+    recipe = (table["variant"] == "published") & (table["regressor"] == "cnn") & (table["when"] == "after")
+    means = {}
+    for over, rest in (("all", []), ("each", ["autoencoder"])):
+        base = table[recipe].groupby(["stars", *rest, "parameter"])["rmse"].mean().rename("recipe")
+        mean = table.groupby([*keys, *rest, "parameter"], sort=False)["rmse"].mean().reset_index()
+        means[over] = mean.join(base, on=base.index.names)
+        means[over]["ratio"] = np.log(means[over]["rmse"] / means[over]["recipe"])
+    found = means["all"].set_index([*keys, "parameter"])["rmse"].unstack()[list(paper.PARAMETERS)]
+    each = np.exp(means["each"].groupby([*keys, "autoencoder"], sort=False)["ratio"].mean()).groupby(keys, sort=False)
+    ratio = np.exp(means["all"].groupby(keys, sort=False)["ratio"].agg(["mean", "max"]))
+    return found.assign(ratio=ratio["mean"], low=each.min(), high=each.max(), worst=ratio["max"]).sort_values("ratio")
+
+
+def cost(n_spectra=1280, epochs=3):
+    """Processor time of an epoch with and without perturbation, by turns, of the demo's and the paper's width."""
+    flux = np.random.default_rng(0).uniform(0.3, 1, (n_spectra, paper.N_PIXELS)).astype(np.float32)
+    for neurons in (384, 1024):
+        settings = {"neurons_in": neurons, "reg_par": 1e-7, "lr": paper.KEPT_LR, "penalty": "live",
+                    "precision": "float32", "penalty_weight": paper.CONTRACTIVE_WEIGHT,
+                    "batch_size": paper.BATCH_AUTOENCODER, "epochs": epochs + 1}  # fmt: skip
+        seconds = {}
+        for _ in range(2):
+            for way, sees in (("plain", {}), ("perturbed", {"perturb": STRENGTHS})):
+                ticks = []
+                tick = functools.partial(lambda ticks: ticks.append(time.process_time()), ticks)
+                autoencoder_training.train({**settings, **sees}, flux, 0, tick)
+                seconds.setdefault(way, []).append(min(np.diff(ticks)))
+        plain, perturbed = (1000 * min(seconds[way]) / n_spectra for way in ("plain", "perturbed"))
+        print(f"n {neurons}: {plain:.3f} ms a spectrum and epoch, perturbed {perturbed:.3f}: {perturbed / plain:.2f} "
+              "times")  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", choices=paper.BUDGETS, default="demo")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--autoencoders", type=int, default=2)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--test", action="store_true")
+    parser.add_argument("--time", action="store_true")
+    args = parser.parse_args()
+    if args.time:
+        return cost()
+    names = ["published", CHOSEN] if args.test or args.ablations else list(dict.fromkeys(["published", *args.variants]))
+    gap_seeds = TESTED if args.test else SEARCHED
+    folder = ROOT / "artifacts" / f"perturb_{args.budget}"
+    simulate(folder / "spectra", gap_seeds, args.budget)
+    todo = units(names, gap_seeds, args, folder)
+    run = SimpleNamespace(artifacts=folder, jobs=args.jobs, scheduler=None, overwrite=False, dry_run=False)
+    running.report(running.run(todo, work, run, paper.BUDGETS[args.budget].train_epochs, "variants"))
+    table = collect(todo)
+    name = "_".join(["ablations"] * args.ablations + ["test" if args.test else "search"])
+    write_csv(folder / f"{name}.csv", table)
+    shown = table if args.ablations else table[table["stars"] == "all"]
+    text = summary(shown).to_string(float_format="{:.3g}".format)
+    (folder / f"{name}.txt").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
