@@ -167,7 +167,7 @@ def work(*units, tick):
             networks.save(cnn, partial)
         x_test, y_test = perturbation.examples(values, label, test_rows)
         mse_test = networks.mse(cnn, x_test[..., None], y=y_test)
-        shape = records.CnnShape(settings["nf1"], settings["nf2"], settings["nu"], values.shape[1])
+        shape = records.CnnShape(settings["nf1"], settings["nf2"], settings["nu"], x_test.shape[1])
         artifacts.finish(unit, started, {"mse_test": mse_test}, history, shape)
 
 
