@@ -42,8 +42,8 @@ def perturb(flux, rows, epoch, seed, strengths=Strengths()):
 
     In this order: a shift, linearly interpolated; the opacity of lines times the exponential of a random field and of
     a factor, with further lines added; a tilt; the continuum back to where it was; photon noise. Opacity X is that of
-    Minnaert's formula for the depth of a line, 1 - flux = X / (1 + X) (1935, Zeitschrift fuer Astrophysik 10, 40): a
-    shallow line's depth is multiplied by the factor itself, a deep one saturates.
+    Minnaert's interpolation formula, by which a line has the depth 1 - flux = X / (1 + X): the depth of a shallow one
+    is multiplied by the factor itself, a deep one saturates.
 
     Parameters
     ----------

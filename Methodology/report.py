@@ -131,7 +131,8 @@ def how_it_was_run(sidecars):
 
 
 def _number(sidecars):
-    return f"{len(sidecars)}, epochs: {settings(sidecars, 'epochs')}"
+    perturbed = any("perturb" in one.settings or "perturbed" in " ".join(one.inputs) for one in sidecars)
+    return f"{len(sidecars)}, epochs: {settings(sidecars, 'epochs')}{', on perturbed spectra' * perturbed}"
 
 
 def _count(run, domain):

@@ -15,6 +15,8 @@ import cnn_training
 import networks
 import paper
 import perturbation
+import report
+import runs
 import spectra
 import training
 from perturbation import Strengths, perturb
@@ -234,3 +236,4 @@ def test_regressors_learn_from_perturbed_encodings(tiny, tmp_path, capsys, monke
     predicted = networks.predict(networks.load(one), np.concatenate(encoded[:, test_rows])[..., None])[:, 0]
     mse = np.mean((predicted - np.tile(label[test_rows], len(encoded))) ** 2)
     assert artifacts.read_sidecar(one).metrics["mse_test"] == pytest.approx(mse, rel=1e-4)
+    assert "\n".join(report.what_was_run(runs.load(tiny, folder))).count("on perturbed spectra") == 2

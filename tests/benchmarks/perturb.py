@@ -97,10 +97,9 @@ def simulate(folder, gap_seeds, budget):
 
 
 # ---------------------------------------------------------------- networks
-def perturber(settings, what, seed):
-    """What perturbs the spectra that the autoencoder, the regressors or the tuning see, or None."""
-    wanted = {"perturb": settings["strengths"]} if what in settings["perturbed"].split() else {}
-    return autoencoder_training.perturber(wanted, seed)
+def seen_by(what, settings):
+    """The setting of act 2 by which the autoencoder, the regressors or the tuning see perturbed spectra, or none."""
+    return {"perturb": settings["strengths"]} if what in settings["perturbed"].split() else {}
 
 
 def train(settings, flux_ph, flux_carm, seed, tick):
@@ -110,8 +109,7 @@ def train(settings, flux_ph, flux_carm, seed, tick):
         seen = spectra.split(len(flux_carm), "carm")[0]
         rows = np.r_[rows, len(flux_ph) + np.resize(seen, len(rows))]
         x = np.concatenate([flux_ph, flux_carm])
-    sees = {"perturb": settings["strengths"]} if perturber(settings, "autoencoder", seed) else {}
-    return autoencoder_training.train({**settings, **sees}, x, seed, tick, rows)[0]
+    return autoencoder_training.train({**settings, **seen_by("autoencoder", settings)}, x, seed, tick, rows)[0]
 
 
 def fine_tune(autoencoder, settings, flux_carm, seed):
@@ -120,7 +118,7 @@ def fine_tune(autoencoder, settings, flux_carm, seed):
     loss = penalties.contractive_loss(autoencoder, settings["tuning_penalty"], settings["penalty_weight"])
     training.fit(autoencoder, loss, training.adam(settings["lr"]), flux_carm, flux_carm, settings["batch_size"],
                  settings["tuning_epochs"], rows=spectra.split(len(flux_carm), "carm")[0],
-                 perturb=perturber(settings, "tuning", seed))  # fmt: skip
+                 perturb=autoencoder_training.perturber(seen_by("tuning", settings), seed))  # fmt: skip
 
 
 def cnns(par, settings, encoded, labels, seed):
@@ -173,7 +171,7 @@ def work(unit, tick):
             if autoencoder is None or s["both_domains"]:
                 autoencoder = train(s, flux_ph, flux_carm, seed, tick)
                 weights, encode = autoencoder.get_weights(), encoder(autoencoder)
-                perturb = perturber(s, "regressors", seed)
+                perturb = autoencoder_training.perturber(seen_by("regressors", s), seed)
                 encoded = perturbation.copies(encode, perturb, flux_ph, s["epochs"]) if perturb else encode(flux_ph)
                 regressors = {(way, par): fit(par, s, encoded, labels, seed)
                               for way, fit in fits.items() for par in labels}  # fmt: skip
@@ -196,7 +194,7 @@ def encoder(autoencoder):
 
 def on_flux(settings, flux_ph, labels, seed):
     """Regressors directly on the flux, perturbed where those of the encodings are."""
-    perturb, flux = perturber(settings, "regressors", seed), np.array(flux_ph)
+    perturb, flux = autoencoder_training.perturber(seen_by("regressors", settings), seed), np.array(flux_ph)
     flux = perturb(flux, np.arange(len(flux)), settings["epochs"]) if perturb else flux
     return {(f"{way} on flux", par): fit(par, settings, flux, labels, seed)
             for way, fit in (("ridge", RIDGE), ("mlp", MLP)) for par in labels}  # fmt: skip
