@@ -28,7 +28,7 @@ CHUNK = 1024  # synthetic spectra compared at a time, so that memory stays flat
 
 @dataclass(frozen=True)
 class Rule:
-    """When a star has a word, in words as in docs/method.md, and why; the threshold, None where there is none.
+    """When a star has a word, in words as in docs/trust.md, and why; the threshold, None where there is none.
 
     `doubt` is False of what is worth knowing but no reason to doubt: it counts for no star as flagged.
     """

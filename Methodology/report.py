@@ -178,7 +178,7 @@ def the_flags(run):
     rows = [(word, *(number or "" for number in row)) for word, row in zip(found.index, found.to_numpy())]
     heading = ["stars flagged", *(parameter.published for parameter in paper.PARAMETERS.values()), "the star"]
     return ["## How far to trust each estimate", table([plain(name) for name in heading], rows, range(1, 6)),
-            "What each flag means is in docs/method.md, which stars have it in final_estimations.csv."]
+            "What each flag means is in docs/trust.md, which stars have it in final_estimations.csv."]
 
 
 def calibrated_errors(run):

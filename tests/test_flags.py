@@ -205,7 +205,7 @@ def test_limits_that_an_earlier_version_did_not_leave():
 
 # ---------------------------------------------------------------- docs
 def test_docs_have_every_rule():
-    page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
     section = page.partition("\n## Flags\n")[2].partition("\n## ")[0]
     rows = [f"| `{word}` | {rule.when} | {rule.why} |" for word, rule in flags.RULES.items()]
     assert [line for line in section.splitlines() if line.startswith("| `")] == rows
