@@ -106,7 +106,8 @@ def select(folder, data=None):
         artifacts.require(ac, "autoencoder_training", [ph])
         artifacts.require(dtl, "autoencoder_fine_tuning", [ac, ph, pars])
     for name in members:
-        encoded = folder / f"encoded_ph_ac_{autoencoder_of(name)}.npy"
+        perturbed = any("perturbed" in file for file in artifacts.read_sidecar(folder / f"{name}.h5").inputs)
+        encoded = folder / f"encoded_ph{'_perturbed' * perturbed}_ac_{autoencoder_of(name)}.npy"
         artifacts.require(folder / f"{name}.h5", "cnn_training", [encoded, pars])
     flux_ph, labels_ph = load_array(ph, 2, spectra.REMEDY), load_array(pars, 2, spectra.REMEDY)
     if flux_ph.shape[1] != paper.N_PIXELS:
