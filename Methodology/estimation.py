@@ -333,7 +333,4 @@ def shown(table):
         columns[f"{x} [{parameter.unit}]"] = [
             f"{value:.{digits}f} -{below:.{digits}f} +{above:.{digits}f}"
             for value, below, above in table[[x, f"e_{x}", f"E_{x}"]].to_numpy()]
-    own = {f"{parameter.published}: ": table[f"flags_{par}"] for par, parameter in paper.PARAMETERS.items()}
-    words = [", ".join(filter(None, [star, *(x + some for x, some in zip(own, those) if some)]))
-             for star, *those in zip(table["flags"], *own.values())]  # fmt: skip
-    return pd.DataFrame({**columns, "flags": words}).to_string(index=False)
+    return pd.DataFrame({**columns, "flags": flags.in_words(table)}).to_string(index=False)

@@ -16,7 +16,7 @@ import paper
 from files import take
 
 __all__ = [
-    "COLUMNS", "GRID", "RULES", "against_truth", "as_text", "counts", "flagged", "limits", "measured",
+    "COLUMNS", "GRID", "RULES", "against_truth", "as_text", "counts", "flagged", "in_words", "limits", "measured",
     "nearest_distances", "of_ensemble", "of_networks", "of_published", "of_star", "of_values", "resolved_vsini",
     "table",
 ]  # fmt: skip
@@ -295,6 +295,13 @@ def as_text(column):
 
 def _words(table, column):
     return as_text(table[column]).str.split()
+
+
+def in_words(table):
+    """All flags of each star of a table, those on a parameter after its name, a list of str."""
+    of_each = {f"{parameter.published}: ": table[f"flags_{par}"] for par, parameter in paper.PARAMETERS.items()}
+    return [", ".join(filter(None, [star, *(name + words for name, words in zip(of_each, some) if words)]))
+            for star, *some in zip(table["flags"], *of_each.values())]  # fmt: skip
 
 
 def flagged(table, par):

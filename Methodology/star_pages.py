@@ -1,6 +1,7 @@
 """Panels of one star's spectrum and of the predictions for it, and the page that estimate.py leaves of each star."""
 import itertools
 import re
+import textwrap
 
 import joblib
 import matplotlib.pyplot as plt
@@ -9,6 +10,7 @@ from tqdm import tqdm
 
 import estimates
 import figures
+import flags
 import paper
 from files import writing
 from run_figures import AFTER
@@ -16,6 +18,7 @@ from run_figures import AFTER
 __all__ = ["difference", "predicted", "spectrum", "wavelength", "write", "write_all"]
 
 SPECTRUM = "0.25"
+LINE = 115  # letters of the note in a line
 FAST = {  # what makes a page half of the time, as there may be thousands
     "figure.constrained_layout.use": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
     "savefig.dpi": 200,
@@ -85,7 +88,7 @@ def write(path, title, note, flux, reconstruction, predictions):
     """
     with plt.rc_context({**figures.STYLE, **FAST}):
         figure = plt.figure(figsize=(figures.DOUBLE, 0.66 * figures.DOUBLE))
-        halves = figure.add_gridspec(2, 1, height_ratios=[1.5, 1], left=0.085, right=0.98, bottom=0.14, top=0.9,
+        halves = figure.add_gridspec(2, 1, height_ratios=[1.5, 1], left=0.085, right=0.98, bottom=0.14, top=0.86,
                                      hspace=0.42)  # fmt: skip
         top, residual = halves[0].subgridspec(2, 1, height_ratios=[2, 1], hspace=0.05).subplots(sharex=True)
         spectrum(top, flux, {"reconstruction": (reconstruction, AFTER[0])})
@@ -100,7 +103,8 @@ def write(path, title, note, flux, reconstruction, predictions):
             value, below, above = (f"{column[0]:.{digits}f}" for column in estimates.estimate(values[:, None]))
             ax.set_title(f"${value}_{{-{below}}}^{{+{above}}}$ {paper.PARAMETERS[par].unit}")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=5)
-        figure.suptitle(note, y=0.985, color="#D55E00", weight="bold", size=8, parse_math=False)
+        said = textwrap.fill(note, LINE, break_on_hyphens=False)
+        figure.suptitle(said, y=0.99, color="#D55E00", weight="bold", size=7, parse_math=False)
         with writing(path) as partial:
             figure.savefig(partial)
         plt.close(figure)
@@ -126,11 +130,11 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
         Named by the stars, in letters that every system takes.
     """
     paths, tasks = [], []
-    for row, star in enumerate(table.itertuples()):
+    for row, (star, words) in enumerate(zip(table.itertuples(), flags.in_words(table))):
         paths.append(folder / f"{_free_name(star.karmn, {path.stem.lower() for path in paths})}.png")
         title = (f"{star.karmn}: {star.instrument or 'instrument unknown'}, S/N {star.snr:.0f} a pixel, "
                  f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s")  # fmt: skip
-        said = "; ".join(filter(None, [note, star.flags and f"flags: {star.flags}"]))
+        said = "; ".join(filter(None, [note, words and f"flags: {words}"]))
         of_star = {par: values[:, row] for par, values in predictions.items()}
         tasks.append(joblib.delayed(write)(paths[-1], title, said, flux[row], reconstructed[row], of_star))
     drawn = joblib.Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator")(tasks)
