@@ -78,7 +78,7 @@ MAKERS = {"grid_search.csv": "1", "mse.csv": "2", "fine_tuning.csv": "3", "lag.c
 
 
 # ---------------------------------------------------------------- the folder that is spoilt
-def untrained(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None):
+def untrained(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None, perturb=None):
     for _ in range(epochs if tick else 0):
         tick()
     return {term: [1.0] * epochs for term in ("loss", "mse", "penalty")}
