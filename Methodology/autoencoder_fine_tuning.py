@@ -134,7 +134,7 @@ def work(unit, tick):
             stars[f"{name}_{when}"] = np.full(len(flux_carm), np.nan)
             stars[f"{name}_{when}"][good] = values
         metrics.update({
-            f"mse_carm_q99_{when}": quantile("reconstruction-observed", of_each["mse"]),
+            **quantile("reconstruction-observed", of_each["mse"], when),
             f"mse_ph_{when}": networks.mse(autoencoder, flux_ph),
             f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
             f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows),
@@ -152,17 +152,17 @@ def work(unit, tick):
     artifacts.finish(unit, started, metrics, history, artifacts.read_sidecar(ac).network, stars)
 
 
-def quantile(word, values):
-    """What a flag compares with, a float."""
-    return float(np.quantile(values, flags.RULES[word].threshold))
+def quantile(word, values, when=""):
+    """What a flag compares with, by the name of the metric."""
+    return {flags.LIMITS[word].format(when=when): float(np.quantile(values, flags.RULES[word].threshold))}
 
 
 def quantiles_ph(autoencoder, flux_ph, encoded_ph, train_rows, test_rows):
     """Of the synthetic test set, without fine-tuning: error and latent distance to the training set, for the flags."""
     return {
-        "mse_ph_test_q99": quantile("reconstruction", networks.errors(autoencoder, flux_ph, test_rows)),
-        "distance_latent_ph_test_q99": quantile(
-            "latent-distance", flags.nearest_distances(take(encoded_ph, test_rows), take(encoded_ph, train_rows))),
+        **quantile("reconstruction", networks.errors(autoencoder, flux_ph, test_rows)),
+        **quantile("latent-distance",
+                   flags.nearest_distances(take(encoded_ph, test_rows), take(encoded_ph, train_rows))),
     }  # fmt: skip
 
 

@@ -286,9 +286,7 @@ def combine(found, stars, suffix, args, provenance):
 def flag(table, members, stars, suffix, args, provenance):
     """The flags of the stars in a table of estimates, and the words that nothing was there to tell by."""
     labels, flux_carm = (load_array(args.data / name, 2, spectra.REMEDY) for name in ("ph_pars.npy", "carmf_norm.npy"))
-    grid, values = {}, {}
-    for par, parameter in paper.PARAMETERS.items():
-        grid[par], values[par] = np.unique(np.asarray(labels[:, parameter.column], float)), table[parameter.published]
+    values = {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}
     seen = ~stars["good"].to_numpy()  # what cannot be used has no flag
     seen[spectra.split_usable(flux_carm)[1]] = True
     lag, path = None, args.artifacts / "lag.csv"
@@ -297,9 +295,8 @@ def flag(table, members, stars, suffix, args, provenance):
     numbers = sorted({i for _, autoencoders in members.values() for i in autoencoders})
     sidecars = [artifacts.read_sidecar(args.artifacts / f"dtl_ac_{i}.h5") for i in numbers]
     measured = flags.measured(sidecars, "before" if suffix else "after")
-    resolving_power = records.plain(provenance).get("resolving_power", paper.RESOLVING_POWER)
     star = {"snr": stars.get("snr"), "lag": lag, "seen": seen, "foreign": np.zeros(len(stars))}
-    return flags.table(values, grid, resolving_power, members, measured, star)
+    return flags.table(values, flags.grid_of(labels), spectra.resolving_power_of(provenance), members, measured, star)
 
 
 def digests(args):

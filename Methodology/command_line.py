@@ -21,7 +21,7 @@ import joblib  # noqa: E402
 import paper  # noqa: E402
 from files import BadInput, one_line  # noqa: E402
 
-__all__ = ["ROOT", "command", "cores", "folder", "number", "parse"]
+__all__ = ["ROOT", "add_run", "command", "cores", "folder", "number", "parse"]
 
 ROOT = Path(__file__).resolve().parents[1]
 REMEDIES = {
@@ -74,6 +74,13 @@ def parse(doc, argv, add_arguments=None):
         print(f"{name:>14}  {value}")
     args.budget = paper.BUDGETS[args.budget]
     return args
+
+
+def add_run(parser):
+    """Add the flags of a script that looks at a run."""
+    add = parser.add_argument
+    add("--data", type=folder, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra of the run")
+    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the run")
 
 
 def cores():

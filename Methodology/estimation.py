@@ -42,6 +42,8 @@ class Ensemble:
         Of the synthetic set.
     grid : dict of str to ndarray
         The different labels of the synthetic set, ascending, of each parameter.
+    limits : dict of str to ndarray
+        What flags hold stars against, see `flags.limits`.
     """
 
     folder: Path
@@ -51,11 +53,12 @@ class Ensemble:
     trained_on: records.Provenance
     templates: preparation.Templates
     grid: dict
+    limits: dict
 
     @property
     def resolving_power(self):
         """That of the synthetic set, to which spectra are degraded."""
-        return observed_star.resolving_power_of(self.trained_on)
+        return spectra.resolving_power_of(self.trained_on)
 
     @property
     def continuum(self):
@@ -113,9 +116,9 @@ def select(folder, data=None):
     if flux_ph.shape[1] != paper.N_PIXELS:
         raise BadInput(f"{ph} has {flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's grid of "
                        f"{paper.N_PIXELS}, give others to the acts as arrays")  # fmt: skip
-    grid = {par: np.unique(labels_ph[:, parameter.column]) for par, parameter in paper.PARAMETERS.items()}
-    return Ensemble(folder, numbers, kept, artifacts.read_sidecar(folder / f"dtl_{first.name}").spectra,
-                    spectra.provenance(data), preparation.Templates.of(flux_ph, labels_ph), grid)  # fmt: skip
+    fine_tuned = [artifacts.read_sidecar(folder / f"dtl_ac_{i}.h5") for i in numbers]
+    return Ensemble(folder, numbers, kept, fine_tuned[0].spectra, spectra.provenance(data),
+                    preparation.Templates.of(flux_ph, labels_ph), flags.grid_of(labels_ph), flags.limits(fine_tuned))
 
 
 def autoencoder_of(regressor):
@@ -277,9 +280,8 @@ def estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen=None):
     reconstruction, errors = loaded.reconstruct(flux)
     table = estimates.table(stars, {par: estimates.estimate(values) for par, values in predictions.items()})
     distances = np.array([flags.nearest_distances(encoded[i], loaded.training[i]) for i in encoded])
-    limits = flags.limits([artifacts.read_sidecar(ensemble.path(i)) for i in ensemble.autoencoders])
-    if seen is not None:
-        limits.pop("reconstruction-observed", None)  # that of the stars that the run fine-tuned on
+    limits = {word: limit for word, limit in ensemble.limits.items()  # the one is of the stars that the run tuned on
+              if seen is None or word != "reconstruction-observed"}  # fmt: skip
     trained_on = np.isin(np.arange(len(stars)), [] if seen is None else seen)
     found, _ = flags.table(
         {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}, ensemble.grid,

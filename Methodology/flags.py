@@ -16,9 +16,9 @@ import paper
 from files import take
 
 __all__ = [
-    "COLUMNS", "GRID", "RULES", "against_truth", "as_text", "counts", "flagged", "in_words", "limits", "measured",
-    "nearest_distances", "of_ensemble", "of_networks", "of_published", "of_star", "of_values", "resolved_vsini",
-    "table",
+    "COLUMNS", "GRID", "RULES", "against_truth", "as_text", "counts", "flagged", "grid_of", "in_words", "limits",
+    "measured", "nearest_distances", "of_ensemble", "of_networks", "of_published", "of_star", "of_values",
+    "resolved_vsini", "table",
 ]  # fmt: skip
 
 COLUMNS = [*(f"flags_{par}" for par in paper.PARAMETERS), "flags"]
@@ -77,6 +77,12 @@ LIMITS = {"reconstruction": "mse_ph_test_q99", "reconstruction-observed": "mse_c
 
 
 # ---------------------------------------------------------------- of a parameter
+def grid_of(labels):
+    """The different labels of each parameter, ascending, a dict, of an array of shape (n_spectra, 4)."""
+    return {par: np.unique(np.asarray(labels[:, parameter.column], float))
+            for par, parameter in paper.PARAMETERS.items()}  # fmt: skip
+
+
 def resolved_vsini(resolving_power=paper.RESOLVING_POWER):
     """v sin i [km/s] at which the profile of rotation is as wide, at half maximum, as that of the instrument, c/R."""
     return LIGHT / ROTATION_FWHM / resolving_power

@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import ROOT, Help, command, folder, number  # isort: skip  # first: it shortens what Ctrl-C says
+from command_line import Help, add_run, command, number  # isort: skip  # first: it shortens what Ctrl-C says
 
 import argparse
 
@@ -114,8 +114,7 @@ def spaces(run, good):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
-    add("--data", type=folder, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra of the run")
-    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the run")
+    add_run(parser)
     add("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help="of folds, halves and draws")
     add("--truth", action="store_true", help="match simulated stars by their true labels, not by the estimates")
     args = parser.parse_args(argv)

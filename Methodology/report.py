@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import ROOT, Help, command, folder  # isort: skip  # first: it shortens what Ctrl-C says from here on
+from command_line import Help, add_run, command, folder  # isort: skip  # first: it shortens what Ctrl-C says from here on
 
 import argparse
 import base64
@@ -344,8 +344,7 @@ def html(text, out, simulated):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
-    add("--data", type=folder, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra of the run")
-    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the run")
+    add_run(parser)
     add("--figures", type=folder, metavar="DIR", help="folder of the figures; None: {artifacts}/figures")
     add("--out", type=folder, metavar="DIR", help="folder of the page; None: {artifacts}")
     args = parser.parse_args(argv)

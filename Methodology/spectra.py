@@ -12,7 +12,8 @@ from files import BadInput, git_blob_id, load_array, one_line, take
 
 __all__ = [
     "check_lag", "examples_carm", "examples_ph", "label", "lag", "load_observed", "load_synthetic", "longest_run",
-    "mean_flux", "provenance", "split", "split_stratified", "split_usable", "stars_file", "usable",
+    "mean_flux", "provenance", "resolving_power_of", "split", "split_stratified", "split_usable", "stars_file",
+    "usable",
 ]  # fmt: skip
 
 REMEDY = (
@@ -55,6 +56,12 @@ def provenance(data):
         raise BadInput(f"{note} calls the spectra {found.spectra!r}; the published ones are known by their content "
                        "and need no such file: delete it, or choose another word")  # fmt: skip
     return msgspec.structs.replace(found, files={})
+
+
+def resolving_power_of(provenance):
+    """That of the synthetic spectra in a folder, as its provenance says, else CARMENES's."""
+    stated = provenance.resolving_power
+    return paper.RESOLVING_POWER if stated is msgspec.UNSET else stated
 
 
 # ---------------------------------------------------------------- loading

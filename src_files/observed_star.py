@@ -14,7 +14,7 @@ import spectra
 from files import BadInput, UnitFailed
 from preparation import LIGHT, STEP, WAVE, WINDOW
 
-__all__ = ["Settings", "Star", "continuum_of", "load_templates", "prepare", "resolving_power_of"]
+__all__ = ["Settings", "Star", "continuum_of", "load_templates", "prepare"]
 
 COSMIC = 6  # standard deviations above the continuum, of which
 CONTINUUM_ERROR = 0.02  # is the part that is not noise
@@ -121,12 +121,6 @@ def load_templates(synthetic):
                        "grid: choose another --synthetic")  # fmt: skip
     provenance = spectra.provenance(synthetic)
     return preparation.Templates.of(flux_ph, labels_ph), provenance, continuum_of(provenance)
-
-
-def resolving_power_of(provenance):
-    """That of the synthetic spectra in a folder, as its provenance says, else CARMENES's."""
-    stated = provenance.resolving_power
-    return paper.RESOLVING_POWER if stated is msgspec.UNSET else stated
 
 
 def continuum_of(provenance):

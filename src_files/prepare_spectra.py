@@ -31,6 +31,7 @@ import paper
 import preparation
 import preparation_pages
 import records
+import spectra
 import star_files
 from files import BadInput, sha256, write_csv, write_json, writing
 
@@ -98,7 +99,7 @@ def install(out, stars, templates, synthetic, provenance, settings, mark):
 
 def degrade_synthetic(out, synthetic, provenance, target):
     """The synthetic set at the resolving power `target`, in the folder `out`; unchanged where that is its own."""
-    power = observed_star.resolving_power_of(provenance)
+    power = spectra.resolving_power_of(provenance)
     with writing(out / "ph_pars.npy") as partial:
         shutil.copyfile(synthetic / "ph_pars.npy", partial)
     with writing(out / "ph_flux_norm.npy") as partial:
@@ -120,7 +121,7 @@ def main(argv=None):
     paths = list(dict.fromkeys(options.files))
     check_folder(options.out, options.synthetic)
     templates, provenance, continuum = observed_star.load_templates(options.synthetic)
-    power = observed_star.resolving_power_of(provenance)
+    power = spectra.resolving_power_of(provenance)
     reading = star_files.reading_of(options)
     powers = [options.resolution]
     if np.isnan(options.resolution):

@@ -20,7 +20,6 @@ from astropy.io import fits
 from scipy.interpolate import RegularGridInterpolator
 
 import broadening
-import observed_star
 import paper
 import phoenix_grid
 import phoenix_models
@@ -302,7 +301,7 @@ def test_other_models_in_other_steps_and_another_window(models, tmp_path):
 def test_lower_resolution_makes_shallower_lines(made, models, tmp_path):
     assert run(models, tmp_path / "out", "--resolution", "20000") == 0
     provenance = spectra.provenance(tmp_path / "out")  # from which prepare_spectra.py knows how sharp they are
-    assert observed_star.resolving_power_of(provenance) == 20_000 and provenance.continuum == "gisic"
+    assert spectra.resolving_power_of(provenance) == 20_000 and provenance.continuum == "gisic"
     shallow, deep = (np.load(folder / "ph_flux_norm.npy").min(axis=1) for folder in (tmp_path / "out", made))
     assert np.all(shallow > deep + 0.05)
 
