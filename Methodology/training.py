@@ -2,7 +2,9 @@
 
 This is the one module that knows that two versions of Keras exist (2.13 and 3).
 """
+import concurrent.futures
 import contextlib
+import functools
 import gc
 import os
 
@@ -154,14 +156,10 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None,
     for epoch in range(epochs):
         order = rows[model.order(epoch, len(rows))]
         log = []
-        for start in range(0, len(order), block):
-            part = order[start : start + block]
-            if part.ndim > 1:  # a column a member
-                part = (part, np.arange(part.shape[1]))
-            clean = take(x, part)
-            given = tf.constant(clean if perturb is None else perturb(clean, part, epoch))
-            same = targets is x and perturb is None
-            log.append(train(given, given if same else tf.constant(clean if targets is x else take(targets, part))))
+        parts = (order[start : start + block] for start in range(0, len(order), block))
+        for given, wanted in _ahead(functools.partial(_examples, x, targets, perturb, epoch), parts):
+            seen = tf.constant(given)
+            log.append(train(seen, seen if wanted is given else tf.constant(wanted)))
         sizes = np.minimum(batch_size, len(order) - np.arange(0, len(order), batch_size))
         history.append(np.average(np.concatenate(log), axis=0, weights=sizes))
         weights_finite = all(bool(tf.reduce_all(tf.math.is_finite(w))) for w in model.trainable_variables)
@@ -170,6 +168,26 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None,
         if tick:
             tick()
     return dict(zip(names, np.transpose(history).tolist()))
+
+
+def _examples(x, targets, perturb, epoch, part):
+    """What the network is given of some spectra, and what it is to give."""
+    rows = part if part.ndim == 1 else (part, np.arange(part.shape[1]))  # a column a member
+    clean = take(x, rows)
+    given = clean if perturb is None else perturb(clean, part, epoch)
+    return given, clean if targets is x else take(targets, rows)
+
+
+def _ahead(make, parts):
+    """Yield what is made of each part, the next one made by another thread while this one is used."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        waiting = None
+        for part in parts:
+            waiting, ready = thread.submit(make, part), waiting
+            if ready:
+                yield ready.result()
+        if waiting:
+            yield waiting.result()
 
 
 def _on_a_block(weights, terms, optimizer, batch_size, shapes):
