@@ -26,12 +26,12 @@ class Strengths:
     """How strong each part of a perturbation is; with 0 it changes nothing. All of them are ours."""
 
     opacity: float = 0.5  # [ln] rms of a random field on that of lines: lists are off by tens of per cent, or more
-    smooth: int = 50  # [pixel] between its knots: some resolution elements, so that lines err each on its own
-    common: float = 0.25  # [ln] rms of a factor on all opacity: the molecule that rules the window is off as a whole
+    smooth: int = 200  # [pixel] between its knots: wider than the lines of fast rotators, whose shape is not in doubt
+    common: float = 0.5  # [ln] rms of a factor on all opacity: the molecule that rules the window is off as a whole
     lines: int = 15  # that the model does not know, one in about 2 Angstrom
-    strength: float = 0.3  # their largest opacity at the centre, a depth of 0.23
+    strength: float = 0.6  # their largest opacity at the centre, a depth of 0.38
     width: float = 3.0  # [resolution element] of the widest one; the narrowest has 1
-    shift: float = 0.7  # [pixel] rms, 0.24 km/s: what the shift to rest leaves
+    shift: float = 1.0  # [pixel] rms, 0.34 km/s: what the shift to rest leaves, with wavelengths of lines that are off
     tilt: float = 0.02  # rms, middle to either end: left of the blaze before the continuum is divided out
     noise: float = 1 / paper.MIN_SNR  # [1/SNR] of the noisiest spectrum, per pixel at the continuum
     least_noise: float = 1 / 400  # of the least noisy one

@@ -1,19 +1,22 @@
 """Training on perturbed spectra against the published recipe, on simulated stars whose truth is known.
 
 Writes  artifacts/perturb_{budget}/spectra/    the simulated spectra, with the observed ones of each gap seed
-        artifacts/perturb_{budget}/{variant}_{i}_gap{g}.json    of autoencoder i: rmse, before and after fine-tuning
+        artifacts/perturb_{budget}/{variant}_{i}.csv (+ .json)    by autoencoder i: estimates of every star, for each
+                                                gap seed, before and after fine-tuning
         artifacts/perturb_{budget}/search.txt, search.csv    a row a variant; of the others test.txt, ablations.txt
 
 Each variant has autoencoders of the same initial weights and order of batches as the others, and regressors as act 4
-makes them, of each autoencoder alone. A number of a variant is its rmse, a mean over gap seeds and autoencoders; its
-ratio is to that of the published recipe after fine-tuning, a geometric mean over the four parameters. The search is on
-gap seeds 0 to 2. What it chose, CHOSEN, is tried once on 3 to 7, which nothing looks at before (--test).
+makes them. A number of a variant is the rmse by one autoencoder, a mean over gap seeds and autoencoders; its ratio is
+to that of the published recipe after fine-tuning, a geometric mean over the four parameters. Beside it stands the same
+of the ensemble, whose estimate of a star is the mean over the autoencoders. The search is on gap seeds 0 to 2. What it
+chose, CHOSEN, is tried once on 3 to 7, which nothing looks at before (--test).
 
     python tests/benchmarks/perturb.py [--jobs N]          # search; an interrupted one goes on where it was
     python tests/benchmarks/perturb.py --variants published perturbed
     python tests/benchmarks/perturb.py --ablations         # other regressors; stars that fine-tuning did not see
     python tests/benchmarks/perturb.py --test              # once CHOSEN and docs/results.md say what was chosen
     python tests/benchmarks/perturb.py --time              # what an epoch costs
+    python tests/benchmarks/perturb.py --budget paper ...  # all 22,933 spectra, n 1024; regressors as in penalties.py
 """
 import argparse
 import functools
@@ -48,12 +51,14 @@ import spectra  # noqa: E402
 import training  # noqa: E402
 from files import load_array, write_array, write_csv  # noqa: E402
 
+CNN_EPOCHS, REPEATS = 60, 2  # of regressors at the size of the paper: fewer and shorter than its own
 SEARCHED, TESTED = (0, 1, 2), (3, 4, 5, 6, 7)
-CHOSEN = "perturbed"
+CHOSEN = "no_penalty"
 N_SPECTRA = {"paper": paper.N_SYNTHETIC, "demo": 3000, "smoke": 400}
 NEURONS = {"paper": 1024, "demo": 384, "smoke": 64}
 STRENGTHS = asdict(perturbation.Strengths())
 NOISE = {"opacity": 0.0, "common": 0.0, "lines": 0, "shift": 0.0, "tilt": 0.0}  # what noise alone leaves out
+FIRST = {"smooth": 50, "common": 0.25, "strength": 0.3, "shift": 0.7}  # what was tried before any search
 SCALED = ("opacity", "common", "strength", "shift", "tilt")
 
 # What sees perturbed spectra, in words; and what is otherwise than in --perturb
@@ -64,14 +69,15 @@ VARIANTS = {
     "autoencoder": {"perturbed": "autoencoder"},
     "regressors": {"perturbed": "regressors"},
     "tuning_too": {"perturbed": f"{BOTH} tuning"},
-    "no_penalty": {"perturbed": BOTH, "penalty": "none"},
+    "no_penalty": {"perturbed": BOTH, "penalty": "none", "tuning_penalty": "none"},
     "no_penalty_in_tuning": {"perturbed": BOTH, "tuning_penalty": "none"},
     "both_domains": {"perturbed": BOTH, "both_domains": True},
     "noise_alone": {"perturbed": BOTH, "strengths": NOISE},
     "half": {"perturbed": BOTH, "strengths": {name: 0.5 * STRENGTHS[name] for name in SCALED}},
     "double": {"perturbed": BOTH, "strengths": {name: 2 * STRENGTHS[name] for name in SCALED}},
-    "short": {"perturbed": BOTH, "strengths": {"smooth": 20}},
-    "long": {"perturbed": BOTH, "strengths": {"smooth": 150}},
+    "short": {"perturbed": BOTH, "strengths": {"smooth": 50}},
+    "long": {"perturbed": BOTH, "strengths": {"smooth": 600}},
+    "first": {"perturbed": BOTH, "strengths": FIRST},
     "no_lines": {"perturbed": BOTH, "strengths": {"lines": 0}},
     "many_lines": {"perturbed": BOTH, "strengths": {"lines": 60}},
     "same_noise": {"perturbed": BOTH, "strengths": {"noise": 1 / 270, "least_noise": 1 / 270}},  # as observed: the mean
@@ -156,34 +162,55 @@ MLP = plain(lambda seed: MLPRegressor((64, 64), early_stopping=True, random_stat
 
 # ---------------------------------------------------------------- units
 def work(unit, tick):
-    """Train one autoencoder and its regressors, fine-tune it for each gap seed, and measure the rmse."""
+    """Train one autoencoder and its regressors, or regressors on the flux; estimate the stars of each gap seed."""
     started = time.time()
     training.forget_models()
-    s, (ph, pars, *observed) = unit.settings, unit.inputs
+    s = unit.settings
     seed = artifacts.seed_of(unit.seed, f"ac_{s['autoencoder']}")  # whatever the variant
-    flux_ph = load_array(ph, 2, "simulate again")
-    labels = {par: spectra.label(par, pars) for par in paper.PARAMETERS}
-    fits = {"cnn": cnns, **({"ridge": RIDGE, "mlp": MLP} if s["ablations"] else {})}
-    autoencoder, metrics = None, {}
+    flux_ph = load_array(unit.inputs[0], 2, "simulate again")
+    labels = {par: spectra.label(par, unit.inputs[1]) for par in paper.PARAMETERS}
     with training.device(s["autoencoder"]):
+        rows = (on_flux if s["on_flux"] else on_encodings)(s, flux_ph, labels, unit.inputs[2:], seed, tick)
+    write_csv(unit.path, pd.DataFrame(rows))
+    artifacts.finish(unit, started, {})
+
+
+def on_encodings(s, flux_ph, labels, observed, seed, tick):
+    """Rows of the table of estimates, by an autoencoder and regressors on its encodings."""
+    fits = {"cnn": cnns, **({"ridge": RIDGE, "mlp": MLP} if s["ablations"] else {})}
+    autoencoder = None
+    for gap, carm in zip(s["gap_seeds"], observed):
+        flux_carm = np.load(carm)
+        if autoencoder is None or s["both_domains"]:
+            autoencoder = train(s, flux_ph, flux_carm, seed, tick)
+            weights, encode = autoencoder.get_weights(), encoder(autoencoder)
+            perturb = autoencoder_training.perturber(seen_by("regressors", s), seed)
+            encoded = perturbation.copies(encode, perturb, flux_ph, s["epochs"]) if perturb else encode(flux_ph)
+            regressors = {way: {par: fit(par, s, encoded, labels, seed) for par in labels} for way, fit in fits.items()}
+        autoencoder.set_weights(weights)
+        seen = {"before": encode(flux_carm)}
+        if not s["both_domains"]:
+            fine_tune(autoencoder, s, flux_carm, seed)
+            seen["after"] = encode(flux_carm)
+        for way, predict in regressors.items():
+            for when, encoded_carm in seen.items():
+                yield from estimated(gap, way, when, {par: predict[par](encoded_carm) for par in labels})
+
+
+def on_flux(s, flux_ph, labels, observed, seed, tick):
+    """Rows of the table of estimates, by regressors on the flux, perturbed where those of the encodings are."""
+    perturb, flux = autoencoder_training.perturber(seen_by("regressors", s), seed), np.array(flux_ph)
+    flux = perturb(flux, np.arange(len(flux)), s["epochs"]) if perturb else flux
+    for way, fit in (("ridge", RIDGE), ("mlp", MLP)):
+        predict = {par: fit(par, s, flux, labels, seed) for par in labels}
         for gap, carm in zip(s["gap_seeds"], observed):
-            flux_carm, stars = np.load(carm), pd.read_csv(carm.with_name(f"stars_gap{gap}.csv"))
-            if autoencoder is None or s["both_domains"]:
-                autoencoder = train(s, flux_ph, flux_carm, seed, tick)
-                weights, encode = autoencoder.get_weights(), encoder(autoencoder)
-                perturb = autoencoder_training.perturber(seen_by("regressors", s), seed)
-                encoded = perturbation.copies(encode, perturb, flux_ph, s["epochs"]) if perturb else encode(flux_ph)
-                regressors = {(way, par): fit(par, s, encoded, labels, seed)
-                              for way, fit in fits.items() for par in labels}  # fmt: skip
-                if s["ablations"]:
-                    regressors.update(on_flux(s, flux_ph, labels, seed))
-            autoencoder.set_weights(weights)
-            seen = {"before": encode(flux_carm), "flux": flux_carm}
-            if not s["both_domains"]:
-                fine_tune(autoencoder, s, flux_carm, seed)
-                seen["after"] = encode(flux_carm)
-            metrics.update(errors(gap, regressors, seen, stars))
-    artifacts.finish(unit, started, metrics)
+            yield from estimated(gap, f"{way} on flux", "flux", {par: predict[par](np.load(carm)) for par in labels})
+
+
+def estimated(gap, way, when, values):
+    """A row a star: what was estimated of it."""
+    for star, row in pd.DataFrame(values).iterrows():
+        yield {"gap seed": gap, "regressor": way, "when": when, "star": star, **row}
 
 
 def encoder(autoencoder):
@@ -192,55 +219,49 @@ def encoder(autoencoder):
     return lambda flux: networks.predict(network, flux)
 
 
-def on_flux(settings, flux_ph, labels, seed):
-    """Regressors directly on the flux, perturbed where those of the encodings are."""
-    perturb, flux = autoencoder_training.perturber(seen_by("regressors", settings), seed), np.array(flux_ph)
-    flux = perturb(flux, np.arange(len(flux)), settings["epochs"]) if perturb else flux
-    return {(f"{way} on flux", par): fit(par, settings, flux, labels, seed)
-            for way, fit in (("ridge", RIDGE), ("mlp", MLP)) for par in labels}  # fmt: skip
-
-
-def errors(gap, regressors, seen, stars):
-    """Rmse of all stars and of those that fine-tuning did not see, by gap seed, regressor, when and parameter."""
-    unseen, found = spectra.split(len(stars), "carm")[1], {}
-    for (way, par), predict in regressors.items():
-        for when in ["flux"] if way.endswith("flux") else [name for name in seen if name != "flux"]:
-            square = np.square(predict(seen[when]) - stars[par])
-            for which, some in (("all", square), ("unseen", square[unseen])):
-                found[f"{gap}/{way}/{when}/{which}/{par}"] = float(np.sqrt(np.mean(some)))
-    return found
-
-
 def units(names, gap_seeds, args, folder):
-    """A unit a variant and autoencoder."""
+    """A unit a variant and autoencoder, and one of regressors on the flux for the ablations."""
     budget = paper.BUDGETS[args.budget]
+    cnn_epochs, repeats = (CNN_EPOCHS, REPEATS) if args.budget == "paper" else (budget.cnn_epochs, budget.repeats)
     fixed = {"neurons_in": NEURONS[args.budget], "reg_par": 1e-7, "lr": paper.KEPT_LR, "penalty": "live",
              "penalty_weight": paper.CONTRACTIVE_WEIGHT, "precision": "float32", "tuning_penalty": "live",
              "batch_size": paper.BATCH_AUTOENCODER, "epochs": budget.train_epochs, "both_domains": False,
-             "tuning_epochs": budget.fine_tune_epochs, "cnn_epochs": budget.cnn_epochs, "repeats": budget.repeats,
+             "tuning_epochs": budget.fine_tune_epochs, "cnn_epochs": cnn_epochs, "repeats": repeats,
              "gap_seeds": list(gap_seeds), "ablations": args.ablations}  # fmt: skip
     data = folder / "spectra"
     inputs = data / "ph_flux_norm.npy", data / "ph_pars.npy", *(data / f"carmf_gap{gap}.npy" for gap in gap_seeds)
     kind = "_ablations" * args.ablations + "_test" * args.test
     return [
-        artifacts.Unit(folder / f"{name}_{i}{kind}.json",
+        artifacts.Unit(folder / f"{name}_{i}{'_flux' * flux}{kind}.csv",
                        {**fixed, **VARIANTS[name], "strengths": {**STRENGTHS, **VARIANTS[name].get("strengths", {})},
-                        "variant": name, "autoencoder": i}, inputs, provenance=records.Provenance(spectra="simulated"))
-        for name in names for i in range(args.autoencoders)
+                        "variant": name, "autoencoder": i, "on_flux": flux}, inputs,
+                       provenance=records.Provenance(spectra="simulated"))
+        for name in names for i in range(args.autoencoders) for flux in ([False, True] if args.ablations else [False])
     ]  # fmt: skip
 
 
 # ---------------------------------------------------------------- tables
-def collect(todo):
-    """A row an autoencoder, gap seed, regressor and parameter: the rmse."""
-    rows = []
+KEYS = ["variant", "regressor", "when", "stars", "gap seeds"]
+
+
+def collect(todo, folder):
+    """A row an autoencoder, or their ensemble, gap seed, regressor, choice of stars and parameter: the rmse."""
+    tables = []
     for unit in todo:
-        for key, rmse in artifacts.read_sidecar(unit.path).metrics.items():
-            gap, way, when, stars, par = key.split("/")
-            rows.append({"variant": unit.settings["variant"], "regressor": way, "when": when, "stars": stars,
-                         "autoencoder": unit.settings["autoencoder"], "gap seed": int(gap), "parameter": par,
-                         "rmse": rmse})  # fmt: skip
-    return pd.DataFrame(rows)
+        tables.append(pd.read_csv(unit.path).assign(variant=unit.settings["variant"],
+                                                    autoencoder=str(unit.settings["autoencoder"])))  # fmt: skip
+    table = pd.concat(tables).melt([*KEYS[:3], "autoencoder", "gap seed", "star"], var_name="parameter")
+    keys = [*KEYS[:3], "gap seed", "parameter", "star"]
+    mean = table.groupby(keys, sort=False)["value"].mean().reset_index().assign(autoencoder="ensemble")
+    stars = pd.read_csv(folder / "spectra" / f"stars_gap{SEARCHED[0]}.csv")[list(paper.PARAMETERS)]  # in all the same
+    truth = stars.rename_axis("star").reset_index().melt("star", var_name="parameter", value_name="truth")
+    table = pd.concat([table, mean]).merge(truth)
+    table["square"] = np.square(table["value"] - table["truth"])
+    unseen = spectra.split(table["star"].max() + 1, "carm")[1]
+    both = pd.concat([table.assign(stars="all"), table[table["star"].isin(unseen)].assign(stars="unseen")])
+    both["gap seeds"] = np.where(both["gap seed"].isin(SEARCHED), "searched", "untouched")
+    found = both.groupby([*KEYS, "autoencoder", "gap seed", "parameter"], sort=False)["square"].mean()
+    return np.sqrt(found).rename("rmse").reset_index()
 
 
 def summary(table):
@@ -249,21 +270,28 @@ def summary(table):
     Returns
     -------
     DataFrame
-        A row a variant, regressor, when (before or after fine-tuning) and choice of stars: the rmse of the four
-        parameters, the geometric mean of their ratios, its range over the autoencoders, and the worst of the four.
+        A row a variant, regressor, when (before or after fine-tuning), choice of stars and of gap seeds: the rmse of
+        the four parameters, the geometric mean of their ratios, its range over the autoencoders, the worst of the
+        four, and the geometric mean and the worst of the ensemble.
     """
-    keys = ["variant", "regressor", "when", "stars"]
-    recipe = (table["variant"] == "published") & (table["regressor"] == "cnn") & (table["when"] == "after")
-    means = {}
-    for over, rest in (("all", []), ("each", ["autoencoder"])):
-        base = table[recipe].groupby(["stars", *rest, "parameter"])["rmse"].mean().rename("recipe")
-        mean = table.groupby([*keys, *rest, "parameter"], sort=False)["rmse"].mean().reset_index()
-        means[over] = mean.join(base, on=base.index.names)
-        means[over]["ratio"] = np.log(means[over]["rmse"] / means[over]["recipe"])
-    found = means["all"].set_index([*keys, "parameter"])["rmse"].unstack()[list(paper.PARAMETERS)]
-    each = np.exp(means["each"].groupby([*keys, "autoencoder"], sort=False)["ratio"].mean()).groupby(keys, sort=False)
-    ratio = np.exp(means["all"].groupby(keys, sort=False)["ratio"].agg(["mean", "max"]))
-    return found.assign(ratio=ratio["mean"], low=each.min(), high=each.max(), worst=ratio["max"]).sort_values("ratio")
+    each, ensemble = table[table["autoencoder"] != "ensemble"], table[table["autoencoder"] == "ensemble"]
+    mean = each.groupby([*KEYS, "parameter"], sort=False)["rmse"].mean()
+    found = mean.unstack()[list(paper.PARAMETERS)]
+    one, all_of_them = ratios(each, ["autoencoder"]).groupby(KEYS, sort=False), ratios(ensemble, [])
+    return found.assign(
+        ratio=ratios(each, [])["mean"], low=one["mean"].min(), high=one["mean"].max(), worst=ratios(each, [])["max"],
+        ensemble=all_of_them["mean"], ensemble_worst=all_of_them["max"],
+    ).sort_values(["gap seeds", "stars", "ratio"])  # fmt: skip
+
+
+def ratios(table, each):
+    """Geometric mean and maximum over the parameters of the ratio of rmse to the published recipe's."""
+    mean = table.groupby([*KEYS, *each, "parameter"], sort=False)["rmse"].mean().reset_index()
+    recipe = (mean["variant"] == "published") & (mean["regressor"] == "cnn") & (mean["when"] == "after")
+    keys = ["stars", "gap seeds", *each, "parameter"]
+    both = mean.merge(mean[recipe][[*keys, "rmse"]].rename(columns={"rmse": "recipe"}), on=keys)
+    both["log"] = np.log(both["rmse"] / both["recipe"])
+    return np.exp(both.groupby([*KEYS, *each], sort=False)["log"].agg(["mean", "max"]))
 
 
 def cost(n_spectra=1280, epochs=3):
@@ -298,13 +326,13 @@ def main():
     if args.time:
         return cost()
     names = ["published", CHOSEN] if args.test or args.ablations else list(dict.fromkeys(["published", *args.variants]))
-    gap_seeds = TESTED if args.test else SEARCHED
+    gap_seeds = SEARCHED + TESTED if args.test else SEARCHED
     folder = ROOT / "artifacts" / f"perturb_{args.budget}"
     simulate(folder / "spectra", gap_seeds, args.budget)
     todo = units(names, gap_seeds, args, folder)
     run = SimpleNamespace(artifacts=folder, jobs=args.jobs, scheduler=None, overwrite=False, dry_run=False)
     running.report(running.run(todo, work, run, paper.BUDGETS[args.budget].train_epochs, "variants"))
-    table = collect(todo)
+    table = collect(todo, folder)
     name = "_".join(["ablations"] * args.ablations + ["test" if args.test else "search"])
     write_csv(folder / f"{name}.csv", table)
     shown = table if args.ablations else table[table["stars"] == "all"]
