@@ -87,7 +87,10 @@ def prepare(spectrum, templates, settings):
     bad = 1 - covered[WINDOW].mean()
     if bad > settings.max_bad:
         raise UnitFailed(_why_bad(covered, bad, settings.max_bad, np.sum(counts, axis=0)))
-    flux = flux[WINDOW].astype(np.float32)
+    inside = flux[WINDOW]
+    flux = preparation.aligned(inside, templates.flux[found.template])
+    raw[1] *= np.interp(WAVE, paper.WAVELENGTH, inside / flux)
+    flux = flux.astype(np.float32)
     low, high = spectra.FLUX_RANGE
     if not ((flux > low) & (flux < high)).all():
         raise UnitFailed(f"leaves the range of normalised flux, {low:g} to {high:g}: its continuum was not found")

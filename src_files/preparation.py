@@ -14,8 +14,8 @@ from scipy import interpolate, ndimage, signal
 import paper
 
 __all__ = [
-    "CONTINUA", "LIGHT", "STEP", "WAVE", "WINDOW", "Templates", "Velocity", "cross_correlation", "degrade", "envelope",
-    "flattened", "gisic", "normalise", "to_air", "to_vacuum", "velocity",
+    "CONTINUA", "LIGHT", "STEP", "WAVE", "WINDOW", "Templates", "Velocity", "aligned", "cross_correlation", "degrade",
+    "envelope", "flattened", "gisic", "normalise", "to_air", "to_vacuum", "velocity",
 ]  # fmt: skip
 
 LIGHT = 299_792.458  # speed of light [km/s]
@@ -194,6 +194,25 @@ def normalise(flux, continuum="gisic"):
     """
     flat = flattened(flux)
     return flat / CONTINUA[continuum](flat)
+
+
+def aligned(flux, template):
+    """Normalised flux whose cubic envelope is that of a template, so that a star looks alike behind any blaze.
+
+    `flattened` takes the blaze for a cubic and, with it, what the star's own lines add to the shape of the envelope;
+    the template, which never had a blaze, knows that shape. Envelopes, and not the flux itself, are compared, as lines
+    that the template has not must not lift the star.
+
+    Parameters
+    ----------
+    flux, template : ndarray of shape (3501,)
+        Normalised, at rest, at one resolution.
+
+    Returns
+    -------
+    ndarray of shape (3501,)
+    """
+    return flux * envelope(template, degree=3) / envelope(flux, degree=3)
 
 
 # ---------------------------------------------------------------- velocities

@@ -76,6 +76,35 @@ def test_blaze_and_unit_leave_the_normalised_flux_alone(stars, continuum, blaze,
         assert np.std(blazed - plain) < tolerance
 
 
+@pytest.mark.parametrize("continuum", preparation.CONTINUA)
+@pytest.mark.parametrize("blaze", [
+    lambda x: 1 + 0 * x,
+    lambda x: 0.6 + 0.25 * x - 0.2 * x**2,
+    lambda x: np.exp(-0.5 * ((x + 0.8) / 1.2) ** 2),
+    lambda x: np.sinc(0.45 * (x + 0.15)) ** 2,
+], ids=["none", "to a quarter", "to a third", "of a grating"])  # fmt: skip
+def test_aligned_with_a_star_alike_it_is_the_synthetic_spectrum_behind_any_blaze(stars, continuum, blaze):
+    """The synthetic spectra were divided by their continuum once; template and star differ by a step of the grid."""
+    templates = np.empty_like(stars)
+    for rows, smooth in sim.smooth_spectra(LABELS + [100, 0.1, 0.2, 1], PHYSICS):
+        templates[rows] = smooth
+    errors = []
+    for flux, template in zip(stars[:, sim.NORMALISED], templates[:, sim.NORMALISED]):
+        synthetic, template = (each / preparation.CONTINUA[continuum](each) for each in (flux, template))
+        behind = preparation.normalise(flux * blaze(np.linspace(-1, 1, len(WAVE))), continuum)[WINDOW]
+        found = preparation.aligned(behind, template[WINDOW])
+        errors.append([np.std(each - synthetic[WINDOW]) for each in (behind, found)])
+    before, after = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert after < 0.005 and after < 0.45 * before
+
+
+def test_lines_that_the_template_has_not_do_not_lift_the_star(stars, templates):
+    flux = templates.flux[2].copy()
+    for centre in np.linspace(8802, 8833, 25):
+        flux *= 1 - 0.3 * np.exp(-0.5 * ((paper.WAVELENGTH - centre) / 0.1) ** 2)
+    np.testing.assert_allclose(preparation.aligned(flux, templates.flux[2]), flux, atol=0.005)
+
+
 def test_envelope_is_the_normalisation_of_the_simulation(stars):
     flux = stars[:, sim.NORMALISED]
     np.testing.assert_array_equal((flux / preparation.envelope(flux))[:, WINDOW], sim.normalise(stars))
