@@ -98,6 +98,7 @@ def reconstruction(run, example=1):
               for par, p in paper.PARAMETERS.items()]  # fmt: skip
     figure, top, below, latent = _spectrum_and_latent(len(flux), 1, 1)
     spectrum(top, flux, {"reconstruction": (left[example], AFTER[0])})
+    top.legend(loc="best", ncols=3)
     top.set_title(", ".join(values))
     difference(below[0], flux, left[example], AFTER[0], "spectrum minus reconstruction")
     _latent(figure, latent, [run.array("encoded_ph", i)[row]], ["encoding"])
@@ -119,6 +120,7 @@ def fine_tuning(run, example=1):
     figure, top, below, latent = _spectrum_and_latent(len(flux), 2, 2)
     both = {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])}
     spectrum(top, flux, both)
+    top.legend(loc="best", ncols=3)
     top.set_title(f"{run.stars()[row]}, of the test set", parse_math=False)
     for ax, (when, (values, colour)) in zip(below, both.items()):
         difference(ax, flux, values, colour, when)

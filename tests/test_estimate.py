@@ -17,6 +17,7 @@ import autoencoder_fine_tuning
 import autoencoder_training
 import estimate
 import estimation
+import figures
 import files
 import flags
 import networks
@@ -86,9 +87,9 @@ def copied(made, tmp_path):
 
 @pytest.fixture(autouse=True)
 def drawn(monkeypatch, request):
-    """What would be drawn, by the name of the picture: its title and note. One test draws them."""
+    """What would be drawn, by the name of the picture: its title and note. Two tests draw them."""
     found = {}
-    if "array_of_the_truth" not in request.node.name:
+    if not any(name in request.node.name for name in ("array_of_the_truth", "picture")):
         monkeypatch.setattr(star_pages, "write", lambda path, title, note, *_: found.update({path.name: (title, note)})
                             or path.write_text(title))  # fmt: skip
     return found
@@ -236,6 +237,28 @@ def test_reality(made, loaded_once, tmp_path, capsys):
     assert "FEROS_Gl674.fits covers 5000.0 to 7000.0 Angstrom, not 8800 to 8835" in said
     table = pd.read_csv(tmp_path / "out" / "estimates.csv")
     assert list(table["karmn"]) == ["GJ_699"] and all(map(foreign, table["flags"]))
+
+
+# ---------------------------------------------------------------- pictures
+def test_a_picture_shows_one_star_whichever_was_drawn_before(tmp_path):
+    """The figure is used again: what a star leaves on it would show with the next."""
+    rng = np.random.default_rng(0)
+    scales = {"teff": 60, "logg": 0.05, "mh": 0.1, "vsini": 0.4}
+
+    def draw(name, flux, n_members, spread, title="a star"):
+        values = {par: 3 * scale + spread * scale * rng.normal(size=n_members) for par, scale in scales.items()}
+        star_pages.write(tmp_path / name, title, "a note", flux, flux - 0.1 * spread, values,
+                         {par: (np.mean(each), 1, 2) for par, each in values.items()})  # fmt: skip
+        return (tmp_path / name).read_bytes()
+
+    first, others = np.linspace(0.2, 1.0, paper.N_PIXELS), (np.linspace(-0.4, 1.9, 500), 3 * figures.N_DENSITY, 9)
+    for members, spread in ((2 * figures.N_DENSITY, 1), (6, 0)):
+        star_pages._sheet.cache_clear()
+        rng = np.random.default_rng(1)
+        fresh = draw("fresh.png", first, members, spread)
+        assert draw("other.png", *others, title="another") != fresh
+        rng = np.random.default_rng(1)
+        assert draw("again.png", first, members, spread) == fresh
 
 
 # ---------------------------------------------------------------- the tutorial
