@@ -1,8 +1,8 @@
 """Spectrum files of any instrument as wavelength [Angstrom], flux and error, each form told by its content.
 
-FITS: tables, image extensions with names (CARMENES, serval, HPF), images with a wavelength axis. Text: CSV, columns
-between blanks, ESPaDOnS and NARVAL `.s`. All but the text is opened by astropy; specutils reads fewer of these forms,
-and none that this does not.
+FITS: tables, image extensions with names (CARMENES, serval, HPF), images with a wavelength axis, multispec of IRAF.
+Text: CSV, columns between blanks, ESPaDOnS and NARVAL `.s`. All but the text is opened by astropy; specutils reads
+fewer of these forms, none that this does not, and for Python 3.11 wants a numpy that TensorFlow 2.13 cannot use.
 """
 import gzip
 import io
@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.polynomial import chebyshev, legendre
 
 import observations
 import orders
@@ -95,7 +96,8 @@ def _read_fits(content, name, columns):
             if len(hdus) and any("truncated" in str(each.message) for each in said):
                 raise UnitFailed("is a FITS file that ends early: fetch it again")
             header = hdus[0].header.copy()
-            found = _from_extensions(hdus, columns) or _from_table(hdus, columns, header) or _from_image(hdus, header)
+            found = (_from_extensions(hdus, columns) or _from_table(hdus, columns, header) or _from_multispec(hdus)
+                     or _from_image(hdus, header))  # fmt: skip
             observation = observations.from_header(header, name)
     except UnitFailed:
         raise
@@ -136,6 +138,45 @@ def _from_table(hdus, columns, header):
         raise UnitFailed(f"its table has the columns {', '.join(tables[0].columns.names[:8])}: say which are "
                          "wavelength and flux with --columns")  # fmt: skip
     return None
+
+
+def _from_multispec(hdus):
+    """IRAF's multispec, an order a row; of several bands the first, and the one of errors if there is."""
+    for hdu in (hdu for hdu in hdus if hdu.is_image and str(hdu.header.get("CTYPE1", "")).startswith("MULTISPE")):
+        words = {axis: "".join(f"{hdu.header[key]:68}" for key in sorted(hdu.header[f"WAT{axis}_*"])) for axis in "12"}
+        rows = re.findall(r'spec\d+\s*=\s*"([^"]*)"', words["2"])
+        bands = [np.atleast_2d(band) for band in (hdu.data if hdu.data.ndim == 3 else [hdu.data])]
+        flux = bands[0]
+        if len(rows) != len(flux):
+            raise UnitFailed(f"has {len(flux)} rows, but WAT2_001 and on say the wavelengths of {len(rows)}")
+        found = {"wave": [_dispersion(row.split(), flux.shape[1]) for row in rows], "flux": flux}
+        for number, band in enumerate(bands, 1):
+            if str(hdu.header.get(f"BANDID{number}", "")).startswith("sigma"):
+                found["error"] = band
+        stated = re.search(r"units\s*=\s*(\w+)", words["1"])
+        return found, stated[1] if stated else "", "FITS image, multispec of IRAF"
+    return None
+
+
+def _dispersion(row, n_pixels):
+    """Wavelengths of a row, NaN beyond its end (Valdes 1993, ASPC 52, 467; IRAF's help page specwcs).
+
+    `row` has aperture, beam, type, first, step, number of pixels, redshift, two more, and then the functions.
+    """
+    kind, first, step, n_valid, redshift = (float(field) for field in row[2:7])
+    pixels = np.arange(1.0, n_pixels + 1)
+    wave, rest = np.zeros(n_pixels), [float(field) for field in row[9:]]
+    if kind in (0, 1):
+        wave = first + step * (pixels - 1)
+        wave = 10**wave if kind == 1 else wave
+    while kind == 2 and rest:
+        weight, zero, function, n_coefficients, low, high = rest[:6]
+        series = {1: chebyshev.chebval, 2: legendre.legval}.get(function)
+        if series is None:
+            raise UnitFailed("its wavelengths are splines or a list (multispec of IRAF): only polynomials are read")
+        end = 6 + int(n_coefficients)
+        wave, rest = wave + weight * (zero + series((2 * pixels - low - high) / (high - low), rest[6:end])), rest[end:]
+    return np.where((pixels <= n_valid) & (wave > 0), wave / (1 + redshift), np.nan)
 
 
 def _from_image(hdus, header):

@@ -4,6 +4,7 @@ import gzip
 import numpy as np
 import pytest
 from astropy.io import fits
+from numpy.polynomial import chebyshev, legendre
 
 import orders
 import paper
@@ -43,6 +44,26 @@ def echelle(array, other=0.0):
     return np.array([array + other, array])
 
 
+def multispec(*kinds, bands=(), flux=FLUX):
+    """Orders by IRAF, a kind of dispersion each; the last covers the window, the others lie 80 Angstrom before it."""
+    rows, n = [], len(WAVE)
+    for number, kind in enumerate(kinds, 1):
+        words = {"linear": f"0 {WAVE[0]} {WAVE[1] - WAVE[0]} {n} 0. 1. 2.", "log10": f"1 3.943 1.5e-6 {n} 0. 1. 2."}
+        if kind not in words:  # two of its functions added up, and a redshift
+            function, fit = {"chebyshev": (1, chebyshev.chebfit), "legendre": (2, legendre.legfit)}.get(kind, (3, None))
+            wave = WAVE * 1.001 - 80 * (number < len(kinds)) - 4000
+            coefficients = map(float, fit(np.linspace(-1, 1, n), wave, 3) if fit else np.ones(4))
+            function = f"4000. {function} 4 1. {n}. {' '.join(map(repr, coefficients))}"
+            words[kind] = f"2 {WAVE[0]} 0.03 {n} 0.001 1. 2. 0.25 {function} 0.75 {function}"
+        rows.append(f'spec{number} = "{number} {number} {words[kind]}"')
+    text = "wtype=multispec " + " ".join(rows)
+    header = {"WAT1_001": "wtype=multispec label=Wavelength units=angstroms", "CTYPE1": "MULTISPE", "OBJECT": "GJ 1"}
+    header.update({f"WAT2_{k // 68 + 1:03d}": text[k : k + 68] for k in range(0, len(text), 68)})
+    header.update({f"BANDID{k}": f"{name} - background fit" for k, (name, _) in enumerate(bands, 2)})
+    images = np.array([[band] * len(kinds) for band in (flux, *(band for _, band in bands))])
+    return [fits.PrimaryHDU(images if bands else images[0], fits.Header(header))]
+
+
 FITS = {  # name: HDUs, unit, medium, frame
     "image": (image(), "Angstrom", "", ""),
     "image in nm": (image(CRVAL1=877.0, CDELT1=0.003, CUNIT1="nm"), "nm", "", ""),
@@ -55,6 +76,11 @@ FITS = {  # name: HDUs, unit, medium, frame
     "image in log10": (image(LOG_FLUX, CRVAL1=3.943, CDELT1=1.5e-6, **{"DC-FLAG": 1}), "log10", "", ""),
     "image in ln": (image(LOG_FLUX, CRVAL1=np.log(LOG[0]), CDELT1=np.log(LOG[1] / LOG[0]), CTYPE1="WAVE-LOG"),
                     "ln", "vacuum", ""),
+    "multispec of IRAF, Chebyshev": (multispec("legendre", "chebyshev"), "Angstrom", "", ""),
+    "multispec, Legendre, with errors": (
+        multispec("legendre", bands=[("raw", 0 * FLUX), ("sigma", ERROR)]), "Angstrom", "", ""),
+    "multispec, linear": (multispec("linear"), "Angstrom", "", ""),
+    "multispec, log10": (multispec("log10", flux=LOG_FLUX), "Angstrom", "", ""),
     "image by the FITS standard's logarithm": (
         image(LOG_FLUX, CRVAL1=LOG[0], CDELT1=LOG[0] * np.log(LOG[1] / LOG[0]), CTYPE1="AWAV-LOG", CUNIT1="Angstrom"),
         "Angstrom", "air", ""),
@@ -218,8 +244,10 @@ PACKED = gzip.compress(ESPADONS)
     (image(np.ones((5, len(WAVE)))), r"image of 5 by 3001"),
     (table(["A", "B"], [WAVE, FLUX]), "columns A, B: say which"),
     (extensions({}, WAVE=WAVE[:-1], FLUX=FLUX), "shape"),
+    (multispec("chebyshev", "spline"), "only polynomials are read"),
+    ([fits.PrimaryHDU(FLUX[None].repeat(3, 0), multispec("linear")[0].header)], "has 3 rows, .* wavelengths of 1"),
     (b"SIMPLE  =                    T" + b" " * 50 + b"junk" * 500, "damaged FITS|without a spectrum"),
-], ids=range(23))  # fmt: skip
+], ids=range(25))  # fmt: skip
 def test_bad_files_are_one_line(tmp_path, content, said):
     with pytest.raises(UnitFailed, match=said) as caught:
         spectrum_files.read(written(tmp_path, content))
