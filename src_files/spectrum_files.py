@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from numpy.polynomial import chebyshev, legendre
+from scipy import ndimage
 
 import observations
 import orders
@@ -32,6 +33,10 @@ ROLES = {
     "ivar": ("ivar", "inversevariance"),
     "flag": ("qual", "quality", "flag", "flags", "dq", "mask", "andmask"),
 }  # fmt: skip
+SKY_THROUGHPUT = 0.951  # of HPF's fibre on the star in units of that on the sky, in the window: the table of muler
+SKY_SMOOTHING, SKY_LINE = 101, 5  # [pixel], and standard deviations of the sky's noise: ours
+
+
 def read(path, columns=(), unit="", medium=""):
     """Read a spectrum.
 
@@ -119,7 +124,22 @@ def _from_extensions(hdus, columns):
     if not {"wave", "flux"} <= set(roles):
         return None
     unit = str(images[roles["wave"]].header.get("BUNIT", ""))
-    return {role: images[key].data for role, key in roles.items()}, unit, "FITS extensions"
+    found = {role: images[key].data for role, key in roles.items()}
+    if str(hdus[0].header.get("INSTRUME")).strip() != "HPF" or not {"skyflux", "skywavl"} <= set(images):
+        return found, unit, "FITS extensions"
+    sky = [_sky(*order) for order in zip(found["wave"], images["skywavl"].data, images["skyflux"].data)]
+    return {**found, "flux": found["flux"] - SKY_THROUGHPUT * np.array(sky)}, unit, "FITS extensions, less the sky"
+
+
+def _sky(wave, wave_sky, flux):
+    """The sky at the star's pixels: a running median and what stands out of it; the rest would only add its noise."""
+    there = np.isfinite(flux)
+    if not there.any():
+        return np.zeros(len(wave))
+    flux = np.interp(wave, wave_sky[there], flux[there])
+    smooth = ndimage.median_filter(flux, SKY_SMOOTHING)
+    lines = np.abs(flux - smooth) > SKY_LINE * 1.4826 * np.median(np.abs(flux - smooth))
+    return np.where(np.convolve(lines, np.ones(5), "same") > 0, flux, smooth)  # with their wings
 
 
 def _from_table(hdus, columns, header):

@@ -15,6 +15,7 @@ from files import UnitFailed
 WAVE = np.linspace(8770, 8860, 3001)  # [Angstrom]
 FLUX = 1000 * (1 - 0.4 * np.exp(-0.5 * ((WAVE - 8806.8) / 0.2) ** 2)) * (1 + 0.002 * (WAVE - 8800))
 ERROR = np.sqrt(FLUX)
+SKY = 5 + 300 * np.exp(-0.5 * ((WAVE - 8829.5) / 0.2) ** 2)  # a line of OH
 LOG = 10 ** np.linspace(3.943, 3.9475, 3001)
 LOG_FLUX = np.interp(LOG, WAVE, FLUX)
 
@@ -105,6 +106,10 @@ FITS = {  # name: HDUs, unit, medium, frame
         extensions({"INSTRUME": "HPF", "BRVCORR": 12500.0}, Sci_Flux=echelle(FLUX), Sky_Flux=echelle(FLUX * 0),
                    Sci_Variance=echelle(FLUX), Sci_Wavl=echelle(WAVE, -80), Sky_Wavl=echelle(WAVE, -80.1)),
         "Angstrom", "vacuum", "observer"),
+    "HPF with airglow": (
+        extensions({"INSTRUME": "HPF", "BRVCORR": 12500.0}, Sci_Flux=echelle(FLUX + 0.951 * SKY),
+                   Sci_Variance=echelle(FLUX), Sci_Wavl=echelle(WAVE, -80), Sky_Wavl=echelle(WAVE + 0.006, -80),
+                   Sky_Flux=echelle(np.interp(WAVE + 0.006, WAVE, SKY))), "Angstrom", "vacuum", "observer"),
     "HPF by Goldilocks": (
         extensions({"INSTRUME": "HPF", "BRVCORR": 12500.0}, Sci_Flux=echelle(FLUX), Sci_Error=echelle(ERROR),
                    Sci_Wavl=echelle(WAVE, -80)), "Angstrom", "vacuum", "observer"),
