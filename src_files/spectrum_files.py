@@ -125,7 +125,8 @@ def _from_extensions(hdus, columns):
         return None
     unit = str(images[roles["wave"]].header.get("BUNIT", ""))
     found = {role: images[key].data for role, key in roles.items()}
-    if str(hdus[0].header.get("INSTRUME")).strip() != "HPF" or not {"skyflux", "skywavl"} <= set(images):
+    hpf = str(hdus[0].header.get("INSTRUME")).strip() == "HPF" and {"skyflux", "skywavl"} <= set(images)
+    if not hpf or roles["flux"] != "flux":
         return found, unit, "FITS extensions"
     sky = [_sky(*order) for order in zip(found["wave"], images["skywavl"].data, images["skyflux"].data)]
     return {**found, "flux": found["flux"] - SKY_THROUGHPUT * np.array(sky)}, unit, "FITS extensions, less the sky"

@@ -187,6 +187,9 @@ def test_columns_unit_and_medium_override(tmp_path):
     check(spectrum_files.read(tmp_path / "b.fits", ("A", "B"), "Angstrom"), "Angstrom", "")
     fits.HDUList(extensions({}, A=WAVE, B=FLUX)).writeto(tmp_path / "c.fits")
     check(spectrum_files.read(tmp_path / "c.fits", ("A", "B")), "Angstrom", "")
+    hdus = extensions({"INSTRUME": "HPF"}, Sci_Flux=[FLUX / 2], Sci_Wavl=[WAVE], Sky_Flux=[FLUX], Sky_Wavl=[WAVE])
+    fits.HDUList(hdus).writeto(tmp_path / "d.fits")
+    check(spectrum_files.read(tmp_path / "d.fits", ("Sky Wavl", "Sky Flux")), "Angstrom", "vacuum")
 
 
 @pytest.mark.parametrize("change", [
