@@ -51,6 +51,7 @@ __all__ = [
 BLOCK = 1 << 20  # numbers handed to TensorFlow at a time, so that memory stays flat
 KERAS_3 = keras.__version__.startswith("3")
 
+gc.freeze()  # what was imported stays: to look through it for rubbish, after every network, takes 0.2 s
 # Every training builds its loop anew, on purpose; TensorFlow would warn of that from the fifth on.
 tf.get_logger().addFilter(lambda record: "retracing" not in record.getMessage())
 for _gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all of its memory
