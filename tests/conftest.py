@@ -1,23 +1,32 @@
 """Tests import the scripts as they lie; tiny arrays of the real form stand in for the spectra."""
+import gc
 import os
 import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pytest
+# Two processes of tests with two threads each, on two cores, wait for each other: a small SVD then takes 0.1 s.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "Methodology"), str(ROOT / "src_files")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 N_PIXELS = 60
-LONGEST = ("test_scripts", "test_faults", "test_fuzz", "test_lanes", "test_notebooks", "test_networks")
+LONGEST = ("test_scripts", "test_faults", "test_lanes", "test_notebooks", "test_networks", "test_fuzz")
 
 
 def pytest_collection_modifyitems(items):
     """Begin with the files that take longest, so that both processes of the tests end together."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish():
+    """What was imported stays: `training.forget_models` need not look through it for rubbish, hundreds of times."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

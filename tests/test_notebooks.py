@@ -47,14 +47,19 @@ def pictures(notebook):
     return [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
 
 
-# Stands in for umap-learn, which takes seconds to compile; test_section3.py has the real one.
-UMAP = """
+# Stand in, of a run, for umap-learn, which takes seconds to compile, and for writing figures twice besides showing
+# them; test_section3.py and the published estimates have the real ones.
+STAND_INS = {"umap.py": """
 class UMAP:
     def __init__(self, **options):
         pass
     def fit_transform(self, vectors):
         return vectors[:, :2]
-"""
+""", "profile_default/startup/savefig.py": """
+from pathlib import Path
+from matplotlib.figure import Figure
+Figure.savefig = lambda figure, path: (figure.get_layout_engine().execute(figure), Path(path).touch())
+"""}
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +69,14 @@ def run(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("my run")
     artifacts = make_run(tiny, folder / "artifacts").artifacts
     (artifacts / "final_estimations.csv").unlink()
-    (folder / "umap.py").write_text(UMAP)
+    for name, source in STAND_INS.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(source)
     stars = literature.load_estimates().iloc[::14][:20].reset_index(drop=True)
     stars.loc[3, ["teff", "logg", "mh", "vsini"]] = None
     path = write_run(folder / "final_estimations.csv", stars.assign(logg=None))
     return folder, execute(folder, ALL, ESTIMATES=str(path), DATA=str(tiny), ARTIFACTS=str(artifacts),
-                           PYTHONPATH=str(folder))  # fmt: skip
+                           PYTHONPATH=str(folder), IPYTHONDIR=str(folder))  # fmt: skip
 
 
 @pytest.fixture(scope="module")

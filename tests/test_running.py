@@ -2,7 +2,11 @@
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +61,66 @@ def test_killed_worker_process_is_one_line(tmp_path):
     with pytest.raises(BadInput, match="squares: a process was killed.*--jobs 2"):
         running.run(make_units(tmp_path, 3), dying, options(tmp_path, jobs=2), description="squares")
     assert not list(tmp_path.glob(".progress*"))
+
+
+# An act of units that take long; it imports no TensorFlow, of which signals know nothing.
+LONG = """
+import sys, time
+sys.path[:0] = sys.argv[1:3]
+import running, units
+from command_line import command, parse
+
+def work(unit, tick):
+    while True:
+        time.sleep(0.1)
+        tick()
+
+@command
+def main(argv=None):
+    args = parse("", argv)
+    running.run(units.make_units(args.artifacts), work, args, 1000, "squares")
+
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def parent_of(process):
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except (OSError, IndexError):
+        return None
+
+
+def gone_after(processes, seconds):
+    deadline = time.time() + seconds
+    while any(parent_of(process) for process in processes) and time.time() < deadline:
+        time.sleep(0.05)
+    return not any(parent_of(process) for process in processes)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to see processes in")
+@pytest.mark.parametrize("which, status", [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_signal_ends_the_run_and_its_workers(which, status, tmp_path):
+    folder, whole = tmp_path / "folder", tmp_path / "whole"
+    paths = Path(running.__file__).parent, Path(__file__).parent
+    command = [sys.executable, "-c", LONG, *paths, "--artifacts", folder, "--jobs", 2]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(list(map(str, command)), **pipes) as process:
+        while not any(path.stat().st_size > 3 for path in folder.glob(".progress*")):  # until both are at work
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        children = [int(path.name) for path in Path("/proc").glob("[0-9]*") if parent_of(path.name) == process.pid]
+        assert len(children) >= 2
+        process.send_signal(which)
+        assert process.wait(timeout=10) == status
+        assert gone_after(children, 2 if which == signal.SIGTERM else 10)  # a killed parent: at the end of an epoch
+        error = process.stderr.read()
+    assert "Traceback" not in error
+    if which == signal.SIGTERM:
+        assert "the same command goes on from here" in error and not list(folder.rglob("*.partial*"))
+    for place in (folder, whole):
+        running.run(make_units(place), work, options(place))
+    assert content(folder) == content(whole)
 
 
 def test_unit_of_a_run_that_was_given_up_ends_at_its_next_tick(tmp_path):
