@@ -8,7 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Methodology"), str(ROOT / "src_files")]
 
-SPECTRA = {"paper": [], "demo": ["--n-spectra", "3000"], "smoke": ["--n-spectra", "400"]}
+import paper  # noqa: E402
+
+N_SPECTRA = {"paper": paper.N_SYNTHETIC, "demo": 3000, "smoke": 400}  # synthetic, of each budget
 
 
 def ended(main, arguments):

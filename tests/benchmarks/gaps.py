@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from acts import ROOT, SPECTRA, ended, share  # isort: skip  # puts the scripts on the path
+from acts import N_SPECTRA, ROOT, ended, share  # isort: skip  # puts the scripts on the path
 
 GAPS = [(1.0, 0), (1.0, 1), (1.0, 2), (0.5, 0), (0.5, 1), (0.5, 2), (2.0, 0), (2.0, 1), (2.0, 2), (0.0, 0)]
 MEASURES = ("distance", "correlation", "mmd", "auc", "reconstruction")
@@ -32,7 +32,8 @@ def run_acts(gap, seed, data, folder, first, budget):
     import cnn_training
     import simulate_spectra
 
-    ended(simulate_spectra.main, ["--out", str(data), "--gap", str(gap), "--gap-seed", str(seed), *SPECTRA[budget]])
+    ended(simulate_spectra.main, ["--out", str(data), "--gap", str(gap), "--gap-seed", str(seed), "--n-spectra",
+                                   str(N_SPECTRA[budget])])
     flags = ["--data", str(data), "--artifacts", str(folder), "--budget", budget]
     if folder == first:
         ended(autoencoder_grid_search.main, flags)

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from acts import ROOT, SPECTRA, ended, share  # isort: skip  # puts the scripts on the path
+from acts import N_SPECTRA, ROOT, ended, share  # isort: skip  # puts the scripts on the path
 
 import paper  # noqa: E402
 
@@ -42,7 +42,8 @@ def simulate(out, gap_seed, budget):
     """Simulate the spectra of one gap seed; the synthetic ones are the same for all."""
     import simulate_spectra
 
-    ended(simulate_spectra.main, ["--out", str(out), "--gap-seed", str(gap_seed), *SPECTRA[budget]])
+    ended(simulate_spectra.main, ["--out", str(out), "--gap-seed", str(gap_seed), "--n-spectra",
+                                   str(N_SPECTRA[budget])])
 
 
 def search(data, out, budget):

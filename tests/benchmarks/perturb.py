@@ -35,8 +35,9 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "Methodology"), str(ROOT / "src_files")]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from acts import N_SPECTRA, ROOT  # isort: skip  # puts the scripts on the path
+
 import artifacts  # noqa: E402
 import autoencoder_training  # noqa: E402
 import cnn_training  # noqa: E402
@@ -54,7 +55,6 @@ from files import load_array, write_array, write_csv  # noqa: E402
 CNN_EPOCHS, REPEATS = 60, 2  # of regressors at the size of the paper: fewer and shorter than its own
 SEARCHED, TESTED = (0, 1, 2), (3, 4, 5, 6, 7)
 CHOSEN = "no_penalty"
-N_SPECTRA = {"paper": paper.N_SYNTHETIC, "demo": 3000, "smoke": 400}
 NEURONS = {"paper": 1024, "demo": 384, "smoke": 64}
 STRENGTHS = asdict(perturbation.Strengths())
 NOISE = {"opacity": 0.0, "common": 0.0, "lines": 0, "shift": 0.0, "tilt": 0.0}  # what noise alone leaves out
