@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Methodology"))
 
 import numpy as np
-from scipy import interpolate, ndimage, signal
+from scipy import constants, interpolate, ndimage, signal
 
 import paper
 
@@ -18,7 +18,7 @@ __all__ = [
     "envelope", "flattened", "gisic", "normalise", "to_air", "to_vacuum", "velocity",
 ]  # fmt: skip
 
-LIGHT = 299_792.458  # speed of light [km/s]
+LIGHT = constants.speed_of_light / 1000  # [km/s]
 STEP = paper.WAVELENGTH[1] - paper.WAVELENGTH[0]  # [Angstrom]
 N_MARGIN = round(paper.MARGIN / STEP)  # [pixel]
 WAVE = paper.WINDOW[0] - paper.MARGIN + STEP * np.arange(paper.N_PIXELS + 2 * N_MARGIN)  # window and margin
