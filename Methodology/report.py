@@ -18,14 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything inst
 from command_line import Help, add_run, command, folder  # isort: skip  # first: it shortens what Ctrl-C says from here on
 
 import argparse
-import base64
 import json
-import os
 import re
 import shlex
-import urllib.parse
-
-import mistune
 
 import calibrate
 import claims
@@ -37,20 +32,9 @@ import paper
 import records
 import star_tables
 from files import one_line, read_table, sha256, writing
-from pages import picture, plain, table
+from pages import html, picture, plain, table
 from runs import ARRAYS, ESTIMATES, NotYet, listed, load, settings
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
-.simulated h1 { color: #d55e00; }
-table { border-collapse: collapse; margin: 1rem 0; font-size: 0.875rem; }
-th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; vertical-align: top; text-align: left; }
-th { border-bottom: 2px solid #888; white-space: nowrap; } img { max-width: 100%; }
-code { font-size: 0.9em; overflow-wrap: anywhere; }
-@media print { body { margin: 0; max-width: none; font-size: 11pt; } h2 { break-after: avoid; }
-  tr, img { break-inside: avoid; } }
-"""
 PENALTIES = {
     "live": "formula of the published code, current weights", "none": "none",
     "frozen": "formula of the published code, initial weights",
@@ -324,20 +308,6 @@ def page(run, args):
         parts += the_flags(run)
         parts += the_estimates(run, run.estimates[run.estimates["karmn"].isin(literature.known())])
     return "\n\n".join([*parts, *the_figures(run, args)]) + "\n"
-
-
-def html(text, out, simulated):
-    """The page as one HTML file, with its pictures in it."""
-    body = mistune.create_markdown(escape=True, plugins=["table"])(text)
-
-    def embedded(match):
-        path = os.path.normpath(out.absolute() / urllib.parse.unquote(match[1]))
-        return f'<img src="data:image/png;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"'
-
-    body = re.sub(r'<img src="([^"]+)"', embedded, body)
-    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta name="viewport" content="width=device-width">\n<title>Report of a run</title>\n'
-            f'<style>{STYLE}</style>\n</head>\n<body{" class=simulated" * simulated}>\n{body}</body>\n</html>\n')
 
 
 @command
