@@ -1,7 +1,6 @@
 """What a run has left so far, for figures, tables and the page on it (no TensorFlow).
 
-Every act leaves sidecars, which say what its files and the spectra were; what is read is held against them first, but
-for the table of scores of act 1.
+Every act leaves sidecars, which say what its files and the spectra were; what is read is held against them first.
 """
 import functools
 import hashlib
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pandas as pd
 
 import artifacts
 import estimates
@@ -315,30 +313,6 @@ class Run:
             return None
         literature.load_estimates(before)  # as it was left
         return stars
-
-    def scores(self):
-        """Cross-validation and test of the architectures.
-
-        Returns
-        -------
-        DataFrame
-            A row a combination of the (last round of the) search: its settings, `mse_mean` and `mse_std` of the
-            cross-validation; `autoencoder` and `mse_test`, NaN where it was not kept or is not trained.
-        """
-        path = self.artifacts / "grid_search.csv"
-        try:
-            table = pd.read_csv(path)
-            table = table[table["epochs"] == table["epochs"].max()].reset_index(drop=True)
-            table = table[[*paper.GRID, "mse_mean", "mse_std"]].assign(autoencoder=np.nan, mse_test=np.nan)
-        except FileNotFoundError:
-            raise NotYet(f"{path} not found: run Methodology/autoencoder_grid_search.py first") from None
-        except (KeyError, ValueError):
-            raise BadInput(f"{path} is no table of a search: delete it and run Methodology/autoencoder_grid_search.py"
-                           ) from None  # fmt: skip
-        for i, sidecar in self.trained.items():
-            same = np.all([np.isclose(table[name], sidecar.settings[name], atol=0) for name in paper.GRID], axis=0)
-            table.loc[same, ["autoencoder", "mse_test"]] = i, sidecar.metrics["mse_test"]
-        return table
 
     def measured(self):
         """What `claims.of_run` holds against the paper, by the names of paper.CLAIMS_OF_RUNS."""

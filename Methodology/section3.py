@@ -17,7 +17,7 @@ import runs
 import spectra
 from command_line import ROOT
 from figures import DOUBLE, SINGLE, styled
-from files import one_line, take
+from files import BadInput, one_line, take
 from run_figures import AFTER, BEFORE
 from star_pages import difference, predicted, spectrum, wavelength
 
@@ -199,10 +199,35 @@ def training_curves(run):
     return figure
 
 
+def of_the_search(run):
+    """Cross-validation and test of the architectures.
+
+    Returns
+    -------
+    DataFrame
+        A row a combination of the (last round of the) search: its settings, `mse_mean` and `mse_std` of the
+        cross-validation; `autoencoder` and `mse_test`, NaN where it was not kept or is not trained.
+    """
+    path = run.artifacts / "grid_search.csv"
+    try:
+        table = pd.read_csv(path)
+        table = table[table["epochs"] == table["epochs"].max()].reset_index(drop=True)
+        table = table[[*paper.GRID, "mse_mean", "mse_std"]].assign(autoencoder=np.nan, mse_test=np.nan)
+    except FileNotFoundError:
+        raise runs.NotYet(f"{path} not found: run Methodology/autoencoder_grid_search.py first") from None
+    except (KeyError, ValueError):
+        raise BadInput(f"{path} is no table of a search: delete it and run Methodology/autoencoder_grid_search.py"
+                       ) from None  # fmt: skip
+    for i, sidecar in run.trained.items():
+        same = np.all([np.isclose(table[name], sidecar.settings[name], atol=0) for name in paper.GRID], axis=0)
+        table.loc[same, ["autoencoder", "mse_test"]] = i, sidecar.metrics["mse_test"]
+    return table
+
+
 @styled()
 def scores(run):
     """Test error of the trained autoencoders against the cross-validation by which they were chosen."""
-    table = run.scores()
+    table = of_the_search(run)
     kept = table.dropna(subset=["mse_test"])
     run.first()
     figure, ax = plt.subplots(figsize=(SINGLE, 0.85 * SINGLE))
