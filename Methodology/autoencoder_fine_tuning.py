@@ -38,7 +38,6 @@ import time
 import numpy as np
 
 import artifacts
-import flags
 import networks
 import paper
 import records
@@ -47,6 +46,7 @@ import spectra
 import training
 from artifacts import Unit
 from files import BadInput, load_array, read_table, take, write_array, write_csv, writing
+from flag_limits import nearest_distances, quantile
 from transfer import encode, fine_tune
 
 METRICS = ("distance_flux", *(f"{name}_{when}" for when in ("before", "after")
@@ -65,7 +65,7 @@ def mean_nearest_distance(observed, synthetic):
     observed : ndarray of shape (n_stars, n_features)
     synthetic : ndarray of shape (n_spectra, n_features)
     """
-    return float(flags.nearest_distances(observed, synthetic).mean())
+    return float(nearest_distances(observed, synthetic).mean())
 
 
 def distance_of_fluxes(carm, ph):
@@ -129,7 +129,7 @@ def work(unit, tick):
         left.extend([encoded, networks.predict(autoencoder, flux_carm, spectra.examples_carm(flux_carm)),
                      networks.residual(autoencoder, flux_carm, good)])  # fmt: skip
         of_each = {"mse": networks.errors(autoencoder, flux_carm, good),
-                   "distance_latent": flags.nearest_distances(encoded[good], take(encoded_ph, rows_ph[0]))}  # fmt: skip
+                   "distance_latent": nearest_distances(encoded[good], take(encoded_ph, rows_ph[0]))}  # fmt: skip
         for name, values in of_each.items():
             stars[f"{name}_{when}"] = np.full(len(flux_carm), np.nan)
             stars[f"{name}_{when}"][good] = values
@@ -152,17 +152,11 @@ def work(unit, tick):
     artifacts.finish(unit, started, metrics, history, artifacts.read_sidecar(ac).network, stars)
 
 
-def quantile(word, values, when=""):
-    """What a flag compares with, by the name of the metric."""
-    return {flags.LIMITS[word].format(when=when): float(np.quantile(values, flags.RULES[word].threshold))}
-
-
 def quantiles_ph(autoencoder, flux_ph, encoded_ph, train_rows, test_rows):
     """Of the synthetic test set, without fine-tuning: error and latent distance to the training set, for the flags."""
     return {
         **quantile("reconstruction", networks.errors(autoencoder, flux_ph, test_rows)),
-        **quantile("latent-distance",
-                   flags.nearest_distances(take(encoded_ph, test_rows), take(encoded_ph, train_rows))),
+        **quantile("latent-distance", nearest_distances(take(encoded_ph, test_rows), take(encoded_ph, train_rows))),
     }  # fmt: skip
 
 

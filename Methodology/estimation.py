@@ -8,6 +8,7 @@ import pandas as pd
 
 import artifacts
 import estimates
+import flag_limits
 import flags
 import networks
 import observed_star
@@ -43,7 +44,7 @@ class Ensemble:
     grid : dict of str to ndarray
         The different labels of the synthetic set, ascending, of each parameter.
     limits : dict of str to ndarray
-        What flags hold stars against, see `flags.limits`.
+        What flags hold stars against, see `flag_limits.limits`.
     """
 
     folder: Path
@@ -118,7 +119,8 @@ def select(folder, data=None):
                        f"{paper.N_PIXELS}, give others to the acts as arrays")  # fmt: skip
     fine_tuned = [artifacts.read_sidecar(folder / f"dtl_ac_{i}.h5") for i in numbers]
     return Ensemble(folder, numbers, kept, fine_tuned[0].spectra, spectra.provenance(data),
-                    preparation.Templates.of(flux_ph, labels_ph), flags.grid_of(labels_ph), flags.limits(fine_tuned))
+                    preparation.Templates.of(flux_ph, labels_ph), flags.grid_of(labels_ph),
+                    flag_limits.limits(fine_tuned))
 
 
 def autoencoder_of(regressor):
@@ -279,7 +281,7 @@ def estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen=None):
     predictions = loaded.predict(encoded)
     reconstruction, errors = loaded.reconstruct(flux)
     table = estimates.table(stars, {par: estimates.estimate(values) for par, values in predictions.items()})
-    distances = np.array([flags.nearest_distances(encoded[i], loaded.training[i]) for i in encoded])
+    distances = np.array([flag_limits.nearest_distances(encoded[i], loaded.training[i]) for i in encoded])
     limits = {word: limit for word, limit in ensemble.limits.items()  # the one is of the stars that the run tuned on
               if seen is None or word != "reconstruction-observed"}  # fmt: skip
     trained_on = np.isin(np.arange(len(stars)), [] if seen is None else seen)

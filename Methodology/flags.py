@@ -9,21 +9,18 @@ from typing import Optional
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import pairwise_distances_argmin_min
+from scipy.constants import speed_of_light
 
 import estimates
 import paper
-from files import take
 
 __all__ = [
-    "COLUMNS", "GRID", "RULES", "against_truth", "as_text", "counts", "flagged", "grid_of", "in_words", "limits",
-    "measured", "nearest_distances", "of_ensemble", "of_networks", "of_published", "of_star", "of_values",
-    "resolved_vsini", "table",
+    "COLUMNS", "GRID", "RULES", "against_truth", "as_text", "counts", "flagged", "grid_of", "in_words", "of_ensemble",
+    "of_networks", "of_published", "of_star", "of_values", "resolved_vsini", "table",
 ]  # fmt: skip
 
 COLUMNS = [*(f"flags_{par}" for par in paper.PARAMETERS), "flags"]
 GRID = {"teff": paper.GRID_TEFF, "logg": paper.GRID_LOGG, "mh": paper.GRID_MH, "vsini": np.array(paper.GRID_VSINI)}
-CHUNK = 1024  # synthetic spectra compared at a time, so that memory stays flat
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,6 @@ class Rule:
     doubt: bool = True
 
 
-LIGHT = 299_792.458  # [km/s]
 ROTATION_FWHM = 1.56  # [v sin i] of the rotational profile, half of its maximum solved for
 VALLEY = 0.8  # between two modes the density falls below this share of the second
 RULES = {
@@ -71,9 +67,6 @@ RULES = {
     "unseen": Rule(None, "fine-tuning did not train on it",
                    "worth knowing; no reason to doubt, so it makes no star pale", doubt=False),
 }  # fmt: skip
-# Metrics that act 3 leaves of each autoencoder: the quantile of RULES[word] that a star is held against
-LIMITS = {"reconstruction": "mse_ph_test_q99", "reconstruction-observed": "mse_carm_q99_{when}",
-          "latent-distance": "distance_latent_ph_test_q99"}  # fmt: skip
 
 
 # ---------------------------------------------------------------- of a parameter
@@ -85,7 +78,7 @@ def grid_of(labels):
 
 def resolved_vsini(resolving_power=paper.RESOLVING_POWER):
     """v sin i [km/s] at which the profile of rotation is as wide, at half maximum, as that of the instrument, c/R."""
-    return LIGHT / ROTATION_FWHM / resolving_power
+    return speed_of_light / 1000 / ROTATION_FWHM / resolving_power
 
 
 def of_values(par, values, grid, resolving_power=paper.RESOLVING_POWER):
@@ -150,52 +143,6 @@ def _has_two_modes(predictions):
 
 
 # ---------------------------------------------------------------- of a star
-def nearest_distances(encoded, training):
-    """Smallest Euclidean distance of each encoding, or spectrum, to any of a training set.
-
-    Parameters
-    ----------
-    encoded : ndarray of shape (n_stars, n_features)
-    training : ndarray of shape (n_spectra, n_features)
-        May be memory-mapped.
-
-    Returns
-    -------
-    ndarray of shape (n_stars,)
-    """
-    chunks = range(0, len(training), CHUNK)
-    return np.min([pairwise_distances_argmin_min(encoded, take(training, slice(start, start + CHUNK)))[1]
-                   for start in chunks], axis=0)  # fmt: skip
-
-
-def limits(sidecars, when="after"):
-    """What the reconstruction and the distance of a star are held against.
-
-    Parameters
-    ----------
-    sidecars : list of records.Sidecar
-        Of the fine-tuned autoencoders.
-    when : {"before", "after"}
-        Fine-tuning.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_autoencoders,)
-        By word. Empty if an earlier version of act 3, which left none, made one of them.
-    """
-    names = {word: metric.format(when=when) for word, metric in LIMITS.items()}
-    if not all(name in sidecar.metrics for name in names.values() for sidecar in sidecars):
-        return {}
-    return {word: np.array([sidecar.metrics[name] for sidecar in sidecars]) for word, name in names.items()}
-
-
-def measured(sidecars, when):
-    """Arguments of `of_networks` for the stars of a run, as act 3 left them; None where an earlier version did not."""
-    against = limits(sidecars, when)
-    return (*(np.array([sidecar.stars[f"{name}_{when}"] for sidecar in sidecars])
-              for name in ("mse", "distance_latent")), against) if against else None  # fmt: skip
-
-
 def of_networks(mse, distance, limits):
     """Flags that follow from how the autoencoders describe a star; more than half of them must say so.
 
@@ -203,9 +150,9 @@ def of_networks(mse, distance, limits):
     ----------
     mse, distance : ndarray of shape (n_autoencoders, n_stars)
         Mean squared error of the reconstruction; distance of the encoding to the nearest of the synthetic training
-        set, see `nearest_distances`. NaN without a usable spectrum.
+        set, see `flag_limits.nearest_distances`. NaN without a usable spectrum.
     limits : dict of str to ndarray of shape (n_autoencoders,)
-        As `limits` gives them.
+        As `flag_limits.limits` gives them.
 
     Returns
     -------
@@ -261,7 +208,7 @@ def table(values, grid, resolving_power, ensembles, networks, star):
     ensembles : dict of str to tuple
         Arguments of `of_ensemble` for each parameter that has predictions.
     networks : tuple or None
-        Arguments of `of_networks`, as from `measured`.
+        Arguments of `of_networks`, as from `flag_limits.measured`.
     star : dict
         Arguments of `of_star`.
 

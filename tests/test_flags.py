@@ -8,6 +8,7 @@ from test_literature import write_run
 
 import estimates
 import files
+import flag_limits
 import flags
 import literature
 import paper
@@ -110,11 +111,11 @@ def test_nothing_tells_whether_these_are_apart(numbers):
 @pytest.mark.parametrize(("beyond", "word"), [([1], True), ([0], False), ([1, 0], False), ([1, 1, 0], True),
                                               ([NAN], False)])  # fmt: skip
 def test_most_autoencoders_decide(beyond, word):
-    limits = {name: np.arange(1.0, 1 + len(beyond)) for name in flags.LIMITS}
+    limits = {name: np.arange(1.0, 1 + len(beyond)) for name in flag_limits.LIMITS}
     near, far = limits["reconstruction"] * 0.9, limits["reconstruction"] + np.array(beyond) * 0.5
     for mse, distance in ((far, near), (near, far)):
         masks = flags.of_networks(mse[:, None], distance[:, None], limits)
-        assert [masks[name][0] for name in flags.LIMITS] == [word and far is mse, word and far is mse,
+        assert [masks[name][0] for name in flag_limits.LIMITS] == [word and far is mse, word and far is mse,
                                                              word and far is distance]  # fmt: skip
 
 
@@ -129,17 +130,17 @@ def test_flags_of_a_spectrum(arguments, expected):
 
 
 def test_nearest_distances(monkeypatch):
-    monkeypatch.setattr(flags, "CHUNK", 7)
+    monkeypatch.setattr(flag_limits, "CHUNK", 7)
     stars, training = RNG.normal(size=(5, 3)), RNG.normal(size=(30, 3))
     expected = np.sqrt(((stars[:, None] - training) ** 2).sum(axis=2)).min(axis=1)
-    np.testing.assert_allclose(flags.nearest_distances(stars, training), expected, rtol=1e-5)
+    np.testing.assert_allclose(flag_limits.nearest_distances(stars, training), expected, rtol=1e-5)
 
 
 # ---------------------------------------------------------------- tables
 def test_table_of_all_rules():
     values = {"teff": [3400, 2300], "logg": [5, 5], "mh": [0, NAN], "vsini": [1.7, 4]}
     ensembles = {"mh": (np.c_[groups((6, 0, 1), (6, 9, 1)), np.full(12, NAN)], np.repeat([0, 1], 6))}
-    limits = {name: np.array([1.0, 1.0]) for name in flags.LIMITS}
+    limits = {name: np.array([1.0, 1.0]) for name in flag_limits.LIMITS}
     networks = np.array([[2.0, NAN]] * 2), np.array([[0.5, NAN]] * 2), limits
     table, left_out = flags.table(values, flags.GRID, 94_600, ensembles, networks, {"seen": [False, True], "lag": None})
     assert list(table) == flags.COLUMNS and left_out == ["low-snr", "lag", "other-instrument"]
@@ -195,12 +196,12 @@ def test_limits_that_an_earlier_version_did_not_leave():
                "distance_latent_ph_test_q99": 4.0}  # fmt: skip
     stars = {"mse_after": [1.0, 2.0], "distance_latent_after": [3.0, NAN]}
     now = types.SimpleNamespace(metrics=metrics, stars=stars)
-    mse, distance, limits = flags.measured([now, now], "after")
+    mse, distance, limits = flag_limits.measured([now, now], "after")
     assert mse.tolist() == [[1.0, 2.0]] * 2 and distance.shape == (2, 2)
     assert {word: values.tolist() for word, values in limits.items()} == {
         "reconstruction": [1, 1], "reconstruction-observed": [3, 3], "latent-distance": [4, 4]}  # fmt: skip
-    assert flags.limits([now], "before")["reconstruction-observed"].tolist() == [2]
-    assert flags.measured([now, types.SimpleNamespace(metrics={}, stars={})], "after") is None
+    assert flag_limits.limits([now], "before")["reconstruction-observed"].tolist() == [2]
+    assert flag_limits.measured([now, types.SimpleNamespace(metrics={}, stars={})], "after") is None
 
 
 # ---------------------------------------------------------------- docs

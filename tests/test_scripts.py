@@ -22,6 +22,7 @@ import claims
 import cluster as dask_cluster
 import cnn_training
 import estimate
+import flags as flagging
 import gap_report
 import networks
 import paper
@@ -67,7 +68,7 @@ def test_chain_ends_in_the_published_columns(chain, tiny):
     expected = ["karmn", "ra_gaiadr3", "dec_gaiadr3"]
     for x in ("Teff", "logg", "[M/H]", "vsini"):
         expected += [x, f"e_{x}", f"E_{x}"]
-    assert list(table) == expected + cnn_training.flags.COLUMNS
+    assert list(table) == expected + flagging.COLUMNS
     assert list(table.karmn) == list(stars.karmn)
     assert table[expected].notna().all(axis=None)
     assert (table.filter(regex="^[eE]_") >= 0).all(axis=None)
@@ -438,7 +439,7 @@ def test_bad_observed_spectrum_costs_only_its_own_star(chain, data, tmp_path):
     values = table.filter(regex="^(Teff|logg|.M/H.|vsini|[eE]_.*)$")
     assert values.loc[bad].isna().all()
     assert len(values.columns) == 12 and values.drop(index=bad).notna().all(axis=None)
-    assert table.loc[bad, cnn_training.flags.COLUMNS].isna().all()  # no flag where there is nothing to doubt
+    assert table.loc[bad, flagging.COLUMNS].isna().all()  # no flag where there is nothing to doubt
 
 
 def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch):
