@@ -71,7 +71,7 @@ import running, units
 from command_line import command, parse
 
 def work(unit, tick):
-    while True:
+    for _ in range(600):
         time.sleep(0.1)
         tick()
 
