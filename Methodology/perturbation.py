@@ -171,9 +171,11 @@ def envelope(flux):
     length = n_pixels // n_segments
     average = AVERAGE if length >= 2 * AVERAGE else 1
     means = flux[:, : n_segments * length].reshape(len(flux), n_segments, length)[..., : length // average * average]
-    means = means.reshape(len(flux), n_segments, -1, average) @ np.full(average, 1 / average, np.float32)  # a fast mean
+    weights = np.full(average, 1 / average, np.float32)
+    means = np.einsum("...j,j->...", means.reshape(len(flux), n_segments, -1, average), weights)  # a fast mean
     rank = int(UPPER * means.shape[-1])
     upper = np.partition(means, rank, axis=-1)[..., rank]
     centres = (np.arange(n_segments) + 0.5) * 2 * length / n_pixels - 1
-    fit = np.vander(np.linspace(-1, 1, n_pixels), 3) @ np.linalg.pinv(np.vander(centres, 3))
-    return np.maximum(upper @ fit.T.astype(np.float32), 0.1)
+    quadratic = (upper @ np.linalg.pinv(np.vander(centres, 3)).T).astype(np.float32).T[..., None]
+    pixels = np.linspace(-1, 1, n_pixels, dtype=np.float32)  # no large product of matrices, which wakes all cores
+    return np.maximum((quadratic[0] * pixels + quadratic[1]) * pixels + quadratic[2], 0.1)
