@@ -181,6 +181,18 @@ def test_network_sees_what_is_perturbed_and_targets_stay(block, monkeypatch):
     np.testing.assert_array_equal(given, 101 * target + 10_000 * np.repeat([0, 1], 8))
 
 
+def test_an_error_while_spectra_are_perturbed_ends_the_training():
+    encoding = keras.Input((1,))
+    model = networks.SeededModel(encoding, keras.layers.Dense(1)(encoding), 11)
+    x = np.ones((9, 1), np.float32)
+
+    def fail(x, rows, epoch):
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        training.fit(model, training.squared_error(model), training.adam(1e-3), x, x, 3, 1, perturb=fail)
+
+
 def flags(data, folder, *more):
     return ["--data", str(data), "--artifacts", str(folder), "--budget", "smoke", "--jobs", "1", *map(str, more)]
 
