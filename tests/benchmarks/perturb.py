@@ -2,7 +2,8 @@
 
 Writes  artifacts/perturb_{budget}/spectra/    the simulated spectra, with the observed ones of each gap seed
         artifacts/perturb_{budget}/{variant}_{i}.csv (+ .json)    by autoencoder i: estimates of every star, for each
-                                                gap seed, before and after fine-tuning
+                                                gap seed, before and after fine-tuning, and instead of it after
+                                                taking out the residual that all stars share
         artifacts/perturb_{budget}/search.txt, search.csv    a row a variant; of the others test.txt, ablations.txt
 
 Each variant has autoencoders of the same initial weights and order of batches as the others, and regressors as act 4
@@ -127,6 +128,12 @@ def fine_tune(autoencoder, settings, flux_carm, seed):
                  perturb=autoencoder_training.perturber(seen_by("tuning", settings), seed))  # fmt: skip
 
 
+def without_residual(autoencoder, flux_carm):
+    """Observed spectra less what the autoencoder misses in all of them: the median of those fine-tuning may see."""
+    seen = flux_carm[spectra.split(len(flux_carm), "carm")[0]]
+    return flux_carm - np.median(seen - networks.predict(autoencoder, seen), axis=0)
+
+
 def cnns(par, settings, encoded, labels, seed):
     """Act 4's regressors of one parameter; return what estimates it from encodings."""
     hyper, label = asdict(paper.PARAMETERS[par].cnn), labels[par]
@@ -188,7 +195,7 @@ def on_encodings(s, flux_ph, labels, observed, seed, tick):
             encoded = perturbation.copies(encode, perturb, flux_ph, s["epochs"]) if perturb else encode(flux_ph)
             regressors = {way: {par: fit(par, s, encoded, labels, seed) for par in labels} for way, fit in fits.items()}
         autoencoder.set_weights(weights)
-        seen = {"before": encode(flux_carm)}
+        seen = {"before": encode(flux_carm), "residual": encode(without_residual(autoencoder, flux_carm))}
         if not s["both_domains"]:
             fine_tune(autoencoder, s, flux_carm, seed)
             seen["after"] = encode(flux_carm)
@@ -270,9 +277,9 @@ def summary(table):
     Returns
     -------
     DataFrame
-        A row a variant, regressor, when (before or after fine-tuning), choice of stars and of gap seeds: the rmse of
-        the four parameters, the geometric mean of their ratios, its range over the autoencoders, the worst of the
-        four, and the geometric mean and the worst of the ensemble.
+        A row a variant, regressor, when (before or after fine-tuning, or less the residual), choice of stars and of
+        gap seeds: the rmse of the four parameters, the geometric mean of their ratios, its range over the
+        autoencoders, the worst of the four, and the geometric mean and the worst of the ensemble.
     """
     each, ensemble = table[table["autoencoder"] != "ensemble"], table[table["autoencoder"] == "ensemble"]
     mean = each.groupby([*KEYS, "parameter"], sort=False)["rmse"].mean()
