@@ -11,11 +11,10 @@ import os
 # Before TensorFlow is imported. Its oneDNN kernels are the faster ones, but off by default on older processors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# One unit, one thread: results then do not depend on how many cores a machine has, and several units side by side
-# (--jobs) are faster than several threads inside one small network.
+# One unit, one thread of TensorFlow (and one that reads ahead): results then do not depend on how many cores a machine
+# has, and several units side by side (--jobs) are faster than several threads inside one small network.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-
 
 
 @contextlib.contextmanager
@@ -51,7 +50,7 @@ __all__ = [
 BLOCK = 1 << 20  # numbers handed to TensorFlow at a time, so that memory stays flat
 KERAS_3 = keras.__version__.startswith("3")
 
-gc.freeze()  # what was imported stays: to look through it for rubbish, after every network, takes 0.2 s
+gc.freeze()  # what was made until now stays: to look through it for rubbish, after every network, takes 0.2 s
 # Every training builds its loop anew, on purpose; TensorFlow would warn of that from the fifth on.
 tf.get_logger().addFilter(lambda record: "retracing" not in record.getMessage())
 for _gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all of its memory

@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from test_fuzz import untrained
+from units import untrained
 
 import artifacts
 import autoencoder_fine_tuning

@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 from hypothesis import strategies
 from matplotlib.figure import Figure
+from units import untrained
 
 import autoencoder_fine_tuning
 import autoencoder_grid_search
@@ -80,12 +81,6 @@ MAKERS = {"grid_search.csv": "1", "mse.csv": "2", "fine_tuning.csv": "3", "lag.c
 
 
 # ---------------------------------------------------------------- the folder that is spoilt
-def untrained(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None, perturb=None):
-    for _ in range(epochs if tick else 0):
-        tick()
-    return {term: [1.0] * epochs for term in ("loss", "mse", "penalty")}
-
-
 class Run:
     """The data and artifacts of the four acts, whole, and what each of them does with a spoilt file."""
 

@@ -4,7 +4,8 @@ Writes  artifacts/perturb_{budget}/spectra/    the simulated spectra, with the o
         artifacts/perturb_{budget}/{variant}_{i}.csv (+ .json)    by autoencoder i: estimates of every star, for each
                                                 gap seed, before and after fine-tuning, and instead of it after
                                                 taking out the residual that all stars share
-        artifacts/perturb_{budget}/search.txt, search.csv    a row a variant; of the others test.txt, ablations.txt
+        artifacts/perturb_{budget}/search.txt    a row a variant of those asked for, and search.csv, a row a rmse;
+                                                of the others test.txt, ablations.txt
 
 Each variant has autoencoders of the same initial weights and order of batches as the others, and regressors as act 4
 makes them. A number of a variant is the rmse by one autoencoder, a mean over gap seeds and autoencoders; its ratio is
@@ -51,6 +52,7 @@ import records  # noqa: E402
 import running  # noqa: E402
 import spectra  # noqa: E402
 import training  # noqa: E402
+from command_line import command  # noqa: E402
 from files import load_array, write_array, write_csv  # noqa: E402
 
 CNN_EPOCHS, REPEATS = 60, 2  # of regressors at the size of the paper: fewer and shorter than its own
@@ -226,6 +228,11 @@ def encoder(autoencoder):
     return lambda flux: networks.predict(network, flux)
 
 
+def strengths(variant):
+    """Of the perturbation; none of a variant that has none, so that it stays as it is whatever they are."""
+    return {**STRENGTHS, **variant.get("strengths", {})} if variant["perturbed"] else {}
+
+
 def units(names, gap_seeds, args, folder):
     """A unit a variant and autoencoder, and one of regressors on the flux for the ablations."""
     budget = paper.BUDGETS[args.budget]
@@ -240,8 +247,8 @@ def units(names, gap_seeds, args, folder):
     kind = "_ablations" * args.ablations + "_test" * args.test
     return [
         artifacts.Unit(folder / f"{name}_{i}{'_flux' * flux}{kind}.csv",
-                       {**fixed, **VARIANTS[name], "strengths": {**STRENGTHS, **VARIANTS[name].get("strengths", {})},
-                        "variant": name, "autoencoder": i, "on_flux": flux}, inputs,
+                       {**fixed, **VARIANTS[name], "strengths": strengths(VARIANTS[name]), "variant": name,
+                        "autoencoder": i, "on_flux": flux}, inputs,
                        provenance=records.Provenance(spectra="simulated"))
         for name in names for i in range(args.autoencoders) for flux in ([False, True] if args.ablations else [False])
     ]  # fmt: skip
@@ -320,7 +327,8 @@ def cost(n_spectra=1280, epochs=3):
               "times")  # fmt: skip
 
 
-def main():
+@command
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", choices=paper.BUDGETS, default="demo")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -329,7 +337,8 @@ def main():
     parser.add_argument("--ablations", action="store_true")
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--time", action="store_true")
-    args = parser.parse_args()
+    parser.add_argument("--overwrite", action="store_true")
+    args = parser.parse_args(argv)
     if args.time:
         return cost()
     names = ["published", CHOSEN] if args.test or args.ablations else list(dict.fromkeys(["published", *args.variants]))
@@ -337,7 +346,8 @@ def main():
     folder = ROOT / "artifacts" / f"perturb_{args.budget}"
     simulate(folder / "spectra", gap_seeds, args.budget)
     todo = units(names, gap_seeds, args, folder)
-    run = SimpleNamespace(artifacts=folder, jobs=args.jobs, scheduler=None, overwrite=False, dry_run=False)
+    run = SimpleNamespace(artifacts=folder, jobs=args.jobs, scheduler=None, overwrite=args.overwrite,
+                          dry_run=False)  # fmt: skip
     running.report(running.run(todo, work, run, paper.BUDGETS[args.budget].train_epochs, "variants"))
     table = collect(todo, folder)
     name = "_".join(["ablations"] * args.ablations + ["test" if args.test else "search"])
@@ -349,4 +359,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
