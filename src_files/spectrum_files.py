@@ -34,7 +34,9 @@ ROLES = {
     "flag": ("qual", "quality", "flag", "flags", "dq", "mask", "andmask"),
 }  # fmt: skip
 SKY_THROUGHPUT = 0.951  # of HPF's fibre on the star in units of that on the sky, in the window: the table of muler
-SKY_SMOOTHING, SKY_LINE = 101, 5  # [pixel], and standard deviations of the sky's noise: ours
+SKY_SMOOTHING = 101  # [pixel] of the running median; this and the next two are ours
+SKY_LINE, SKY_NARROWEST = 5, 3  # standard deviations of the sky's noise, and [pixel] in a row: fewer are a cosmic hit
+SKY_WING = 2  # [pixel] to each side of a line that belong to it
 
 
 def read(path, columns=(), unit="", medium=""):
@@ -128,19 +130,33 @@ def _from_extensions(hdus, columns):
     hpf = str(hdus[0].header.get("INSTRUME")).strip() == "HPF" and {"skyflux", "skywavl"} <= set(images)
     if not hpf or roles["flux"] != "flux":
         return found, unit, "FITS extensions"
-    sky = [_sky(*order) for order in zip(found["wave"], images["skywavl"].data, images["skyflux"].data)]
-    return {**found, "flux": found["flux"] - SKY_THROUGHPUT * np.array(sky)}, unit, "FITS extensions, less the sky"
+    return _less_sky(found, images), unit, "FITS extensions, less the sky"
 
 
-def _sky(wave, wave_sky, flux):
-    """The sky at the star's pixels: a running median and what stands out of it; the rest would only add its noise."""
-    there = np.isfinite(flux)
+def _less_sky(found, images):
+    """What HPF's fibre on the star saw less what that on the sky did, whose noise is added where a line was taken."""
+    sky = {key[3:]: hdu.data.astype(float) for key, hdu in images.items() if key.startswith("sky")}
+    variance = sky.get("variance", sky.get("error", np.zeros_like(sky["flux"])) ** 2)
+    orders_of_sky = [_sky(*order) for order in zip(found["wave"], sky["wavl"], sky["flux"], variance)]
+    flux, variance = np.swapaxes(orders_of_sky, 0, 1)
+    less = {**found, "flux": found["flux"] - SKY_THROUGHPUT * flux}
+    if "variance" in found:
+        less["variance"] = found["variance"] + SKY_THROUGHPUT**2 * variance
+    if "error" in found:
+        less["error"] = np.hypot(found["error"], SKY_THROUGHPUT * np.sqrt(variance))
+    return less
+
+
+def _sky(wave, wave_sky, flux, variance):
+    """Sky and its variance at the star's pixels: a running median, free of noise, and the lines that rise above it."""
+    there = np.isfinite(flux + variance)
     if not there.any():
-        return np.zeros(len(wave))
-    flux = np.interp(wave, wave_sky[there], flux[there])
+        return np.zeros((2, len(wave)))
+    flux, variance = flux[there], variance[there]
     smooth = ndimage.median_filter(flux, SKY_SMOOTHING)
-    lines = np.abs(flux - smooth) > SKY_LINE * 1.4826 * np.median(np.abs(flux - smooth))
-    return np.where(np.convolve(lines, np.ones(5), "same") > 0, flux, smooth)  # with their wings
+    high = flux - smooth > SKY_LINE * 1.4826 * np.median(np.abs(flux - smooth))
+    lines = ndimage.binary_dilation(ndimage.binary_opening(high, np.ones(SKY_NARROWEST)), iterations=SKY_WING)
+    return [np.interp(wave, wave_sky[there], each) for each in (np.where(lines, flux, smooth), lines * variance)]
 
 
 def _from_table(hdus, columns, header):
@@ -321,5 +337,3 @@ def _roles(names, columns):
 
 def _medium_in(name):
     return next((medium for medium in ("air", "vacuum") if medium[:3] in name.lower()), "")
-
-

@@ -212,6 +212,29 @@ def test_orders_one_below_the_other_are_told_apart(tmp_path):
         np.count_nonzero(part & (WAVE > orders.REGION[0]) & (WAVE < orders.REGION[1])) for part in (blue, red)]
 
 
+def spoilt(pixels, factor):
+    """The sky with a hit, or bad pixels, far from its line."""
+    at = np.searchsorted(WAVE, 8815.0)
+    return np.r_[SKY[:at], SKY[at : at + pixels] + factor, SKY[at + pixels :]]
+
+
+@pytest.mark.parametrize("seen", [SKY, spoilt(1, 300), spoilt(2, 300), spoilt(1, -300), spoilt(3, -300)],
+                         ids=["airglow alone", "a hit of one pixel", "of two", "a negative pixel", "three of them"])
+@pytest.mark.parametrize("name, power", [("Variance", 2), ("Error", 1)], ids=["hpfspec", "Goldilocks"])
+def test_of_hpfs_sky_only_lines_are_taken_with_their_noise(tmp_path, seen, name, power):
+    noise = np.random.default_rng(0).normal(0, 1, len(WAVE))
+    images = {"Sci_Flux": FLUX + 0.951 * SKY, "Sky_Flux": seen + noise, f"Sci_{name}": ERROR**power,
+              f"Sky_{name}": 1 + 0 * WAVE, "Sci_Wavl": WAVE, "Sky_Wavl": WAVE}  # fmt: skip
+    images = {key: [array] for key, array in images.items()}
+    fits.HDUList(extensions({"INSTRUME": "HPF"}, **images)).writeto(tmp_path / "a.fits")
+    order = spectrum_files.read(tmp_path / "a.fits").orders[-1]
+    flux, error = (np.interp(order.wave, WAVE, each) for each in (FLUX, ERROR))
+    np.testing.assert_allclose(order.flux, flux, atol=6)
+    line = np.abs(order.wave - 8829.5) < 0.5
+    np.testing.assert_allclose(order.error[line], np.hypot(error, 0.951)[line])
+    np.testing.assert_allclose(order.error[np.abs(order.wave - 8829.5) > 1], error[np.abs(order.wave - 8829.5) > 1])
+
+
 def written(tmp_path, content):
     path = tmp_path / "x.fits"
     if isinstance(content, str):
