@@ -1,8 +1,7 @@
 """Spectrum files of any instrument as wavelength [Angstrom], flux and error, each form told by its content.
 
 FITS: tables, image extensions with names (CARMENES, serval, HPF), images with a wavelength axis, multispec of IRAF.
-Text: CSV, columns between blanks, ESPaDOnS and NARVAL `.s`. All but the text is opened by astropy; specutils reads
-fewer of these forms, none that this does not, and for Python 3.11 wants a numpy that TensorFlow 2.13 cannot use.
+Text: CSV, columns between blanks, ESPaDOnS and NARVAL `.s`. All but the text is opened by astropy.
 """
 import gzip
 import io
@@ -103,7 +102,7 @@ def _read_fits(content, name, columns):
             if len(hdus) and any("truncated" in str(each.message) for each in said):
                 raise UnitFailed("is a FITS file that ends early: fetch it again")
             header = hdus[0].header.copy()
-            found = (_from_extensions(hdus, columns) or _from_table(hdus, columns, header) or _from_multispec(hdus)
+            found = (_from_extensions(hdus, columns) or _from_multispec(hdus) or _from_table(hdus, columns, header)
                      or _from_image(hdus, header))  # fmt: skip
             observation = observations.from_header(header, name)
     except UnitFailed:
@@ -186,7 +185,9 @@ def _from_multispec(hdus):
         flux = bands[0]
         if len(rows) != len(flux):
             raise UnitFailed(f"has {len(flux)} rows, but WAT2_001 and on say the wavelengths of {len(rows)}")
-        found = {"wave": [_dispersion(row.split(), flux.shape[1]) for row in rows], "flux": flux}
+        pixels = np.arange(1.0, flux.shape[1] + 1)  # of what was cut out or binned; the functions know the whole's
+        pixels = (pixels - hdu.header.get("LTV1", 0)) / hdu.header.get("LTM1_1", 1)
+        found = {"wave": [_dispersion(row.split(), pixels) for row in rows], "flux": flux}
         for number, band in enumerate(bands, 1):
             if str(hdu.header.get(f"BANDID{number}", "")).startswith("sigma"):
                 found["error"] = band
@@ -195,14 +196,14 @@ def _from_multispec(hdus):
     return None
 
 
-def _dispersion(row, n_pixels):
+def _dispersion(row, pixels):
     """Wavelengths of a row, NaN beyond its end (Valdes 1993, ASPC 52, 467; IRAF's help page specwcs).
 
-    `row` has aperture, beam, type, first, step, number of pixels, redshift, two more, and then the functions.
+    `pixels` are IRAF's physical ones. `row` has aperture, beam, type, first, step, number of pixels, redshift, two
+    more, and then the functions.
     """
     kind, first, step, n_valid, redshift = (float(field) for field in row[2:7])
-    pixels = np.arange(1.0, n_pixels + 1)
-    wave, rest = np.zeros(n_pixels), [float(field) for field in row[9:]]
+    wave, rest = np.zeros(len(pixels)), [float(field) for field in row[9:]]
     if kind in (0, 1):
         wave = first + step * (pixels - 1)
         wave = 10**wave if kind == 1 else wave

@@ -45,7 +45,7 @@ def echelle(array, other=0.0):
     return np.array([array + other, array])
 
 
-def multispec(*kinds, bands=(), flux=FLUX):
+def multispec(*kinds, bands=(), flux=FLUX, **cards):
     """Orders by IRAF, a kind of dispersion each; the last covers the window, the others lie 80 Angstrom before it."""
     rows, n = [], len(WAVE)
     for number, kind in enumerate(kinds, 1):
@@ -60,7 +60,7 @@ def multispec(*kinds, bands=(), flux=FLUX):
     text = "wtype=multispec " + " ".join(rows)
     header = {"WAT1_001": "wtype=multispec label=Wavelength units=angstroms", "CTYPE1": "MULTISPE", "OBJECT": "GJ 1"}
     header.update({f"WAT2_{k // 68 + 1:03d}": text[k : k + 68] for k in range(0, len(text), 68)})
-    header.update({f"BANDID{k}": f"{name} - background fit" for k, (name, _) in enumerate(bands, 2)})
+    header.update({f"BANDID{k}": f"{name} - background fit" for k, (name, _) in enumerate(bands, 2)}, **cards)
     images = np.array([[band] * len(kinds) for band in (flux, *(band for _, band in bands))])
     return [fits.PrimaryHDU(images if bands else images[0], fits.Header(header))]
 
@@ -82,6 +82,11 @@ FITS = {  # name: HDUs, unit, medium, frame
         multispec("legendre", bands=[("raw", 0 * FLUX), ("sigma", ERROR)]), "Angstrom", "", ""),
     "multispec, linear": (multispec("linear"), "Angstrom", "", ""),
     "multispec, log10": (multispec("log10", flux=LOG_FLUX), "Angstrom", "", ""),
+    "multispec, cut": (multispec("legendre", flux=FLUX[500:], LTV1=-500.0), "Angstrom", "", ""),
+    "multispec, cut, every second pixel": (
+        multispec("linear", "chebyshev", flux=FLUX[500::2], LTM1_1=0.5, LTV1=-249.5), "Angstrom", "", ""),
+    "multispec beside a table of something else": (
+        multispec("legendre") + table(["APERTURE", "BEAM"], [WAVE, FLUX])[1:], "Angstrom", "", ""),
     "image by the FITS standard's logarithm": (
         image(LOG_FLUX, CRVAL1=LOG[0], CDELT1=LOG[0] * np.log(LOG[1] / LOG[0]), CTYPE1="AWAV-LOG", CUNIT1="Angstrom"),
         "Angstrom", "air", ""),
