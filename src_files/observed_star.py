@@ -87,9 +87,8 @@ def prepare(spectrum, templates, settings):
     bad = 1 - covered[WINDOW].mean()
     if bad > settings.max_bad:
         raise UnitFailed(_why_bad(covered, bad, settings.max_bad, np.sum(counts, axis=0)))
-    inside = flux[WINDOW]
-    flux = preparation.aligned(inside, templates.flux[found.template])
-    raw[1] *= np.interp(WAVE, paper.WAVELENGTH, inside / flux)
+    flux, factor = preparation.aligned(flux[WINDOW], templates.flux[found.template], covered[WINDOW])
+    raw[1] /= np.pad(factor, preparation.N_MARGIN, mode="reflect", reflect_type="odd")  # its slope goes on
     flux = flux.astype(np.float32)
     low, high = spectra.FLUX_RANGE
     if not ((flux > low) & (flux < high)).all():

@@ -196,23 +196,30 @@ def normalise(flux, continuum="gisic"):
     return flat / CONTINUA[continuum](flat)
 
 
-def aligned(flux, template):
+def aligned(flux, template, covered):
     """Normalised flux whose cubic envelope is that of a template, so that a star looks alike behind any blaze.
 
-    `flattened` takes the blaze for a cubic and, with it, what the star's own lines add to the shape of the envelope;
-    the template, which never had a blaze, knows that shape. Envelopes, and not the flux itself, are compared, as lines
-    that the template has not must not lift the star.
+    `flattened` takes the blaze for a cubic and, with it, what the star's own lines add to the shape of the envelope.
+    The template never had a blaze: where it was divided by its continuum once, as simulated ones are, it has that shape
+    still; where it was flattened too (phoenix_grid.py), only what is left of the star's blaze goes. Envelopes, and not
+    the flux itself, are compared, as lines that the template has not must not lift the star.
 
     Parameters
     ----------
     flux, template : ndarray of shape (3501,)
         Normalised, at rest, at one resolution.
+    covered : ndarray of shape (3501,), bool
+        Where there is flux, and not a bridge: elsewhere the template stands for it, at the nearest level of the flux.
 
     Returns
     -------
-    ndarray of shape (3501,)
+    flux, factor : ndarray of shape (3501,)
+        And what it was multiplied by.
     """
-    return flux * envelope(template, degree=3) / envelope(flux, degree=3)
+    levels = [ndimage.uniform_filter1d(each[covered], N_MARGIN, mode="nearest") for each in (flux, template)]
+    level = np.interp(paper.WAVELENGTH, paper.WAVELENGTH[covered], levels[0] / levels[1])
+    factor = envelope(template, degree=3) / envelope(np.where(covered, flux, template * level), degree=3)
+    return flux * factor, factor
 
 
 # ---------------------------------------------------------------- velocities

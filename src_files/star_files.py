@@ -19,7 +19,7 @@ from observed_star import Settings, Star
 
 __all__ = ["add_arguments", "load", "mark", "name_stars", "powers", "prepare", "reading_of", "settings_of"]
 
-VERSION = 2  # raise it whenever the same file gives another row
+VERSION = 3  # raise it whenever the same file gives another row
 STORED = ("flux", "raw", "template", "lags", "correlation")
 
 

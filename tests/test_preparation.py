@@ -92,7 +92,8 @@ def test_aligned_with_a_star_alike_it_is_the_synthetic_spectrum_behind_any_blaze
     for flux, template in zip(stars[:, sim.NORMALISED], templates[:, sim.NORMALISED]):
         synthetic, template = (each / preparation.CONTINUA[continuum](each) for each in (flux, template))
         behind = preparation.normalise(flux * blaze(np.linspace(-1, 1, len(WAVE))), continuum)[WINDOW]
-        found = preparation.aligned(behind, template[WINDOW])
+        found, factor = preparation.aligned(behind, template[WINDOW], np.ones(paper.N_PIXELS, bool))
+        np.testing.assert_allclose(found, behind * factor)
         errors.append([np.std(each - synthetic[WINDOW]) for each in (behind, found)])
     before, after = np.sqrt(np.mean(np.square(errors), axis=0))
     assert after < 0.005 and after < 0.45 * before
@@ -102,7 +103,21 @@ def test_lines_that_the_template_has_not_do_not_lift_the_star(stars, templates):
     flux = templates.flux[2].copy()
     for centre in np.linspace(8802, 8833, 25):
         flux *= 1 - 0.3 * np.exp(-0.5 * ((paper.WAVELENGTH - centre) / 0.1) ** 2)
-    np.testing.assert_allclose(preparation.aligned(flux, templates.flux[2]), flux, atol=0.005)
+    found, _ = preparation.aligned(flux, templates.flux[2], np.ones(paper.N_PIXELS, bool))
+    np.testing.assert_allclose(found, flux, atol=0.005)
+
+
+@pytest.mark.parametrize("missing", [
+    paper.WAVELENGTH > 8830, paper.WAVELENGTH > 8824, paper.WAVELENGTH < 8806, np.abs(paper.WAVELENGTH - 8815) < 3,
+], ids=["one end", "more of it", "the other end", "a gap"])  # fmt: skip
+def test_what_is_bridged_does_not_lift_the_rest(templates, missing):
+    """A star behind what a cubic leaves; the bridge is straight, through whatever line it begins in."""
+    x = np.linspace(-1, 1, paper.N_PIXELS)
+    for template in templates.flux:
+        flux = template * (1 + 0.01 * x)
+        flux[missing] = np.interp(x[missing], x[~missing], flux[~missing])
+        found, _ = preparation.aligned(flux, template, ~missing)
+        np.testing.assert_allclose(found[~missing], template[~missing], atol=0.005)
 
 
 def test_envelope_is_the_normalisation_of_the_simulation(stars):

@@ -106,6 +106,7 @@ def test_where_nothing_is_said_of_the_medium_the_smaller_velocity_is_taken(templ
     assert star.record["medium"] == (medium or ("vacuum?" if abs(rv) < other else "air?"))
     np.testing.assert_allclose(star.flux, prepared(observe(rv), templates).flux, atol=1e-6)
     np.testing.assert_allclose((star.raw[0] / star.raw[1])[preparation.WINDOW], star.flux, rtol=1e-5)
+    assert np.nanmax(np.abs(np.diff(star.raw[1], 2))) < 2e-6  # no kink in what the page shows
 
 
 def test_an_instrument_above_is_degraded_and_one_below_degrades_the_synthetic_set(tmp_path, synthetic):
