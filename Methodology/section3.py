@@ -97,8 +97,7 @@ def reconstruction(run, example=1):
     values = [f"{p.label.partition(' [')[0]} {run.labels(par)[row]:g} {p.unit}".replace(" dex", "")
               for par, p in paper.PARAMETERS.items()]  # fmt: skip
     figure, top, below, latent = _spectrum_and_latent(len(flux), 1, 1)
-    spectrum(top, flux, {"reconstruction": (left[example], AFTER[0])})
-    top.legend(loc="best", ncols=3)
+    _spectrum(top, flux, {"reconstruction": (left[example], AFTER[0])})
     top.set_title(", ".join(values))
     difference(below[0], flux, left[example], AFTER[0], "spectrum minus reconstruction")
     _latent(figure, latent, [run.array("encoded_ph", i)[row]], ["encoding"])
@@ -119,8 +118,7 @@ def fine_tuning(run, example=1):
     flux = take(flux_carm, [row])[0]
     figure, top, below, latent = _spectrum_and_latent(len(flux), 2, 2)
     both = {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])}
-    spectrum(top, flux, both)
-    top.legend(loc="best", ncols=3)
+    _spectrum(top, flux, both)
     top.set_title(f"{run.stars()[row]}, of the test set", parse_math=False)
     for ax, (when, (values, colour)) in zip(below, both.items()):
         difference(ax, flux, values, colour, when)
@@ -143,6 +141,11 @@ def _spectrum_and_latent(n_pixels, n_differences, n_latent):
         ax.tick_params(labelbottom=False)
     below[-1].set_xlabel(wavelength(n_pixels)[1])
     return figure, top, below, grid[:, 1].subgridspec(n_latent, 1)
+
+
+def _spectrum(ax, flux, reconstructed):
+    spectrum(ax, flux, reconstructed)
+    ax.legend(loc="best", ncols=3)
 
 
 def _latent(figure, grid, encoded, titles):
