@@ -95,7 +95,7 @@ def write(path, title, note, flux, reconstruction, predictions, estimated):
     estimated : dict of str to sequence of float
         By parameter: value, uncertainty below and above.
     """
-    with plt.rc_context({**figures.STYLE, **FAST}):
+    with threadpool_limits(1), plt.rc_context({**figures.STYLE, **FAST}):  # a density is too little for all cores
         figure, top, residual, axes = _sheet(len(predictions))
         for ax in (top, residual, *axes):
             for artist in [*ax.lines, *ax.patches, *ax.texts]:
@@ -169,10 +169,9 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
         of_star = {par: values[:, row] for par, values in predictions.items()}
         tasks.append(joblib.delayed(write)(paths[-1], title, said, flux[row], reconstructed[row], of_star,
                                            {par: columns[row] for par, columns in estimated.items()}))  # fmt: skip
-    with threadpool_limits(1):  # a density is too small a thing to wake all cores for
-        drawn = joblib.Parallel(n_jobs=min(jobs, -(-len(tasks) // FEW)), return_as="generator")(tasks)
-        for _ in tqdm(drawn, total=len(tasks), desc="pictures", unit="star", disable=None):
-            pass
+    drawn = joblib.Parallel(n_jobs=min(jobs, -(-len(tasks) // FEW)), return_as="generator")(tasks)
+    for _ in tqdm(drawn, total=len(tasks), desc="pictures", unit="star", disable=None):
+        pass
     return paths
 
 
