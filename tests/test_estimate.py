@@ -277,7 +277,8 @@ def tutorial(made, loaded_once, tmp_path, monkeypatch):
         header = fits.Header({"CRVAL1": NATIVE[0], "CDELT1": 0.03, "CTYPE1": "WAVE", "SPEC_RES": paper.RESOLVING_POWER})
         fits.PrimaryHDU(observe(5 * k - 40, seed=k), header).writeto(tmp_path / "spectra" / f"{k}.fits")
     page = (Path(estimate.__file__).parents[1] / "docs" / "own-spectra.md").read_text()
-    lines = [line.split()[2:] for line in page.splitlines() if line.startswith("    python Methodology/estimate.py")]
+    begins = "    python Methodology/estimate.py --artifacts artifacts/demo "
+    lines = [line.split()[2:] for line in page.splitlines() if line.startswith(begins)]
     words = [[path for word in line for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
              for line in lines]  # fmt: skip
     assert len(words) == 3
