@@ -3,6 +3,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -16,6 +17,7 @@ import paper
 import preparation
 import records
 import spectra
+import star_files
 from command_line import ROOT
 from files import BadInput, load_array, one_line, sha256, take
 
@@ -312,12 +314,16 @@ def about(fine_tuned_on):
 
 
 def warnings(table, fine_tuned_on):
-    """What to print of networks that know only simulated spectra, or not the stars' instruments, a list of str."""
+    """What to print of networks that know only simulated spectra, or not the instruments or the preparation, a list."""
     word = one_line(fine_tuned_on.spectra)
     if word == "simulated":
         return [f"warning: {about(fine_tuned_on)}: no estimate of a real star by them can be relied on, so all are "
                 "flagged other-instrument"]  # fmt: skip
     said = []
+    if fine_tuned_on.preparation not in (msgspec.UNSET, star_files.VERSION):
+        said.append(f"warning: the networks were fine-tuned on stars of version {fine_tuned_on.preparation} of the "
+                    f"preparation, these are of version {star_files.VERSION}: prepare those again with "
+                    "src_files/prepare_spectra.py and run act 3 and act 4 on them, or use --tune")  # fmt: skip
     if "simulated" in word:
         said.append("warning: the networks have learnt the parameters from SIMULATED spectra: no estimate of a real "
                     "star by them can be relied on")  # fmt: skip

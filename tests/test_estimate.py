@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +26,7 @@ import paper
 import preparation
 import records
 import simulate_spectra as sim
+import star_files
 import star_pages
 import transfer
 
@@ -193,6 +195,15 @@ def test_stars_of_other_instruments_are_flagged(seen, instruments, flagged):
     assert all((name in said) == bool(flag) or seen == "simulated" for name, flag in zip(table["karmn"], flagged))
     assert ("SIMULATED" in estimation.about(provenance)) == ("simulated" in seen)
     assert ("learnt the parameters from SIMULATED" in said) == (seen.count("simulated") and "," in seen)
+
+
+@pytest.mark.parametrize("version, warned", [
+    (msgspec.UNSET, False), (star_files.VERSION, False), (star_files.VERSION - 1, True), (star_files.VERSION + 1, True),
+])  # fmt: skip
+def test_stars_prepared_by_another_version_than_those_that_the_networks_know_are_warned_of(version, warned):
+    table = pd.DataFrame({"karmn": ["a star"], "flags": [""]})
+    said = estimation.warnings(table, records.Provenance(spectra="HPF", preparation=version))
+    assert len(said) == warned and all(f"version {version} of the preparation" in each for each in said)
 
 
 def test_the_synthetic_set_is_found_by_its_content(made, tmp_path, monkeypatch):
