@@ -23,7 +23,7 @@ PIECE, CHUNK = 64, 1024  # spectra perturbed at a time, for the cache; and encod
 
 @dataclass(frozen=True)
 class Strengths:
-    """How strong each part of a perturbation is; with 0 it changes nothing. Ours, chosen on simulated gap seeds 0 to 2."""
+    """How strong each part of a perturbation is; 0 changes nothing. Ours, chosen on simulated gap seeds 0 to 2."""
 
     opacity: float = 0.5  # [ln] rms of a random field on that of lines: lists are off by tens of per cent, or more
     smooth: int = 200  # [pixel] between its knots: wider than the lines of fast rotators, whose shape is not in doubt
