@@ -9,7 +9,7 @@ import training
 __all__ = ["encode", "fine_tune"]
 
 
-def fine_tune(autoencoder, settings, x, tick=None, rows=None):
+def fine_tune(autoencoder, settings, x, tick=None, rows=None, perturb=None):
     """Freeze the first four layers of the encoder and train the rest, in place.
 
     Parameters
@@ -20,7 +20,7 @@ def fine_tune(autoencoder, settings, x, tick=None, rows=None):
         `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs`; `frozen`, names of layers.
     x : ndarray of shape (n_stars, n_pixels)
         Observed spectra.
-    tick, rows
+    tick, rows, perturb
         As of `training.fit`.
 
     Returns
@@ -31,7 +31,7 @@ def fine_tune(autoencoder, settings, x, tick=None, rows=None):
     networks.freeze(autoencoder, settings["frozen"])
     loss = penalties.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
     return training.fit(autoencoder, loss, training.adam(settings["lr"]), x, x, settings["batch_size"],
-                        settings["epochs"], tick, rows)  # fmt: skip
+                        settings["epochs"], tick, rows, perturb)  # fmt: skip
 
 
 def encode(autoencoder, flux_carm, good):

@@ -46,12 +46,12 @@ import cnn_training  # noqa: E402
 import estimates  # noqa: E402
 import networks  # noqa: E402
 import paper  # noqa: E402
-import penalties  # noqa: E402
 import perturbation  # noqa: E402
 import records  # noqa: E402
 import running  # noqa: E402
 import spectra  # noqa: E402
 import training  # noqa: E402
+import transfer  # noqa: E402
 from command_line import command  # noqa: E402
 from files import load_array, write_array, write_csv  # noqa: E402
 
@@ -123,11 +123,9 @@ def train(settings, flux_ph, flux_carm, seed, tick):
 
 def fine_tune(autoencoder, settings, flux_carm, seed):
     """Act 3's, but for a penalty of its own, and perturbed spectra."""
-    networks.freeze(autoencoder)
-    loss = penalties.contractive_loss(autoencoder, settings["tuning_penalty"], settings["penalty_weight"])
-    training.fit(autoencoder, loss, training.adam(settings["lr"]), flux_carm, flux_carm, settings["batch_size"],
-                 settings["tuning_epochs"], rows=spectra.split(len(flux_carm), "carm")[0],
-                 perturb=autoencoder_training.perturber(seen_by("tuning", settings), seed))  # fmt: skip
+    own = {"penalty": settings["tuning_penalty"], "epochs": settings["tuning_epochs"], "frozen": paper.FROZEN_LAYERS}
+    transfer.fine_tune(autoencoder, {**settings, **own}, flux_carm, rows=spectra.split(len(flux_carm), "carm")[0],
+                       perturb=autoencoder_training.perturber(seen_by("tuning", settings), seed))  # fmt: skip
 
 
 def without_residual(autoencoder, flux_carm):
@@ -180,7 +178,8 @@ def work(unit, tick):
     labels = {par: spectra.label(par, unit.inputs[1]) for par in paper.PARAMETERS}
     with training.device(s["autoencoder"]):
         rows = (on_flux if s["on_flux"] else on_encodings)(s, flux_ph, labels, unit.inputs[2:], seed, tick)
-    write_csv(unit.path, pd.DataFrame(rows))
+        table = pd.DataFrame(rows)  # here, where the device is chosen, as the rows are made when they are asked for
+    write_csv(unit.path, table)
     artifacts.finish(unit, started, {})
 
 
@@ -292,8 +291,9 @@ def summary(table):
     mean = each.groupby([*KEYS, "parameter"], sort=False)["rmse"].mean()
     found = mean.unstack()[list(paper.PARAMETERS)]
     one, all_of_them = ratios(each, ["autoencoder"]).groupby(KEYS, sort=False), ratios(ensemble, [])
+    mean_ratio = ratios(each, [])
     return found.assign(
-        ratio=ratios(each, [])["mean"], low=one["mean"].min(), high=one["mean"].max(), worst=ratios(each, [])["max"],
+        ratio=mean_ratio["mean"], low=one["mean"].min(), high=one["mean"].max(), worst=mean_ratio["max"],
         ensemble=all_of_them["mean"], ensemble_worst=all_of_them["max"],
     ).sort_values(["gap seeds", "stars", "ratio"])  # fmt: skip
 
