@@ -28,26 +28,24 @@ are shifted against the synthetic ones, as in air wavelengths or not at rest, ar
     python Methodology/autoencoder_fine_tuning.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import command, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
+from workflow.command_line import command, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
 
 import time
 
 import numpy as np
 
-import artifacts
-import networks
 import paper
-import records
-import running
-import spectra
-import training
-from artifacts import Unit
-from files import BadInput, load_array, read_table, take, write_array, write_csv, writing
-from flag_limits import nearest_distances, quantile
-from transfer import encode, fine_tune
+from inference.flag_limits import nearest_distances, quantile
+from spectra import dataset as spectra
+from training import loop as training
+from training import networks
+from training.fine_tuning import encode, fine_tune
+from workflow import runner as running
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.files import BadInput, load_array, read_table, take, write_array, write_csv, writing
+from workflow.units import Unit
 
 METRICS = ("distance_flux", *(f"{name}_{when}" for when in ("before", "after")
                               for name in ("mse_ph", "mse_carm", "mse_carm_test", "distance_latent")))  # fmt: skip

@@ -18,10 +18,8 @@ third of those for nine: a fifth of the cost.
         8e-8 9e-8 1e-7 1.1e-7 1.2e-7 1.3e-7 1.4e-7 1.5e-7 1.6e-7    # ours: 208 fits, 26 autoencoders as in the paper
 """
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import command, number, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
+from workflow.command_line import command, number, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
 
 import functools
 import time
@@ -30,14 +28,14 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import ParameterGrid
 
-import artifacts
-import networks
 import paper
-import records
-import search
-import spectra
-import training
-from files import BadInput, load_array, lock, write_csv, write_json
+from spectra import dataset as spectra
+from training import grid_search as search
+from training import loop as training
+from training import networks
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.files import BadInput, load_array, lock, write_csv, write_json
 
 
 def compiled_autoencoder(neurons_in, reg_par, lr, n_pixels, seed):

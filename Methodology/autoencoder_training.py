@@ -18,26 +18,23 @@ it withstands what is wrong with the synthetic ones; see perturbation.py. Give t
     python Methodology/autoencoder_training.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import command, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
+from workflow.command_line import command, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
 
 import functools
 import time
 from dataclasses import asdict
 
-import artifacts
-import networks
 import paper
-import penalties
-import perturbation
-import records
-import running
-import spectra
-import training
-from artifacts import Unit
-from files import BadInput, load_array, write_array, writing
+from spectra import dataset as spectra
+from training import loop as training
+from training import losses as penalties
+from training import networks, perturbation
+from workflow import runner as running
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.files import BadInput, load_array, write_array, writing
+from workflow.units import Unit
 
 METRICS = ("mse_train", "mse_test", "last_penalty")
 

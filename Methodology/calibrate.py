@@ -28,8 +28,7 @@ gap and in the runs of --test, behind other gaps. What is lost from the one to t
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import Help, command, folder, number  # isort: skip  # first: it shortens what Ctrl-C says from here
+from workflow.command_line import Help, command, folder, number  # isort: skip  # first: it shortens what Ctrl-C says from here
 
 import argparse
 from dataclasses import dataclass
@@ -38,13 +37,13 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-import calibration
 import literature
 import paper
-import records
-import star_tables
-from artifacts import code_digest, sidecar_of
-from files import BadInput, lock, sha256, write_csv, write_json
+from inference import calibration
+from spectra import star_tables
+from workflow import schemas as records
+from workflow.files import BadInput, lock, sha256, write_csv, write_json
+from workflow.units import code_digest, sidecar_of
 
 __all__ = ["Calibrated", "apply", "coverage", "fits", "independent", "of_run", "of_simulation", "on_literature"]
 

@@ -23,26 +23,22 @@ spectra and are tested on those of the others, in as many steps.
     python Methodology/cnn_training.py --parameter logg --tune    # search its hyper-parameters
 """
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import command, number, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
+from workflow.command_line import command, number, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
 
 import time
 
 import numpy as np
 
-import artifacts
-import networks
 import paper
-import perturbation
-import records
-import running
-import spectra
-import training
-import tuning
-from ensembles import encodings, ensembles, epochs, may_write, regressors, write_estimates
-from files import BadInput, writing
+from inference.ensemble import encodings, ensembles, epochs, may_write, regressors, write_estimates
+from spectra import dataset as spectra
+from training import loop as training
+from training import networks, perturbation, tuning
+from workflow import runner as running
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.files import BadInput, writing
 
 
 def train(settings, encoded, label, seed, tick=None):

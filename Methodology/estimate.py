@@ -22,9 +22,7 @@ autoencoders were fine-tuned on; --tune fine-tunes them, as act 3 does, on the g
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src_files"))
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import ROOT, command, folder  # first: it shortens what Ctrl-C says from here on
+from workflow.command_line import ROOT, command, folder  # first: it shortens what Ctrl-C says from here on
 
 # isort: split
 import argparse
@@ -37,20 +35,20 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-import artifacts
-import estimation
-import networks
-import observed_star
-import orders
-import records
-import running
-import spectra
-import star_files
-import star_pages
-import training
-import transfer
-from artifacts import Unit
-from files import BadInput, load_array, lock, sha256, write_array, write_csv, write_json, writing
+from figures import star_page as star_pages
+from inference import predictor as estimation
+from observations import batch as star_files
+from observations import orders
+from observations import preparation as observed_star
+from spectra import dataset as spectra
+from training import fine_tuning as transfer
+from training import loop as training
+from training import networks
+from workflow import runner as running
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.files import BadInput, load_array, lock, sha256, write_array, write_csv, write_json, writing
+from workflow.units import Unit
 
 TO_TUNE = 20  # stars at least; ours: act 3 keeps a fifth of them to test
 NAME = "estimates.csv"

@@ -24,21 +24,19 @@ of synthetic ones of the same labels.
     python Methodology/gap_report.py --data src_files/demo --artifacts artifacts/demo
 """
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import Help, add_run, command, number  # isort: skip  # first: it shortens what Ctrl-C says
+from workflow.command_line import Help, add_run, command, number  # isort: skip  # first: it shortens what Ctrl-C says
 
 import argparse
 
 import numpy as np
 import pandas as pd
 
-import gap
-import networks
 import paper
-import runs
-from files import BadInput, lock, take, write_csv, writing
+from evaluation import gap
+from evaluation import run as runs
+from training import networks
+from workflow.files import BadInput, lock, take, write_csv, writing
 
 __all__ = ["report"]
 

@@ -12,19 +12,18 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import ROOT, command  # isort: skip  # first: it shortens what Ctrl-C says from here on
+from workflow.command_line import ROOT, command  # isort: skip  # first: it shortens what Ctrl-C says from here on
 
 import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
-import flags
 import paper
-import records
-import star_tables
-from artifacts import sidecar_of
-from files import BadInput, sha256
+from inference import flags
+from spectra import star_tables
+from workflow import schemas as records
+from workflow.files import BadInput, sha256
+from workflow.units import sidecar_of
 
 __all__ = [
     "agrees", "compare", "findings", "known", "load", "load_estimates", "mark", "match", "pairs", "printable",

@@ -12,10 +12,8 @@ spectra are not simulated. The figures are those of `make figures ARTIFACTS={art
     python Methodology/report.py --data src_files/demo --artifacts artifacts/demo
 """
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # before anything installed under these names
-from command_line import Help, add_run, command, folder  # isort: skip  # first: it shortens what Ctrl-C says from here on
+from workflow.command_line import Help, add_run, command, folder  # isort: skip  # first: it shortens what Ctrl-C says from here on
 
 import argparse
 import json
@@ -23,17 +21,16 @@ import re
 import shlex
 
 import calibrate
-import claims
-import estimates
-import flags
-import gap
 import literature
 import paper
-import records
-import star_tables
-from files import one_line, read_table, sha256, writing
-from pages import html, picture, plain, table
-from runs import ARRAYS, ESTIMATES, NotYet, listed, load, settings
+from evaluation import claims, gap
+from evaluation.run import ARRAYS, ESTIMATES, NotYet, listed, load, settings
+from figures.pages import html, picture, plain, table
+from inference import flags
+from inference import mode as estimates
+from spectra import star_tables
+from workflow import schemas as records
+from workflow.files import one_line, read_table, sha256, writing
 
 PENALTIES = {
     "live": "formula of the published code, current weights", "none": "none",

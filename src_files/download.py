@@ -20,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
-from command_line import command, folder  # first: then Ctrl-C in the long imports is one line too
+from workflow.command_line import command, folder  # first: then Ctrl-C in the long imports is one line too
 
 # isort: split
 import argparse
@@ -34,7 +34,7 @@ import requests
 from tqdm import tqdm
 
 import paper
-from files import BadInput, git_blob_id, one_line, sha256
+from workflow.files import BadInput, git_blob_id, one_line, sha256
 
 # The repository's paths are as of its publication; the small files come first.
 REPOSITORY = "https://raw.githubusercontent.com/pedromasb/autoencoders-CARMENES/main/src_files"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
-from command_line import command  # first: then Ctrl-C in the long imports is one line too
+from workflow.command_line import command  # first: then Ctrl-C in the long imports is one line too
 
 # isort: split
 import argparse
@@ -22,7 +22,7 @@ import os
 import numpy as np
 
 import paper
-from files import BadInput, git_blob_id, writing
+from workflow.files import BadInput, git_blob_id, writing
 
 
 def label_grid():

@@ -15,8 +15,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
-sys.path.insert(0, str(HERE))
-from command_line import Help, command, cores, folder, number  # first: then Ctrl-C in the long imports is one line too
+from workflow.command_line import (  # first: then Ctrl-C in the long imports is one line too
+    Help,
+    command,
+    cores,
+    folder,
+    number,
+)
 
 # isort: split
 import argparse
@@ -30,15 +35,15 @@ from scipy import fft
 from tqdm import tqdm
 
 import paper
-import phoenix_models
-import preparation
-from broadening import LIMB_DARKENING, broaden
 from download import address
-from files import BadInput, one_line, sweep, write_array
 from label_grid import label_grid
-from phoenix_models import NODE_BYTES, TOLERANCE, find, node_file, nodes_around
-from preparation import LIGHT, N_MARGIN, SIGMA_TO_FWHM, STEP
-from provenance import install, is_done
+from spectra import continuum as preparation
+from spectra.continuum import LIGHT, N_MARGIN, SIGMA_TO_FWHM, STEP
+from spectra.transforms import LIMB_DARKENING, broaden
+from synthetic import phoenix_models
+from synthetic.folder import install, is_done
+from synthetic.phoenix_models import NODE_BYTES, TOLERANCE, find, node_file, nodes_around
+from workflow.files import BadInput, one_line, sweep, write_array
 
 AXES = {"teff": paper.GRID_TEFF, "logg": paper.GRID_LOGG, "mh": paper.GRID_MH, "vsini": paper.GRID_VSINI}
 

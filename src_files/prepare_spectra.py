@@ -12,8 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
-sys.path.insert(0, str(HERE))
-from command_line import command, folder  # first: then Ctrl-C in the long imports is one line too
+from workflow.command_line import command, folder  # first: then Ctrl-C in the long imports is one line too
 
 # isort: split
 import argparse
@@ -26,14 +25,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-import observed_star
 import paper
-import preparation
-import preparation_pages
-import records
-import spectra
-import star_files
-from files import BadInput, sha256, write_csv, write_json, writing
+from figures import preparation_page as preparation_pages
+from observations import batch as star_files
+from observations import preparation as observed_star
+from spectra import continuum as preparation
+from spectra import dataset as spectra
+from workflow import schemas as records
+from workflow.files import BadInput, sha256, write_csv, write_json, writing
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
 CHUNK = 512  # synthetic spectra degraded at a time

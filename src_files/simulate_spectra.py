@@ -15,8 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
-sys.path.insert(0, str(HERE))
-from command_line import command, folder, number  # first: then Ctrl-C in the long imports is one line too
+from workflow.command_line import command, folder, number  # first: then Ctrl-C in the long imports is one line too
 
 # isort: split
 import argparse
@@ -28,12 +27,12 @@ from scipy import special
 from tqdm import tqdm
 
 import paper
-import preparation
-from broadening import MIDDLE, broaden
-from files import sweep
 from label_grid import label_grid
-from preparation import LIGHT, STEP
-from provenance import install, is_done
+from spectra import continuum as preparation
+from spectra.continuum import LIGHT, STEP
+from spectra.transforms import MIDDLE, broaden
+from synthetic.folder import install, is_done
+from workflow.files import sweep
 
 WAVE = 8792.5 + STEP * np.arange(5000)  # the window, its margin and room for the broadest kernel
 FIRST = round((paper.WINDOW[0] - paper.MARGIN - WAVE[0]) / STEP)

@@ -32,8 +32,8 @@ def pytest_collection_finish():
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A folder with 200 synthetic and 12 observed spectra of 60 pixels, whose lines follow the labels."""
-    import files
     import paper
+    from workflow import files
 
     folder = tmp_path_factory.mktemp("tiny")
     rng = np.random.default_rng(7)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from units import SIMULATED, content, make_units, options, work
 
-import artifacts
-import files
-import records
-import running
-from artifacts import Unit
-from files import BadInput
+from workflow import files
+from workflow import runner as running
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.files import BadInput
+from workflow.units import Unit
 
 
 @pytest.fixture

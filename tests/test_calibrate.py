@@ -12,12 +12,12 @@ from scipy.stats import norm
 from test_literature import write_run
 
 import calibrate
-import calibration
-import files
 import literature
 import paper
-import records
-from command_line import ROOT
+from inference import calibration
+from workflow import files
+from workflow import schemas as records
+from workflow.command_line import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-import claims
 import label_grid
 import literature
 import paper
+from evaluation import claims
 
 
 @pytest.fixture(scope="module")

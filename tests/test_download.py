@@ -17,7 +17,7 @@ import pytest
 
 import download
 import paper
-from files import git_blob_id
+from workflow.files import git_blob_id
 
 NAMES = ["ph_pars.npy", "carmf_norm.npy", "ph_flux_norm.npy"]
 FLUX = "ph_flux_norm.npy"

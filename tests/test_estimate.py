@@ -13,22 +13,22 @@ import pytest
 from astropy.io import fits
 from test_prepare_spectra import NATIVE, REAL, SMOOTH, observe, write
 
-import artifacts
 import autoencoder_fine_tuning
 import autoencoder_training
 import estimate
-import estimation
-import figures
-import files
-import flags
-import networks
 import paper
-import preparation
-import records
 import simulate_spectra as sim
-import star_files
-import star_pages
-import transfer
+from figures import section4 as figures
+from figures import star_page as star_pages
+from inference import flags
+from inference import predictor as estimation
+from observations import batch as star_files
+from spectra import continuum as preparation
+from training import fine_tuning as transfer
+from training import networks
+from workflow import files
+from workflow import schemas as records
+from workflow import units as artifacts
 
 VALUES = [parameter.published for parameter in paper.PARAMETERS.values()]
 MEMBERS = 6

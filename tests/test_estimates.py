@@ -3,8 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import estimates
 import paper
+from inference import mode as estimates
 
 RNG = np.random.default_rng(6)
 ENSEMBLE = np.r_[RNG.normal(3400, 30, (50, 6)), RNG.normal(3500, 15, (30, 6))]  # skewed, (n_members, n_stars)

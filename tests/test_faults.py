@@ -18,17 +18,16 @@ import pandas as pd
 import pytest
 from units import untrained
 
-import artifacts
 import autoencoder_fine_tuning
 import autoencoder_grid_search
 import autoencoder_training
 import cnn_training
-import command_line
-import files
 import paper
-import records
-import search
-import training
+from training import grid_search as search
+from training import loop as training
+from workflow import command_line, files
+from workflow import schemas as records
+from workflow import units as artifacts
 
 METHODOLOGY = Path(cnn_training.__file__).parent
 ROOT = METHODOLOGY.parent

@@ -9,10 +9,10 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 
-import figures  # noqa: E402
-import hr_figures  # noqa: E402
 import literature  # noqa: E402
-from command_line import ROOT  # noqa: E402
+from figures import hr_diagram as hr_figures  # noqa: E402
+from figures import section4 as figures  # noqa: E402
+from workflow.command_line import ROOT  # noqa: E402
 
 FIGURES = {
     "kiel_and_hr": lambda e: hr_figures.kiel_and_hr(e, hr_figures.load_isochrones()),

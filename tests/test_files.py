@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import files
-from files import BadInput
+from workflow import files
+from workflow.files import BadInput
 
 
 def test_hashes_follow_the_content(tmp_path):
@@ -67,7 +67,7 @@ LEAVE = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-import files
+from workflow import files
 files.partial_name(Path(sys.argv[2]), "unit_0", ".npy").touch()
 print("there", flush=True)
 time.sleep(float(sys.argv[3]))
@@ -122,7 +122,7 @@ HOLD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-import files
+from workflow import files
 with files.lock(Path(sys.argv[2])), files.lock(Path(sys.argv[2])):  # twice by one process is no harm
     print("held", flush=True)
     time.sleep(60)

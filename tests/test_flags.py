@@ -6,13 +6,12 @@ import pandas as pd
 import pytest
 from test_literature import write_run
 
-import estimates
-import files
-import flag_limits
-import flags
 import literature
 import paper
-from command_line import ROOT
+from inference import flag_limits, flags
+from inference import mode as estimates
+from workflow import files
+from workflow.command_line import ROOT
 
 RNG = np.random.default_rng(4)
 NAN = np.nan

@@ -30,11 +30,11 @@ import autoencoder_fine_tuning
 import autoencoder_grid_search
 import autoencoder_training
 import cnn_training
-import files
 import literature
 import paper
-import run_figures
-import training
+from figures import truth as run_figures
+from training import loop as training
+from workflow import files
 
 REMEDY = re.compile(r": .*\b(add|choose|delete|fetch|give|keep|mend|must|name|normalise|remove|resample|restore|run|"
                     r"simulate|state|use)\b")  # fmt: skip

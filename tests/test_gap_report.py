@@ -8,15 +8,15 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 
-import artifacts  # noqa: E402
-import gap  # noqa: E402
 import gap_report  # noqa: E402
-import networks  # noqa: E402
 import paper  # noqa: E402
-import records  # noqa: E402
-import runs  # noqa: E402
-from artifacts import Unit  # noqa: E402
-from files import BadInput  # noqa: E402
+from evaluation import gap  # noqa: E402
+from evaluation import run as runs  # noqa: E402
+from training import networks  # noqa: E402
+from workflow import schemas as records  # noqa: E402
+from workflow import units as artifacts  # noqa: E402
+from workflow.files import BadInput  # noqa: E402
+from workflow.units import Unit  # noqa: E402
 
 
 @pytest.fixture

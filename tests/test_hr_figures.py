@@ -8,11 +8,11 @@ import pytest  # noqa: E402
 from matplotlib.colors import to_rgba  # noqa: E402
 from matplotlib.markers import MarkerStyle  # noqa: E402
 
-import files  # noqa: E402
-import hr_figures  # noqa: E402
 import literature  # noqa: E402
 import paper  # noqa: E402
-from files import BadInput  # noqa: E402
+from figures import hr_diagram as hr_figures  # noqa: E402
+from workflow import files  # noqa: E402
+from workflow.files import BadInput  # noqa: E402
 
 WANTED = {**dict.fromkeys(paper.KIEL_ISOCHRONES), **dict.fromkeys(paper.HR_ISOCHRONES)}
 

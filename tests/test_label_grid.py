@@ -11,9 +11,9 @@ import machine
 import numpy as np
 import pytest
 
-import files
 import label_grid
 import paper
+from workflow import files
 
 
 def test_rebuilt_file_has_the_published_id(tmp_path):

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import artifacts
 import autoencoder_fine_tuning
 import autoencoder_grid_search
 import autoencoder_training
 import cnn_training
-import networks
 import paper
+from training import networks
+from workflow import units as artifacts
 
 ACTS = [autoencoder_grid_search, autoencoder_training, autoencoder_fine_tuning, cnn_training]
 OTHER = os.environ.get("OTHER_LANE")
@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-import networks
+from training import networks
 np.save(sys.argv[4], networks.predict(networks.load(Path(sys.argv[2])), np.load(sys.argv[3])))
 """
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import files
 import literature
 import paper
-from command_line import ROOT
-from files import BadInput
+from workflow import files
+from workflow.command_line import ROOT
+from workflow.files import BadInput
 
 TABLES = [path.stem for path in literature._star_tables()]
 ROWS = {"mas24": 286, "mar21": 350, "pass19": 275, "schw19": 293, "pass20": 286, "bello23": 283, "rein18": 350,

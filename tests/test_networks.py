@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import artifacts
 import autoencoder_fine_tuning
 import autoencoder_training
 import cnn_training
-import networks
 import paper
-import penalties
-import records
-import training
-import tuning
-from artifacts import Unit
+from training import loop as training
+from training import losses as penalties
+from training import networks, tuning
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.units import Unit
 
 N_PIXELS, NEURONS = 40, 32
 REG_PAR, STRONG = 1e-6, 1e-3  # the second is large enough to be missed in a loss

@@ -10,7 +10,7 @@ from test_literature import write_run
 from test_section3 import make_run
 
 import literature
-from command_line import ROOT
+from workflow.command_line import ROOT
 
 NOTEBOOKS = {"Section4_1_figs.ipynb": 2, "Section4_2_figs.ipynb": 7}  # and their figures
 SECTION_3 = "Section3_figs.ipynb"

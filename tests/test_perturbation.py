@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import artifacts
 import autoencoder_fine_tuning
 import autoencoder_training
 import cnn_training
-import networks
 import paper
-import perturbation
 import report
-import runs
-import spectra
-import training
-from perturbation import Strengths, perturb
+from evaluation import run as runs
+from spectra import dataset as spectra
+from training import loop as training
+from training import networks, perturbation
+from training.perturbation import Strengths, perturb
+from workflow import units as artifacts
 
 NOTHING = Strengths(opacity=0, common=0, lines=0, shift=0, tilt=0, noise=0, least_noise=0)
 RNG = np.random.default_rng(0)

@@ -19,14 +19,14 @@ import pytest
 from astropy.io import fits
 from scipy.interpolate import RegularGridInterpolator
 
-import broadening
 import paper
 import phoenix_grid
-import phoenix_models
-import preparation
 import simulate_spectra as sim
-import spectra
 from label_grid import label_grid
+from spectra import continuum as preparation
+from spectra import dataset as spectra
+from spectra import transforms as broadening
+from synthetic import phoenix_models
 
 RANGES = ["--teff", "3325", "3325", "--logg", "4.8", "4.9", "--mh", "-0.2", "0", "--vsini", "1.5", "5", "--jobs", "1"]
 AXES = (3300.0, 3400.0), (4.5, 5.0), (-0.5, -0.0)

@@ -7,9 +7,9 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 import paper
-import preparation
 import simulate_spectra as sim
-from preparation import LIGHT, WAVE, WINDOW
+from spectra import continuum as preparation
+from spectra.continuum import LIGHT, WAVE, WINDOW
 
 HERE = Path(__file__).resolve().parent
 PHYSICS = sim.Physics.reference()

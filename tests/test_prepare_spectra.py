@@ -9,17 +9,17 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 
-import observed_star
-import orders
 import paper
-import preparation
-import preparation_pages
 import prepare_spectra
 import simulate_spectra as sim
-import spectra
-import spectrum_files
-from files import UnitFailed
-from preparation import LIGHT
+from figures import preparation_page as preparation_pages
+from observations import orders
+from observations import preparation as observed_star
+from observations import readers as spectrum_files
+from spectra import continuum as preparation
+from spectra import dataset as spectra
+from spectra.continuum import LIGHT
+from workflow.files import UnitFailed
 
 PUBLISHED = Path(__file__).resolve().parents[1].parent / "shared" / "published"
 REAL = Path(os.environ.get("REAL_FILES", PUBLISHED / "real_files"))

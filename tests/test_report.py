@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from test_literature import write_run
 
-import artifacts
 import calibrate
-import files
 import literature
 import paper
-import records
 import report
-import runs
-from artifacts import Unit
+from evaluation import run as runs
+from workflow import files
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.units import Unit
 
 MEASURED = {"ac": {"mse_test": 5.1e-5},
             "dtl_ac": {"mse_carm_before": 3.1e-3, "mse_carm_test_after": 4.1e-4, "distance_flux": 2.719,

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from units import content, make_units, options, work, worker
 
-import artifacts
-import command_line
-import files
-import records
-import running
-from files import BadInput
+from workflow import command_line, files
+from workflow import runner as running
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.files import BadInput
 
 
 def test_results_do_not_depend_on_order_or_jobs(tmp_path):
@@ -68,7 +67,7 @@ LONG = """
 import sys, time
 sys.path[:0] = sys.argv[1:3]
 import running, units
-from command_line import command, parse
+from workflow.command_line import command, parse
 
 def work(unit, tick):
     for _ in range(600):

@@ -14,25 +14,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import artifacts
 import autoencoder_fine_tuning
 import autoencoder_grid_search
 import autoencoder_training
-import claims
-import cluster as dask_cluster
 import cnn_training
 import estimate
-import flags as flagging
 import gap_report
-import networks
 import paper
-import records
-import runs
-import search
-import section3
-import spectra
-import training
-import tuning
+from evaluation import claims
+from evaluation import run as runs
+from figures import section3
+from inference import flags as flagging
+from spectra import dataset as spectra
+from training import grid_search as search
+from training import loop as training
+from training import networks, tuning
+from workflow import dask_cluster
+from workflow import schemas as records
+from workflow import units as artifacts
 
 METHODOLOGY = Path(cnn_training.__file__).parent
 ACTS = [autoencoder_grid_search, autoencoder_training, autoencoder_fine_tuning, cnn_training]
@@ -250,7 +249,7 @@ def test_cluster_without_this_project_on_its_path(tiny, tmp_path, capsys):
 DIE_BEFORE_THE_SIDECAR = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-import artifacts
+from workflow import units as artifacts
 artifacts.finish = lambda *args, **kwargs: os._exit(9)
 import {act}
 {act}.main(sys.argv[2:])

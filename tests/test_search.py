@@ -12,16 +12,16 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import Ridge, SGDRegressor
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, ParameterGrid
 
-import artifacts
 import autoencoder_grid_search
 import cnn_training
-import estimates
-import networks
 import paper
-import search
-import training
 from autoencoder_grid_search import compiled_autoencoder, select
-from command_line import parse
+from inference import mode as estimates
+from training import grid_search as search
+from training import loop as training
+from training import networks
+from workflow import units as artifacts
+from workflow.command_line import parse
 
 RNG = np.random.default_rng(4)
 X = RNG.uniform(0, 1, (32, 40)).astype(np.float32)

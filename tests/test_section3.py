@@ -11,19 +11,21 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 
-import artifacts  # noqa: E402
-import claims  # noqa: E402
-import embedding  # noqa: E402
-import estimates  # noqa: E402
-import figures  # noqa: E402
 import paper  # noqa: E402
-import records  # noqa: E402
-import runs  # noqa: E402
-import section3  # noqa: E402
-import spectra  # noqa: E402
-from artifacts import Unit  # noqa: E402
-from command_line import ROOT  # noqa: E402
-from files import BadInput, sha256, write_array, write_csv, write_json  # noqa: E402
+from evaluation import (
+    claims,  # noqa: E402
+    embedding,  # noqa: E402
+)
+from evaluation import run as runs  # noqa: E402
+from figures import section3  # noqa: E402
+from figures import section4 as figures  # noqa: E402
+from inference import mode as estimates  # noqa: E402
+from spectra import dataset as spectra  # noqa: E402
+from workflow import schemas as records  # noqa: E402
+from workflow import units as artifacts  # noqa: E402
+from workflow.command_line import ROOT  # noqa: E402
+from workflow.files import BadInput, sha256, write_array, write_csv, write_json  # noqa: E402
+from workflow.units import Unit  # noqa: E402
 
 ACT_3 = ("reconstructed_ph", "encoded_carm_before", "reconstructed_carm_before", "residual_carm_before",
          "encoded_carm", "reconstructed_carm", "residual_carm")  # fmt: skip

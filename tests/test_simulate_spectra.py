@@ -20,10 +20,10 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
-import broadening
 import paper
-import preparation
 import simulate_spectra as sim
+from spectra import continuum as preparation
+from spectra import transforms as broadening
 
 SMALL = ["--n-spectra", "40", "--n-observed", "5"]
 PHYSICS = sim.Physics.reference()

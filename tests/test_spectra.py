@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
-import command_line
 import paper
-import records
-import spectra
-from files import BadInput
+from spectra import dataset as spectra
+from workflow import command_line
+from workflow import schemas as records
+from workflow.files import BadInput
 
 
 def spoil(path, change):

@@ -6,11 +6,11 @@ import pytest
 from astropy.io import fits
 from numpy.polynomial import chebyshev, legendre
 
-import orders
 import paper
-import preparation
-import spectrum_files
-from files import UnitFailed
+from observations import orders
+from observations import readers as spectrum_files
+from spectra import continuum as preparation
+from workflow.files import UnitFailed
 
 WAVE = np.linspace(8770, 8860, 3001)  # [Angstrom]
 FLUX = 1000 * (1 - 0.4 * np.exp(-0.5 * ((WAVE - 8806.8) / 0.2) ** 2)) * (1 + 0.002 * (WAVE - 8800))

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-import artifacts
-import files
-import records
-from artifacts import Unit
+from workflow import files
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.units import Unit
 
 SIMULATED = records.Provenance(spectra="simulated")
 

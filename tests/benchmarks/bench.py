@@ -47,9 +47,9 @@ def child(task):
     import keras
     import tensorflow as tf
 
-    import networks
-    import running
-    import spectra
+    from spectra import dataset as spectra
+    from training import networks
+    from workflow import runner as running
 
     times = [time.perf_counter()]
 
@@ -319,7 +319,7 @@ def main():
     if not (DATA / "ph_flux_norm.npy").exists():
         sys.exit(f"{DATA}/ph_flux_norm.npy not found: run src_files/simulate_spectra.py first")
     OUT.mkdir(exist_ok=True)
-    import training
+    from training import loop as training
 
     precisions = {what: ("float32",) for what in TURNS}
     if training.has_bfloat16():

@@ -48,11 +48,11 @@ def run_acts(gap, seed, data, folder, first, budget):
 
 def numbers(data, folder):
     """Errors of Teff, and the means over the autoencoders of what gap_report.py measures, as one row."""
-    import estimates
-    import gap
     import gap_report
-    import runs
-    import star_tables
+    from evaluation import gap
+    from evaluation import run as runs
+    from inference import mode as estimates
+    from spectra import star_tables
 
     run = runs.load(data, folder)
     tables = [star_tables.read(folder / f"final_estimations{suffix}.csv", "") for suffix in ("_before", "")]

@@ -83,7 +83,7 @@ def chain(penalty, i, data, folder, selection, budget):
 
 def errors(penalty, i, data, folder):
     """A row a gap and parameter: bias and rmse before and after fine-tuning, and the reconstruction errors."""
-    import artifacts
+    from workflow import units as artifacts
 
     rows = []
     for gap in GAPS:

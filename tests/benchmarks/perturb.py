@@ -40,20 +40,22 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from acts import N_SPECTRA, ROOT  # isort: skip  # puts the scripts on the path
 
-import artifacts  # noqa: E402
 import autoencoder_training  # noqa: E402
 import cnn_training  # noqa: E402
-import estimates  # noqa: E402
-import networks  # noqa: E402
 import paper  # noqa: E402
-import perturbation  # noqa: E402
-import records  # noqa: E402
-import running  # noqa: E402
-import spectra  # noqa: E402
-import training  # noqa: E402
-import transfer  # noqa: E402
-from command_line import command  # noqa: E402
-from files import load_array, write_array, write_csv  # noqa: E402
+from inference import mode as estimates  # noqa: E402
+from spectra import dataset as spectra  # noqa: E402
+from training import fine_tuning as transfer  # noqa: E402
+from training import loop as training  # noqa: E402
+from training import (
+    networks,  # noqa: E402
+    perturbation,  # noqa: E402
+)
+from workflow import runner as running  # noqa: E402
+from workflow import schemas as records  # noqa: E402
+from workflow import units as artifacts  # noqa: E402
+from workflow.command_line import command  # noqa: E402
+from workflow.files import load_array, write_array, write_csv  # noqa: E402
 
 CNN_EPOCHS, REPEATS = 60, 2  # of regressors at the size of the paper: fewer and shorter than its own
 SEARCHED, TESTED = (0, 1, 2), (3, 4, 5, 6, 7)

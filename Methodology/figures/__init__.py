@@ -1,0 +1,1 @@
+"""One function a figure, one style; computes nothing that a table should hold."""

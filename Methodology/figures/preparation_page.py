@@ -1,0 +1,69 @@
+"""preparation.pdf: a page a star, from the flux in its file to what the acts read."""
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.backends.backend_pdf import PdfPages
+
+import paper
+from figures import section4 as figures
+from spectra import continuum as preparation
+
+__all__ = ["write"]
+
+FAST = {  # what makes a page a third of the time, as there may be thousands
+    "figure.constrained_layout.use": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
+}  # fmt: skip
+FLUX, MODEL, MARK = "black", "#D55E00", "#0072B2"
+
+
+def write(path, stars, templates, synthetic):
+    """Write the pages one after the other.
+
+    Parameters
+    ----------
+    path : Path
+    stars : iterable of (str, observed_star.Star)
+        Names and prepared spectra; one at a time is in memory.
+    templates : preparation.Templates
+    synthetic : str
+        What the synthetic spectra are, such as "simulated".
+    """
+    style = {**figures.STYLE, **FAST}
+    with plt.rc_context(style), PdfPages(path) as pdf:
+        figure, axes = plt.subplots(3, 1, figsize=(figures.DOUBLE, 1.05 * figures.DOUBLE))
+        figure.subplots_adjust(left=0.075, right=0.975, bottom=0.06, top=0.955, hspace=0.2)
+        raw, normalised, velocity = axes
+        raw.set(ylabel="flux / median", xlim=preparation.WAVE[[0, -1]])
+        normalised.set(ylabel="normalised flux", xlabel="vacuum wavelength at rest [Å]", xlim=paper.WINDOW)
+        reach = preparation.MAX_VELOCITY
+        velocity.set(xlabel="velocity in the wavelengths as read [km/s]", ylabel="correlation", xlim=(-reach, reach))
+        for name, star in stars:
+            for line in [line for ax in axes for line in ax.lines]:
+                line.remove()
+            _draw(axes, star, templates.flux[star.template], synthetic)
+            figure.suptitle(f"{name} ({star.record['file']})", size=8, parse_math=False)
+            pdf.savefig(figure)
+        plt.close(figure)
+
+
+def _draw(axes, star, template, synthetic):
+    raw, normalised, velocity = axes
+    record = star.record
+    flux, continuum = star.raw
+    raw.plot(preparation.WAVE, flux, color=FLUX, linewidth=0.6, label=f"as read, S/N {record['snr']:.0f} a pixel")
+    raw.plot(preparation.WAVE, continuum, color=MODEL, label="blaze and continuum")
+    raw.set_ylim(0, 1.25 * np.nanpercentile(flux, 99))
+    for edge in paper.WINDOW:
+        raw.axvline(edge, color="0.6", linewidth=0.7, linestyle=":")
+    normalised.plot(paper.WAVELENGTH, star.flux, color=FLUX, linewidth=0.6,
+                    label=f"normalised; {100 * record['bad']:.1f} % of its pixels bridged")  # fmt: skip
+    normalised.plot(paper.WAVELENGTH, template, color=MODEL, linewidth=0.6,
+                    label=f"the {synthetic} synthetic spectrum it was found with")  # fmt: skip
+    normalised.set_ylim(min(0, star.flux.min()), 1.35)
+    velocity.plot(star.lags, star.correlation, color=FLUX, linewidth=0.8)
+    measured = f"{record['rv']:+.2f} ± {record['e_rv']:.2f} km/s"
+    if record["berv"] == record["berv"]:
+        measured += f" with the barycentric correction of {record['berv']:+.2f}"
+    velocity.axvline(record["shift"], color=MARK, linewidth=0.8, linestyle="--", label=measured)
+    velocity.set_ylim(star.correlation.min() - 0.05, star.correlation.max() * 1.35)
+    for ax in axes:
+        ax.legend(loc="upper right", ncols=2)

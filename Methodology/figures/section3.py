@@ -1,0 +1,317 @@
+"""Figures of Sect. 3, and a few beyond, of a run (no TensorFlow).
+
+Every function takes a `runs.Run` and returns the Figure, or raises `runs.NotYet`; `show` draws and saves one in a
+notebook. Where one autoencoder stands for all, it is the best ranked of those that are there. What is not the published
+spectra is named on the figure's face.
+"""
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+import paper
+from evaluation import embedding
+from evaluation import run as runs
+from figures import section4 as figures
+from figures.section4 import DOUBLE, SINGLE, styled
+from figures.star_page import difference, predicted, spectrum, wavelength
+from figures.truth import AFTER, BEFORE
+from spectra import dataset as spectra
+from workflow.command_line import ROOT
+from workflow.files import BadInput, one_line, take
+
+__all__ = [
+    "dead_units", "embedded_encodings", "embedded_fluxes", "ensemble", "fine_tuning", "reconstruction",
+    "residuals", "scores", "show", "training_curves",
+]  # fmt: skip
+
+N_EMBEDDED = 5000  # synthetic spectra in a UMAP; with all 22,933 a panel is one smear
+LATENT = "cividis"
+# The five atomic lines that are strongest at 3500 K, log g 5, [M/H] 0, by src_files/simulate_spectra.py
+LABELLED = (8807.043, 8809.175, 8810.590, 8816.929, 8826.644)
+SPECIES = {"atom": "#0072B2", "FeH": "#E69F00", "TiO": "#009E73"}
+
+
+def show(draw, run, name, folder):
+    """Draw and save a figure; of what an act has not left yet, print the line that says so, and draw nothing."""
+    try:
+        figure = draw(run)
+    except runs.NotYet as error:
+        print(f"{name} is not drawn: {one_line(error)}")
+        for ending in ("pdf", "png"):  # of an earlier time, it would be taken for this run's
+            (Path(folder) / f"{name}.{ending}").unlink(missing_ok=True)
+        return None
+    figures.save(figure, name, folder)
+    return figure
+
+
+# ---------------------------------------------------------------- UMAP (Figs. 1 and 5)
+@styled()
+def embedded_fluxes(run):
+    """UMAP of the fluxes of both domains, synthetic ones coloured by Teff and by [M/H] (Fig. 1)."""
+    flux_carm = run.flux("carm")
+    return _embedded(run, run.flux("ph"), take(flux_carm, np.flatnonzero(spectra.usable(flux_carm))))
+
+
+@styled()
+def embedded_encodings(run):
+    """The same of the encodings, synthetic before and observed after fine-tuning (Fig. 5)."""
+    i = run.first("dtl_")
+    encoded_carm = run.array("encoded_carm", i)
+    return _embedded(run, run.array("encoded_ph", i), encoded_carm[np.isfinite(encoded_carm).all(axis=1)])
+
+
+def _embedded(run, ph, carm):
+    """Both figures have the same synthetic spectra: all, or N_EMBEDDED drawn with the seed of the splits."""
+    rows = np.arange(len(ph))
+    if len(ph) > N_EMBEDDED:
+        rows = np.sort(np.random.default_rng(paper.SPLIT_SEED).choice(len(ph), N_EMBEDDED, replace=False))
+    at = embedding.embed(np.concatenate([take(ph, rows), carm]))
+    figure, axes = plt.subplots(1, 2, sharex=True, sharey=True, figsize=(DOUBLE, 0.48 * DOUBLE))
+    for ax, par in zip(axes, ("teff", "mh")):
+        value = run.labels(par)[rows]
+        dots = ax.scatter(*at[: len(rows)].T, c=value, s=2, lw=0, cmap="viridis", rasterized=True,
+                          label=f"synthetic ({len(rows)} of {len(ph)})")  # fmt: skip
+        ax.scatter(*at[len(rows) :].T, marker="^", s=9, color="0.6", ec="black", lw=0.3,
+                   label=f"observed ({len(carm)})")  # fmt: skip
+        figure.colorbar(dots, ax=ax, label=paper.PARAMETERS[par].label, pad=0.01).minorticks_off()
+        ax.set(xticks=[], yticks=[], xlabel="UMAP 1")
+    axes[0].set_ylabel("UMAP 2")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, markerscale=2)
+    return figure
+
+
+# ---------------------------------------------------------------- reconstructions (Figs. 3 and 4)
+@styled()
+def reconstruction(run, example=1):
+    """A synthetic test spectrum, its reconstruction, their difference and the 32 latent values (Fig. 3).
+
+    `example` counts from the coolest of `spectra.examples_ph`.
+    """
+    i = run.first("dtl_")
+    left = run.array("reconstructed_ph", i)
+    example = min(example, len(left) - 1)
+    row = spectra.examples_ph(run.labels("teff"))[example]
+    flux = take(run.flux("ph"), [row])[0]
+    values = [f"{p.label.partition(' [')[0]} {run.labels(par)[row]:g} {p.unit}".replace(" dex", "")
+              for par, p in paper.PARAMETERS.items()]  # fmt: skip
+    figure, top, below, latent = _spectrum_and_latent(len(flux), 1, 1)
+    _spectrum(top, flux, {"reconstruction": (left[example], AFTER[0])})
+    top.set_title(", ".join(values))
+    difference(below[0], flux, left[example], AFTER[0], "spectrum minus reconstruction")
+    _latent(figure, latent, [run.array("encoded_ph", i)[row]], ["encoding"])
+    return figure
+
+
+@styled()
+def fine_tuning(run, example=1):
+    """An observed test spectrum before and after fine-tuning: reconstructions, differences, latent values (Fig. 4).
+
+    `example` counts in `spectra.examples_carm`.
+    """
+    i = run.first("dtl_")
+    before, after = (run.array(f"reconstructed_carm{when}", i) for when in ("_before", ""))
+    example = min(example, len(after) - 1)
+    flux_carm = run.flux("carm")
+    row = spectra.examples_carm(flux_carm)[example]
+    flux = take(flux_carm, [row])[0]
+    figure, top, below, latent = _spectrum_and_latent(len(flux), 2, 2)
+    both = {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])}
+    _spectrum(top, flux, both)
+    top.set_title(f"{run.stars()[row]}, of the test set", parse_math=False)
+    for ax, (when, (values, colour)) in zip(below, both.items()):
+        difference(ax, flux, values, colour, when)
+    span = 1.1 * max(np.abs(flux - values).max() for values, _ in both.values())
+    for ax in below:
+        ax.set_ylim(-span, span)
+    encoded = [run.array(f"encoded_carm{when}", i)[row] for when in ("_before", "")]
+    _latent(figure, latent, encoded, ["before", "after"])
+    return figure
+
+
+def _spectrum_and_latent(n_pixels, n_differences, n_latent):
+    """A figure with a panel for a spectrum, panels for differences below it, and small ones for latent values."""
+    rows = 2 + n_differences
+    figure = plt.figure(figsize=(DOUBLE, (0.16 + 0.1 * rows) * DOUBLE))
+    grid = figure.add_gridspec(rows, 2, width_ratios=[5, 1])
+    top = figure.add_subplot(grid[:2, 0])
+    below = [figure.add_subplot(grid[2 + k, 0], sharex=top) for k in range(n_differences)]
+    for ax in (top, *below[:-1]):
+        ax.tick_params(labelbottom=False)
+    below[-1].set_xlabel(wavelength(n_pixels)[1])
+    return figure, top, below, grid[:, 1].subgridspec(n_latent, 1)
+
+
+def _spectrum(ax, flux, reconstructed):
+    spectrum(ax, flux, reconstructed)
+    ax.legend(loc="best", ncols=3)
+
+
+def _latent(figure, grid, encoded, titles):
+    """Latent values as small images, on one scale."""
+    axes = [figure.add_subplot(grid[k, 0]) for k in range(len(encoded))]
+    for ax, values, title in zip(axes, encoded, titles):
+        image = ax.imshow(values.reshape(-1, 4), cmap=LATENT, vmin=0, vmax=max(np.max(encoded), 1e-6))
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(title)
+    figure.colorbar(image, ax=axes, location="bottom", pad=0.04, aspect=10, label="latent value").minorticks_off()
+
+
+# ---------------------------------------------------------------- estimates of one star (Fig. 7)
+@styled()
+def ensemble(run, example=1):
+    """Predictions of the kept regressors for one star: density, its maximum, 16 % and 84 % quantiles (Fig. 7).
+
+    The star is that of `fine_tuning`.
+    """
+    rows = spectra.examples_carm(run.flux("carm"))
+    row = rows[min(example, len(rows) - 1)]
+    figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 0.6 * DOUBLE))
+    for ax, par in zip(axes.flat, run.kept):
+        predictions = run.predictions(par)[:, row]
+        predicted(ax, par, predictions)
+        ax.set_title(f"{run.stars()[row]}, {len(predictions)} regressors", parse_math=False)
+    for ax in axes.flat[len(run.kept) :]:
+        ax.set_axis_off()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+# ---------------------------------------------------------------- beyond the paper
+@styled()
+def training_curves(run):
+    """Loss, mean squared error and penalty of every epoch, of all autoencoders, in training and in fine-tuning."""
+    columns = [("training", run.trained), ("fine-tuning", run.fine_tuned)]
+    run.first()
+    terms = {"loss": "loss, all terms", "mse": "mean squared error", "penalty": "penalty, unweighted"}
+    figure, axes = plt.subplots(3, 2, sharex="col", figsize=(DOUBLE, 0.85 * DOUBLE))
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(run.trained)))
+    for column, (when, there) in zip(axes.T, columns):
+        for ax, (term, label) in zip(column, terms.items()):
+            for i, sidecar in there.items():
+                epochs = 1 + np.arange(len(sidecar.history[term]))
+                ax.plot(epochs, sidecar.history[term], color=colours[list(run.trained).index(i)], lw=0.8, alpha=0.8,
+                        label=f"ac_{i}", marker="." if len(epochs) == 1 else "")  # fmt: skip
+            ax.set_yscale("log")
+            ax.set_ylabel(label if when == "training" else "")
+        column[0].set_title(f"{when} (autoencoders: {len(there)})")
+        column[-1].set_xlabel("epoch")
+    if len(run.trained) <= 6:
+        axes[0, 0].legend()
+    return figure
+
+
+def of_the_search(run):
+    """Cross-validation and test of the architectures.
+
+    Returns
+    -------
+    DataFrame
+        A row a combination of the (last round of the) search: its settings, `mse_mean` and `mse_std` of the
+        cross-validation; `autoencoder` and `mse_test`, NaN where it was not kept or is not trained.
+    """
+    path = run.artifacts / "grid_search.csv"
+    try:
+        table = pd.read_csv(path)
+        table = table[table["epochs"] == table["epochs"].max()].reset_index(drop=True)
+        table = table[[*paper.GRID, "mse_mean", "mse_std"]].assign(autoencoder=np.nan, mse_test=np.nan)
+    except FileNotFoundError:
+        raise runs.NotYet(f"{path} not found: run Methodology/autoencoder_grid_search.py first") from None
+    except (KeyError, ValueError):
+        raise BadInput(f"{path} is no table of a search: delete it and run Methodology/autoencoder_grid_search.py"
+                       ) from None  # fmt: skip
+    for i, sidecar in run.trained.items():
+        same = np.all([np.isclose(table[name], sidecar.settings[name], atol=0) for name in paper.GRID], axis=0)
+        table.loc[same, ["autoencoder", "mse_test"]] = i, sidecar.metrics["mse_test"]
+    return table
+
+
+@styled()
+def scores(run):
+    """Test error of the trained autoencoders against the cross-validation by which they were chosen."""
+    table = of_the_search(run)
+    kept = table.dropna(subset=["mse_test"])
+    run.first()
+    figure, ax = plt.subplots(figsize=(SINGLE, 0.85 * SINGLE))
+    ax.errorbar(kept["mse_mean"], kept["mse_test"], xerr=kept["mse_std"], ls="", color="0.7", lw=0.7, zorder=1)
+    dots = ax.scatter(kept["mse_mean"], kept["mse_test"], c=kept["neurons_in"], cmap="viridis", s=22, zorder=2)
+    bar = figure.colorbar(dots, ax=ax, label="neurons of the first layer", pad=0.01)
+    if kept["neurons_in"].nunique() <= 8:
+        bar.set_ticks(kept["neurons_in"].unique())
+    bar.minorticks_off()
+    finite = table.loc[np.isfinite(table["mse_mean"]), "mse_mean"]
+    ax.plot(finite, np.full(len(finite), 0.02), "|", color="0.3", ms=5, transform=ax.get_xaxis_transform(),
+            label=f"all {len(table)} architectures")  # fmt: skip
+    ax.axvline(table["mse_mean"].median(), ls=":", color="0.4", lw=0.8, label="their median")
+    ax.set(xlabel="mse, mean of the cross-validation", ylabel="mse, test set, after training")
+    figure.legend(loc="outside lower center", ncols=2)
+    ax.margins(y=0.15)
+    return figure
+
+
+@styled()
+def dead_units(run):
+    """Share of the spectra in which each of the 32 latent values is zero, a row an autoencoder, in both domains."""
+    run.first("dtl_")
+    figure, axes = plt.subplots(1, 2, sharey=True, figsize=(DOUBLE, (0.2 + 0.014 * len(run.fine_tuned)) * DOUBLE))
+    encoded = {"synthetic": "encoded_ph", "observed, after fine-tuning": "encoded_carm"}
+    shares = {title: np.array([_zero(run.array(name, i)) for i in run.fine_tuned]) for title, name in encoded.items()}
+    order = np.argsort(-shares["synthetic"], axis=1, kind="stable")
+    for ax, (title, share) in zip(axes, shares.items()):
+        image = ax.imshow(np.take_along_axis(share, order, axis=1), vmin=0, vmax=1, cmap="cividis", aspect="auto",
+                          interpolation="none")  # fmt: skip
+        dead = (share == 1).sum(axis=1)
+        always = f"{dead.min()} to {dead.max()}" if np.ptp(dead) else f"{dead[0]}"
+        ax.set_xlabel("latent value, by its share of synthetic zeros")
+        ax.set_xticks([0, 7, 15, 23, 31], [1, 8, 16, 24, 32])
+        ax.set_yticks(np.arange(len(dead)), [f"ac_{i}" for i in run.fine_tuned])
+        ax.tick_params(which="both", length=0)
+        ax.set_title(f"{title}: always zero {always} of {share.shape[1]}")
+    figure.colorbar(image, ax=axes, label="share of zeros", pad=0.01).minorticks_off()
+    return figure
+
+
+def _zero(encoded):
+    return (encoded[np.isfinite(encoded).all(axis=1)] == 0).mean(axis=0)
+
+
+@styled()
+def residuals(run):
+    """Where the reconstruction of the observed spectra fails: mean and scatter of the difference, and known lines."""
+    run.first("dtl_")
+    figure, (top, middle, below) = plt.subplots(3, sharex=True, figsize=(DOUBLE, 0.62 * DOUBLE),
+                                                height_ratios=[3, 2, 1.2])  # fmt: skip
+    for when, (colour, _), name in (("_before", BEFORE, "before"), ("", AFTER, "after")):
+        of_all = np.array([run.array(f"residual_carm{when}", i) for i in run.fine_tuned])
+        x, label = wavelength(of_all.shape[2])
+        mean, scatter = of_all.mean(axis=0)
+        if len(of_all) > 1:
+            spread = of_all[:, 0].std(axis=0)
+            top.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.25, lw=0)
+        top.plot(x, mean, color=colour, lw=0.8, label=f"{name} fine-tuning")
+        middle.plot(x, scatter, color=colour, lw=0.8)
+    top.axhline(0, color="0.6", lw=0.7, zorder=0)
+    top.set(ylabel="observed $-$ reconstruction,\nmean over stars", xlim=(x[0], x[-1]))
+    shaded = ", shaded: their scatter" * (len(of_all) > 1)
+    top.legend(loc="best", ncols=2, title=f"autoencoders: {len(of_all)}{shaded}", title_fontsize=7)
+    middle.set(ylabel="scatter\nover stars", ylim=(0, None))
+    below.set(xlabel=label, yticks=[], ylim=(0, 3))
+    below.minorticks_off()
+    if label != "pixel":
+        _lines(below)
+    return figure
+
+
+def _lines(ax):
+    """The lines of src_files/lines.csv, a row a kind, the strongest atomic ones with their names."""
+    lines = pd.read_csv(ROOT / "src_files" / "lines.csv", comment="#")
+    lines = lines[lines["wave_vac"].between(*paper.WINDOW)]
+    kinds = lines["species"].where(lines["kind"] != "atom", "atom")
+    for row, (kind, colour) in enumerate(SPECIES.items()):
+        ax.vlines(lines["wave_vac"][kinds == kind], 2.1 - row, 2.9 - row, color=colour, lw=0.8)
+    ax.set_yticks([2.5, 1.5, 0.5], ["atoms", "FeH", "TiO"])
+    ax.tick_params(which="both", left=False, right=False, top=False)
+    for line in lines[lines["wave_vac"].isin(LABELLED)].itertuples():
+        ax.annotate(line.species, (line.wave_vac, 2.9), (0, 3), textcoords="offset points", ha="center", va="bottom",
+                    fontsize=6, color=SPECIES["atom"], annotation_clip=False)  # fmt: skip

@@ -1,0 +1,311 @@
+"""Figures of Sect. 4 and Appendix B, and the one style of all figures (no TensorFlow); Fig. 8 is in hr_figures.py.
+
+Every function takes estimates as `literature.load_estimates` gives them and returns the Figure; `save` writes it. Where
+the spectra are not the published ones, every figure says what they are. Stars without an estimate are left out.
+Of the published figures are what is plotted and, read off them, the limits of the axes of Figs. 11 to 14; marks,
+colours, bins and the panels of differences are ours.
+"""
+import functools
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from scipy.stats import gaussian_kde
+
+import literature
+import paper
+from workflow.command_line import ROOT
+from workflow.files import one_line, writing
+
+__all__ = [
+    "draw_stars", "metallicity_by_population", "one_to_one", "path_in", "save", "styled", "vsini_with_errors",
+    "with_pale",
+]  # fmt: skip
+
+FOLDER = ROOT / "artifacts" / "figures"
+
+SINGLE, DOUBLE = 88 / 25.4, 180 / 25.4  # [inch] one and two columns of A&A
+STYLE = {
+    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
+    "ytick.labelsize": 7, "axes.linewidth": 0.7, "lines.linewidth": 1.2, "xtick.direction": "in",
+    "ytick.direction": "in", "xtick.top": True, "ytick.right": True, "xtick.minor.visible": True,
+    "ytick.minor.visible": True, "legend.framealpha": 0.8, "legend.handletextpad": 0.3, "legend.borderpad": 0.3,
+    "figure.constrained_layout.use": True, "figure.dpi": 120, "savefig.dpi": 300, "pdf.fonttype": 42,
+    "mathtext.fontset": "dejavusans",
+}  # fmt: skip
+COLOUR_MAP = "viridis_r"  # dark is metal-rich; the published figure's rainbow cannot be read by everyone
+
+# Colours of Okabe and Ito, and a marker for who sees none
+MARKS = {
+    "mar21": ("#0072B2", "o"), "pass19": ("#E69F00", "^"), "schw19": ("#009E73", "s"),
+    "pass20": ("#0072B2", "o"), "bello23": ("#E69F00", "^"), "interf": ("#D55E00", "*"), "fgkm": ("#D55E00", "*"),
+    "rein18": ("#E69F00", "^"), "pass18": ("#0072B2", "o"), "gaid14": ("#E69F00", "^"), "gm14": ("#009E73", "s"),
+    "mann15": ("#CC79A7", "D"),
+}  # fmt: skip
+POPULATIONS = {
+    "YD": ("young disc", "#0072B2"), "D": ("thin disc", "#009E73"),
+    "TD-D": ("transition", "#E69F00"), "TD": ("thick disc", "#D55E00"),
+}  # fmt: skip
+CARMENES = ("mar21", "pass19", "schw19")  # left panels of Figs. 11 to 13
+DEEP_LEARNING = ("bello23", "pass20", "interf", "fgkm")  # right panels
+OLDER = ("pass18", "gaid14", "gm14", "mann15")  # the older ones of Appendix B
+# Both axes of Figs. 11 to 14, read off the published ones. They cut off no star there; a value outside widens them.
+LIMITS = {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
+N_BINS = 25  # ours
+SECOND_DRAWN = {"loggc": "log g$_c$"}  # of Schweitzer+19 the published Fig. 12 plots this; the number is of logg
+PALE = 0.3  # of the opacity of a star without a flag (ours)
+N_DENSITY = 20  # fewer values have no distribution to speak of
+
+
+def styled(simulated_note=""):
+    """Draw estimates, or a run, in the one style, and say on the figure where the spectra came from.
+
+    Of simulated ones the note is added.
+    """
+
+    def decorate(draw):
+        @functools.wraps(draw)
+        def drawn(estimates, *args, **kwargs):
+            with plt.rc_context(STYLE):
+                figure = draw(estimates, *args, **kwargs)
+                spectra = estimates.spectra if isinstance(estimates.spectra, str) else estimates.spectra.iloc[0]
+                if spectra != "published":
+                    simulated = spectra == "simulated"
+                    word = "SIMULATED" if simulated else one_line(spectra)  # anybody's: a $ in it is no formula
+                    words = f"{word} spectra{simulated_note * simulated}"
+                    figure.suptitle(words, color="#D55E00", weight="bold", size=8, parse_math=False)
+                plt.close(figure)  # pyplot would keep it, and a notebook show it a second time
+                return figure
+
+        return drawn
+
+    return decorate
+
+
+NOT_REAL = ":\nstars drawn around the published estimates\nagainst the literature on the real ones"
+
+
+def path_in(variable, default=None):
+    """Path in a variable of the environment: from the current folder if it is there, else from the repository.
+
+    Where the variable is not set, or empty, it is `default`.
+    """
+    path = os.environ.get(variable)
+    return default if not path else Path(path) if Path(path).exists() else ROOT / path
+
+
+def save(figure, name, folder=FOLDER):
+    """Write a figure as vector PDF and as PNG.
+
+    Parameters
+    ----------
+    figure : Figure
+    name : str
+        Without ending.
+    folder : path-like
+        Made if it is not there.
+    """
+    with plt.rc_context(STYLE):
+        for ending in ("pdf", "png"):
+            with writing(Path(folder) / f"{name}.{ending}") as partial:
+                figure.savefig(partial)
+            figure.set_layout_engine("none")  # laid out once is enough; it is a third of the time
+
+
+# ---------------------------------------------------------------- Sect. 4.1
+@styled()
+def metallicity_by_population(estimates):
+    """Distribution of [M/H] in each kinematic population, a row each (Fig. 9)."""
+    stars = literature.match(estimates, "stars").dropna(subset=["mh"])
+    figure, axes = plt.subplots(4, sharex=True, sharey=True, figsize=(SINGLE, 1.25 * SINGLE))
+    for ax, (population, (name, colour)) in zip(axes, POPULATIONS.items()):
+        mh = stars["mh"][stars["population"] == population].to_numpy()
+        if len(mh):
+            ax.hist(mh, bins="auto", density=True, color=colour, alpha=0.4)
+        _density(ax, mh, colour)
+        ax.text(0.03, 0.9, f"{population}\n{name}, {len(mh)} stars", color=colour, va="top", weight="bold",
+                transform=ax.transAxes)  # fmt: skip
+        ax.set(yticks=[])
+        ax.tick_params(which="both", left=False, right=False, top=False)
+        ax.spines[["left", "right", "top"]].set_visible(False)
+    axes[-1].set_xlabel(paper.PARAMETERS["mh"].label)
+    p = literature.thin_against_thick(stars)
+    if np.isfinite(p):
+        axes[0].set_title(f"Kolmogorov-Smirnov, D against TD: p = {p:.4f}")
+    return figure
+
+
+def _density(ax, values, colour):
+    """Line of a Gaussian kernel density estimate, 1.5 bandwidths beyond the extreme values."""
+    if len(values) < 3 or np.ptp(values) == 0:
+        return
+    kde = gaussian_kde(values)
+    margin = 1.5 * np.sqrt(kde.covariance[0, 0])
+    x = np.linspace(values.min() - margin, values.max() + margin, 200)
+    ax.plot(x, kde(x), color=colour)
+
+
+# ---------------------------------------------------------------- Sect. 4.2
+@styled(NOT_REAL)
+def one_to_one(estimates, par, *groups, errors=False):
+    """Literature against estimates of one parameter, their difference against Teff, and histograms (Figs. 11 to 13).
+
+    With error bars, as in Appendix B.
+
+    Parameters
+    ----------
+    estimates : DataFrame
+    par : {"teff", "logg", "mh", "vsini"}
+    *groups : tuple of str
+        Catalogues drawn together; a column of panels for each group.
+    errors : bool
+        Whether the error bars of both are drawn.
+    """
+    width = DOUBLE if len(groups) > 1 else SINGLE
+    side = width / len(groups)
+    figure, axes = plt.subplots(3, len(groups), figsize=(width, 1.85 * side), squeeze=False,
+                                height_ratios=[3, 1.4, 1.4])  # fmt: skip
+    sets = [_series(estimates, par, group) for group in groups]
+    ours = estimates[par].dropna().to_numpy()
+    limits = _limits([ours, *(both["lit"].to_numpy() for group in sets for both, *_ in group)], LIMITS[par])
+    differences = [(both["lit"] - both["ours"]).to_numpy() for group in sets for both, *_ in group]
+    for column, series in zip(axes.T, sets):
+        scatter, residual, histogram = column
+        _histogram(histogram, ours, limits, fill=True, color="0.5", alpha=0.35, lw=0, label="this work")
+        for both, label, colour, mark in series:
+            if errors:
+                _error_bars(scatter, both, colour)
+            draw_stars(scatter, both["ours"], both["lit"], both["flagged"], {**mark, "label": f"{label} ({len(both)})"})
+            draw_stars(residual, both["teff"], both["lit"] - both["ours"], both["flagged"], mark)
+            _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
+            if len(both) >= N_DENSITY:
+                _histogram(histogram, both["lit"], limits, color=colour, label=label,
+                           ls="--" if mark["mfc"] == "none" else "-")  # fmt: skip
+        _dress(scatter, residual, par, limits, series)
+        histogram.set(xlabel=paper.PARAMETERS[par].label, xlim=limits, ylabel="density")
+        names = histogram.get_legend_handles_labels()[1]
+        if names:
+            histogram.set_ylim(0, (1 + 0.2 * ((len(names) + 1) // 2)) * histogram.get_ylim()[1])  # room for its rows
+            histogram.legend(loc="upper right", ncols=2)
+    for residual in axes[1]:
+        residual.set_ylim(_limits(differences))
+    return figure
+
+
+def _histogram(ax, values, limits, **style):
+    """Steps of a histogram that integrates to one, in the same bins for all within the limits."""
+    if len(values):
+        density, edges = np.histogram(values, bins=N_BINS, range=limits, density=True)
+        ax.stairs(density, edges, **style)
+
+
+@styled(NOT_REAL)
+def vsini_with_errors(estimates):
+    """v sin i of the literature against the estimates, with error bars, and their difference against Teff (Fig. 14).
+
+    Triangles that point down are upper limits of Reiners+18. The dotted line is where the label grid ends.
+    """
+    figure, (scatter, residual) = plt.subplots(2, figsize=(SINGLE, 1.4 * SINGLE), height_ratios=[3, 1.2])
+    series = _series(estimates, "vsini", ("pass20", "rein18"))
+    for both, label, colour, mark in series:
+        limit = both["lit_low"].isna() & (label == literature.CATALOGUES["rein18"])
+        _error_bars(scatter, both, colour)
+        for rows, marker in ((~limit, mark["marker"]), (limit, "v")):
+            name = f"{label} ({rows.sum()})" if marker != "v" else f"{label}, upper limits ({rows.sum()})"
+            of_kind, style = both[rows], {**mark, "marker": marker}
+            draw_stars(scatter, of_kind["ours"], of_kind["lit"], of_kind["flagged"],
+                       {**style, "label": name if rows.any() else None})  # fmt: skip
+            draw_stars(residual, of_kind["teff"], of_kind["lit"] - of_kind["ours"], of_kind["flagged"], style)
+        _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
+    limits = _limits([both[["ours", "lit"]].to_numpy().ravel() for both, *_ in series], LIMITS["vsini"])
+    _dress(scatter, residual, "vsini", limits, series)
+    return figure
+
+
+def draw_stars(ax, x, y, flagged, mark):
+    """Stars as points, pale where they have a flag; `mark` has the properties of the others, their `alpha` too."""
+    ax.plot(x[~flagged], y[~flagged], **mark)
+    if flagged.any():
+        ax.plot(x[flagged], y[flagged], **{**mark, "alpha": PALE * mark["alpha"], "label": "_pale"})
+
+
+def with_pale(ax):
+    """Handles and labels of a legend, which says what is pale if something is."""
+    handles, labels = ax.get_legend_handles_labels()
+    if any(line.get_label() == "_pale" for line in ax.lines):
+        handles.append(Line2D([], [], ls="", marker="o", ms=3, mew=0, color="black", alpha=PALE))
+        labels.append("pale: flagged")
+    return handles, labels
+
+
+def _error_bars(ax, both, colour):
+    x, y = (both[[f"{side}_low", f"{side}_high"]].fillna(0).clip(lower=0).T for side in ("ours", "lit"))
+    ax.errorbar(both["ours"], both["lit"], xerr=x, yerr=y, ls="", color=colour, elinewidth=0.5, capsize=1, alpha=0.4)
+
+
+def _series(estimates, par, group):
+    """For each catalogue and column with stars to draw: the pairs, a label, a colour and how to mark them."""
+    series = []
+    for name in group:
+        published = literature.load(name)
+        second = [column for column in SECOND_DRAWN if column in published and literature.SECOND[column][0] == par]
+        for column in (par, *second):
+            both = literature.pairs(estimates, name, column)
+            if both.empty:
+                continue
+            colour, marker = MARKS[name]
+            small = marker != "*"
+            hollow = bool(second) and column == par  # the column that the published figure does not plot
+            label = literature.CATALOGUES[name]
+            if second:
+                label += f", {SECOND_DRAWN.get(column, 'log g')}"
+            series.append((both, label, colour, {
+                "ls": "", "marker": marker, "color": colour, "mec": colour if hollow or small else "black",
+                "mfc": "none" if hollow else colour, "mew": 0.5, "ms": 3 if small else 9, "alpha": 0.5 if small else 1,
+                "zorder": 2 if small else 4,
+            }))  # fmt: skip
+    return series
+
+
+def _dress(scatter, residual, par, limits, series):
+    """Lines of equality, labels, limits and legend of a scatter and the residual panel below it."""
+    label = paper.PARAMETERS[par].label
+    scatter.axline((limits[0], limits[0]), slope=1, ls="--", lw=0.8, color="black", zorder=0)
+    scatter.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{label} (this work)", ylabel=f"{label} (literature)")
+    edge = {"logg": paper.GRID_LOGG[0], "vsini": paper.GRID_VSINI[-1]}.get(par)
+    if edge is not None:
+        scatter.axvline(edge, ls=":", lw=0.8, color="0.4", zorder=0)
+    if series:
+        scatter.legend(*with_pale(scatter), loc="best")
+    else:
+        scatter.text(0.5, 0.5, "no star in common", ha="center", transform=scatter.transAxes)
+    residual.axhline(0, ls="--", lw=0.8, color="black", zorder=0)
+    residual.set(xlim=_limits([both["teff"].dropna() for both, *_ in series]),
+                 xlabel=f"{paper.PARAMETERS['teff'].label} (this work)",
+                 ylabel=f"literature $-$\nthis work [{paper.PARAMETERS[par].unit}]")  # fmt: skip
+
+
+def _running_median(ax, teff, difference, colour):
+    """Line of the median difference, over a tenth of the stars in the order of Teff but never fewer than 11."""
+    known = teff.notna()
+    window = max(11, known.sum() // 10)
+    if known.sum() < 2 * window:
+        return
+    order = np.argsort(teff[known].to_numpy(), kind="stable")
+    teff, difference = teff[known].to_numpy()[order], difference[known].to_numpy()[order]
+    running = [np.median(np.lib.stride_tricks.sliding_window_view(x, window), axis=1) for x in (teff, difference)]
+    ax.plot(*running, color=colour, zorder=3, path_effects=[withStroke(linewidth=2.4, foreground="white")])
+
+
+def _limits(parts, published=()):
+    """Limits of an axis that shows all values of these arrays: the published ones where these show them."""
+    values = np.concatenate([*parts, []])
+    if not len(values):
+        return published or (0, 1)
+    low, high = values.min(), values.max()
+    margin = 0.05 * (high - low) or 1
+    start, end = published or (np.inf, -np.inf)
+    return (start if start <= low else low - margin), (end if end >= high else high + margin)

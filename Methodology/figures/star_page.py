@@ -1,0 +1,181 @@
+"""Panels of one star's spectrum and of the predictions for it, and the page that estimate.py leaves of each star."""
+import functools
+import itertools
+import re
+import textwrap
+
+import joblib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+import paper
+from figures import section4 as figures
+from figures.truth import AFTER
+from inference import flags
+from inference import mode as estimates
+from workflow.files import writing
+
+__all__ = ["difference", "predicted", "spectrum", "wavelength", "write", "write_all"]
+
+SPECTRUM = "0.25"
+LINE = 115  # letters of the note in a line
+FAST = {  # as there may be thousands of pages
+    "figure.constrained_layout.use": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
+    "savefig.dpi": 150,
+}  # fmt: skip
+FEW = 50  # pages are drawn sooner than another process has started
+
+
+# ---------------------------------------------------------------- panels
+def wavelength(n_pixels):
+    """Where the pixels lie and the label of that axis: only the paper's own are known by wavelength."""
+    if n_pixels == paper.N_PIXELS:
+        return paper.WAVELENGTH, r"vacuum wavelength [$\rm\AA$]"
+    return np.arange(n_pixels), "pixel"
+
+
+def spectrum(ax, flux, reconstructed):
+    """Draw a spectrum, (n_pixels,), and its reconstructions: values and colour by name; no legend."""
+    x, _ = wavelength(len(flux))
+    ax.plot(x, flux, color=SPECTRUM, lw=1, label="spectrum")
+    for name, (values, colour) in reconstructed.items():
+        ax.plot(x, values, color=colour, lw=0.8, ls="--", label=name)
+    ax.set(ylabel="normalised flux", xlim=(x[0], x[-1]))
+
+
+def difference(ax, flux, values, colour, when):
+    """Draw a spectrum minus its reconstruction."""
+    x, _ = wavelength(len(flux))
+    ax.axhline(0, color="0.6", lw=0.7)
+    left = flux - values
+    ax.plot(x, left, color=colour, lw=0.7)
+    room = 0.2 * np.ptp(left) or 0.01
+    ax.set(ylabel="difference", ylim=(left.min() - room, left.max() + room))
+    ax.text(0.5, 0.1, f"{when}: mse {np.mean(left**2):.2g}", transform=ax.transAxes, ha="center")
+
+
+def predicted(ax, par, predictions):
+    """Draw the predictions of one parameter, (n_members,), with their density, its maximum and quantiles."""
+    grid, height = estimates.density(predictions)
+    low, high = np.quantile(predictions, paper.QUANTILES)
+    ax.axvspan(low, high, color="#E69F00", alpha=0.25, lw=0, label="16 % to 84 %")
+    if len(grid) > 1:  # else they all agree
+        if len(predictions) >= figures.N_DENSITY:
+            ax.hist(predictions, bins="auto", density=True, histtype="step", color="0.5", lw=0.8, label="histogram")
+        ax.plot(grid, height, color=AFTER[0], label="kernel density")
+    ax.axvline(grid[np.argmax(height)], color="#D55E00", lw=1, label="its maximum")
+    ax.plot(predictions, np.full(len(predictions), 0.03), "|", color="black", ms=6, mew=0.6,
+            transform=ax.get_xaxis_transform(), label="predictions")  # fmt: skip
+    room = 0.08 * np.ptp(predictions) if len(grid) > 1 else 10.0 ** -paper.PARAMETERS[par].digits
+    ax.set(xlabel=paper.PARAMETERS[par].label, ylabel="density",
+           xlim=(predictions.min() - room, predictions.max() + room))  # fmt: skip
+    ax.margins(y=0.1)
+    ax.set_ylim(0, None)
+
+
+# ---------------------------------------------------------------- the page of a star
+def write(path, title, note, flux, reconstruction, predictions, estimated):
+    """Write the picture of a star: its spectrum as the networks see it, and what they make of it.
+
+    Parameters
+    ----------
+    path : Path
+        Of the PNG.
+    title : str
+        The star's name and what is known of its spectrum.
+    note : str
+        What the networks have learnt from and the star's flags; said first, in colour.
+    flux, reconstruction : ndarray of shape (n_pixels,)
+    predictions : dict of str to ndarray of shape (n_members,)
+        By parameter.
+    estimated : dict of str to sequence of float
+        By parameter: value, uncertainty below and above.
+    """
+    with threadpool_limits(1), plt.rc_context({**figures.STYLE, **FAST}):  # a density is too little for all cores
+        figure, top, residual, axes = _sheet(len(predictions))
+        for ax in (top, residual, *axes):
+            for artist in [*ax.lines, *ax.patches, *ax.texts]:
+                artist.remove()
+            ax.relim()
+            ax.autoscale()
+        spectrum(top, flux, {"reconstruction": (reconstruction, AFTER[0])})
+        top.set_title(title, loc="left", y=1, parse_math=False)
+        top.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+        difference(residual, flux, reconstruction, AFTER[0], "spectrum minus reconstruction")
+        residual.set_xlabel(wavelength(len(flux))[1])
+        for ax, (par, values) in zip(axes, predictions.items()):
+            predicted(ax, par, values)
+            ax.set_ylabel("density" if ax is axes[0] else "")
+            number = f".{paper.PARAMETERS[par].digits}f"
+            value, below, above = (f"{each:{number}}".replace("-", "−") for each in estimated[par])
+            ax.set_title(f"{value} −{below} +{above} {paper.PARAMETERS[par].unit}", y=1, parse_math=False)
+        figure.legends.clear()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=5)
+        said = textwrap.fill(note, LINE, break_on_hyphens=False)
+        figure.suptitle(said, y=0.99, color="#D55E00", weight="bold", size=7, parse_math=False)
+        with writing(path) as partial:
+            figure.savefig(partial, pil_kwargs={"compress_level": 1})
+
+
+@functools.lru_cache(maxsize=1)
+def _sheet(n_parameters):
+    """The figure of a page and its axes, used again for every star: to make them takes longer than to draw on them."""
+    figure = Figure(figsize=(figures.DOUBLE, 0.66 * figures.DOUBLE))
+    FigureCanvasAgg(figure)  # else each page has one of its own, which reads all formulae in labels anew
+    halves = figure.add_gridspec(2, 1, height_ratios=[1.5, 1], left=0.085, right=0.98, bottom=0.14, top=0.86,
+                                 hspace=0.42)  # fmt: skip
+    top, residual = halves[0].subgridspec(2, 1, height_ratios=[2, 1], hspace=0.05).subplots(sharex=True)
+    axes = halves[1].subgridspec(1, n_parameters, wspace=0.1).subplots(squeeze=False)[0]
+    for ax in (top, residual, *axes):  # fixed, as is all else: to find a place for each label takes time
+        ax.yaxis.set_label_coords(-0.06 if ax in (top, residual) else -0.05, 0.5)
+        ax.xaxis.set_label_coords(0.5, -0.36 if ax is residual else -0.16)
+    for ax in axes:
+        ax.set_yticks([])
+        ax.locator_params(axis="x", nbins=4)
+    return figure, top, residual, axes
+
+
+def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
+    """Write a picture a star, side by side.
+
+    Parameters
+    ----------
+    folder : Path
+    table : DataFrame
+        As `estimation.estimated` makes it.
+    flux, reconstructed : ndarray of shape (n_stars, n_pixels)
+    predictions : dict of str to ndarray of shape (n_members, n_stars)
+    note : str
+        As `write` takes it.
+    jobs : int
+
+    Returns
+    -------
+    list of Path
+        Named by the stars, in letters that every system takes.
+    """
+    names = {par: paper.PARAMETERS[par].published for par in predictions}
+    estimated = {par: table[[x, f"e_{x}", f"E_{x}"]].to_numpy() for par, x in names.items()}
+    paths, tasks = [], []
+    for row, (star, words) in enumerate(zip(table.itertuples(), flags.in_words(table))):
+        paths.append(folder / f"{_free_name(star.karmn, {path.stem.lower() for path in paths})}.png")
+        title = (f"{star.karmn}: {star.instrument or 'instrument unknown'}, S/N {star.snr:.0f} a pixel, "
+                 f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s")  # fmt: skip
+        said = "; ".join(filter(None, [note, words and f"flags: {words}"]))
+        of_star = {par: values[:, row] for par, values in predictions.items()}
+        tasks.append(joblib.delayed(write)(paths[-1], title, said, flux[row], reconstructed[row], of_star,
+                                           {par: columns[row] for par, columns in estimated.items()}))  # fmt: skip
+    drawn = joblib.Parallel(n_jobs=min(jobs, -(-len(tasks) // FEW)), return_as="generator")(tasks)
+    for _ in tqdm(drawn, total=len(tasks), desc="pictures", unit="star", disable=None):
+        pass
+    return paths
+
+
+def _free_name(name, taken):
+    plain = re.sub(r"[^\w+.-]+", "_", name).strip("._") or "star"
+    numbered = (f"{plain}_{k}" if k else plain for k in itertools.count())
+    return next(each for each in numbered if each.lower() not in taken)  # some systems do not tell a from A

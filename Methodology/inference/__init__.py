@@ -1,0 +1,1 @@
+"""From latent values to a parameter with an uncertainty and flags."""

@@ -1,0 +1,290 @@
+"""How far estimates lie from independent values: offset and extra scatter by maximum likelihood, and coverage.
+
+An estimate y with its uncertainties e_ below and E_ above says of the true value t that it follows a two-piece normal
+distribution: two halves of normal distributions of widths e_ and E_, put together at the mode y, so that the interval
+from y - e_ to y + E_ holds 68 %. A calibration moves it by an offset b, the same for all stars or linear in Teff, and
+adds a scatter s, the same for all stars, to both widths in quadrature. So does the uncertainty of the independent
+value x: where x lies above y + b, the widths that count are E_ and the uncertainty of x below it, and the other way
+round. What x is measured to be has the density of this distribution as its likelihood; an upper limit has the
+probability between 0 and it, as nothing that has an upper limit here is negative.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq, minimize
+from scipy.special import ndtr
+from scipy.stats import binomtest
+
+from workflow.files import BadInput
+
+__all__ = [
+    "LEVELS", "Fit", "before_and_after", "conformal", "fit", "inside", "leave_one_out", "log_likelihood",
+    "scatter_interval", "share",
+]  # fmt: skip
+
+LEVELS = {"68": (0.6827, 1.0), "95": (0.95, 1.96)}  # probability of an interval, and its half width in sigma
+TEFF_STEP = 100  # [K] of the slope's unit
+DROP = 0.5, 1.353  # of ln L: at either end of a 68 % interval; at a one-sided 95 % limit (Self & Liang 1987)
+NONE = 1e-5  # scatter, in units of the spread of the differences, that counts as none
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A calibration: what is added to estimates and their uncertainties, in the parameter's own unit.
+
+    Parameters
+    ----------
+    coefficients : ndarray of shape (1,) or (2,)
+        Offset, independent value minus estimate, and its change with every 100 K of estimated Teff from `pivot` on.
+    covariance : ndarray of shape (1, 1) or (2, 2)
+        Of these, the inverse of the observed Fisher information, scatter included.
+    scatter : float
+        Extra scatter; 0 where the likelihood only falls with it.
+    pivot : float
+        [K]; 0 if the offset is the same for all.
+    """
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    scatter: float
+    pivot: float
+
+    def offset(self, teff):
+        """Offset of stars of these estimated Teff [K]."""
+        return _design(teff, self.pivot, len(self.coefficients)) @ self.coefficients
+
+    def extra(self, teff):
+        """What is added to their uncertainties in quadrature: scatter, and how well the offset itself is known."""
+        design = _design(teff, self.pivot, len(self.coefficients))
+        return np.sqrt(self.scatter**2 + np.einsum("ij,jk,ik->i", design, self.covariance, design))
+
+
+def _design(teff, pivot, n):
+    """Columns that the coefficients multiply, (n_stars, n)."""
+    distance = (np.asarray(teff, float) - pivot) / TEFF_STEP
+    return np.stack([np.ones_like(distance), distance][:n], axis=1)
+
+
+# ---------------------------------------------------------------- likelihood
+def _widths(stars, extra):
+    """Widths below and above the mode, with those of the independent value; an unknown one of these counts as 0."""
+    lit_low, lit_high = (np.nan_to_num(stars[part]) for part in ("lit_low", "lit_high"))
+    return (np.sqrt(stars["ours_low"] ** 2 + extra**2 + lit_high**2),
+            np.sqrt(stars["ours_high"] ** 2 + extra**2 + lit_low**2))  # fmt: skip
+
+
+def _below(distance, low, high):
+    """Cumulative two-piece normal distribution, `distance` from its mode."""
+    left = 2 * low * ndtr(np.minimum(distance, 0) / low)
+    right = high * (2 * ndtr(np.maximum(distance, 0) / high) - 1)
+    return (left + right) / (low + high)
+
+
+def log_likelihood(stars, offset, scatter):
+    """Logarithm of the likelihood of an offset and an extra scatter, one value a star.
+
+    Parameters
+    ----------
+    stars : DataFrame or dict of ndarray
+        `ours`, `ours_low`, `ours_high`: estimate, uncertainty below and above; `lit`, `lit_low`, `lit_high`: the
+        independent value's, NaN where it gives no uncertainty; `limit`, whether `lit` is an upper limit.
+    offset, scatter : float or ndarray of shape (n_stars,)
+
+    Returns
+    -------
+    ndarray of shape (n_stars,)
+    """
+    low, high = _widths(stars, scatter)
+    centre = stars["ours"] + offset
+    distance = stars["lit"] - centre
+    measured = np.log(np.sqrt(2 / np.pi) / (low + high)) - 0.5 * (distance / np.where(distance < 0, low, high)) ** 2
+    within = _below(distance, low, high) - _below(-centre, low, high)
+    return np.where(stars["limit"], np.log(np.maximum(within, np.finfo(float).tiny)), measured)
+
+
+def _require(stars, n):
+    measured = int((~stars["limit"]).sum())
+    if measured < n:
+        raise BadInput(f"{measured} stars have an independent value that is no limit, {n} are needed: use another "
+                       "reference, or more stars")  # fmt: skip
+
+
+def fit(stars, linear=False, near=None):
+    """Find the offset and the extra scatter of largest likelihood, and how well the offset is known.
+
+    Parameters
+    ----------
+    stars : DataFrame
+        As of `log_likelihood`, and `teff`, the estimate [K].
+    linear : bool
+        The offset depends linearly on Teff.
+    near : Fit, optional
+        Of nearly the same stars, which saves time.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    BadInput
+        Fewer measured values than numbers to find, or they do not tell offset and scatter.
+    """
+    _require(stars, 3 if linear else 2)
+    problem = _Problem(stars, linear)
+    best = problem.maximum(near)
+    information = problem.information(best)
+    if not np.all(np.linalg.eigvalsh(information) > 0):
+        raise BadInput("the stars do not tell offset and scatter: use another reference, or no --linear")
+    unit, n = problem.unit, len(best) - 1
+    scatter = float(abs(best[-1]) * unit) if abs(best[-1]) > NONE else 0.0
+    return Fit(best[:n] * unit, np.linalg.inv(information)[:n, :n] * unit**2, scatter, problem.pivot)
+
+
+def scatter_interval(stars, found):
+    """How well the extra scatter of a fit is known, by profile likelihood.
+
+    Parameters
+    ----------
+    stars : DataFrame
+    found : Fit
+        Of these stars.
+
+    Returns
+    -------
+    low, high : float
+        Ends of its 68 % interval; of a scatter of 0, 0 and the 95 % upper limit.
+    """
+    problem = _Problem(stars, len(found.coefficients) == 2)
+    coefficients, scatter = found.coefficients / problem.unit, found.scatter / problem.unit
+    least = problem.minus(np.r_[coefficients, scatter])
+
+    def above(value, drop):
+        rest = minimize(lambda others: problem.minus(np.r_[others, value]), coefficients, method="BFGS")
+        return rest.fun - least - drop
+
+    drop, far = DROP[0] if scatter else DROP[1], scatter + 1
+    while above(far, drop) < 0:
+        far *= 2
+    high = brentq(above, scatter, far, args=(drop,), xtol=1e-4)
+    low = brentq(above, 0, scatter, args=(drop,), xtol=1e-4) if scatter and above(0, drop) > 0 else 0.0
+    return float(low * problem.unit), float(high * problem.unit)
+
+
+class _Problem:
+    """The likelihood as a function of the coefficients and, last, the scatter, all in units of the differences' spread.
+
+    It depends on the square of the scatter alone, which may therefore become negative on the way: 0 is no edge.
+    """
+
+    def __init__(self, stars, linear):
+        numbers = ("teff", "ours", "ours_low", "ours_high", "lit", "lit_low", "lit_high")
+        self.stars = {name: stars[name].to_numpy(float) for name in numbers}
+        self.stars["limit"] = stars["limit"].to_numpy(bool)
+        self.pivot = float(self.stars["teff"].mean()) if linear else 0.0
+        self.design = _design(self.stars["teff"], self.pivot, 2 if linear else 1)
+        self.difference = self.stars["lit"] - self.stars["ours"]
+        self.unit = float(max(self.difference.std(), *(self.stars[part].mean() for part in ("ours_low", "ours_high"))))
+
+    def minus(self, theta):
+        """Minus the logarithm of the likelihood."""
+        scatter = np.hypot(theta[-1], NONE) * self.unit  # never a width of 0
+        return -log_likelihood(self.stars, self.design @ theta[:-1] * self.unit, scatter).sum()
+
+    def maximum(self, near):
+        if near:
+            start = np.r_[near.coefficients / self.unit, near.scatter / self.unit or 0.1]
+        else:
+            start = np.r_[self.difference.mean() / self.unit, np.zeros(self.design.shape[1] - 1), 1.0]
+        return minimize(self.minus, start, method="BFGS").x
+
+    def information(self, theta, step=1e-2):
+        """Second derivatives of `minus`, the observed Fisher information, by differences."""
+        steps = step * np.eye(len(theta))
+        return np.array([[self.minus(theta + a + b) - self.minus(theta + a - b) - self.minus(theta - a + b)
+                          + self.minus(theta - a - b) for b in steps] for a in steps]) / (4 * step**2)  # fmt: skip
+
+
+# ---------------------------------------------------------------- coverage
+def inside(stars, offset=0.0, extra=0.0):
+    """Whether an independent value lies in the interval of an estimate, at each of LEVELS.
+
+    Parameters
+    ----------
+    stars : DataFrame
+        As of `log_likelihood`.
+    offset, extra : float or ndarray of shape (n_stars,)
+        Of a calibration, see `Fit`; by default there is none.
+
+    Returns
+    -------
+    DataFrame
+        `karmn`, `limit` and a boolean column a level. The uncertainty of the independent value counts too, with and
+        without a calibration. Of an upper limit it is whether the interval reaches below, which is no coverage.
+    """
+    low, high = _widths(stars, extra)
+    distance = stars["lit"] - stars["ours"] - offset
+    held = {level: (distance >= -width * low) & ((distance <= width * high) | stars["limit"])
+            for level, (_, width) in LEVELS.items()}  # fmt: skip
+    return stars[["karmn", "limit"]].assign(**held)
+
+
+def before_and_after(stars, found):
+    """The same without and with a calibration, a dict of two."""
+    return {"before": inside(stars), "after": inside(stars, found.offset(stars["teff"]), found.extra(stars["teff"]))}
+
+
+def leave_one_out(stars, linear=False):
+    """The same after a calibration, for each star by one that was fitted without it.
+
+    Returns
+    -------
+    DataFrame
+        As of `inside`, without the upper limits.
+
+    Raises
+    ------
+    BadInput
+        There are not three stars with a measured value, or four for an offset linear in Teff.
+    """
+    _require(stars, 4 if linear else 3)
+    whole, rows = fit(stars, linear), []
+    for k in np.flatnonzero(~stars["limit"]):
+        found = fit(stars.drop(index=stars.index[k]), linear, whole)
+        rows.append(before_and_after(stars.iloc[[k]], found)["after"])
+    return pd.concat(rows)
+
+
+def share(held):
+    """Share of those that are held, and the ends of its 68 % interval (Wilson 1927), three floats."""
+    test = binomtest(int(np.sum(held)), len(held))
+    interval = test.proportion_ci(LEVELS["68"][0], method="wilson")
+    return test.statistic, interval.low, interval.high
+
+
+def conformal(stars, others):
+    """What split conformal prediction makes of it: intervals from the differences of stars to their independent values.
+
+    The interval of an estimate runs from the k-th smallest to the k-th largest of the n differences, where k is the
+    largest number for which the probability of the level is at most (n + 1 - 2 k) / (n + 1). No distribution is
+    assumed, and the estimate's own uncertainty plays no part (Lei et al. 2018, JASA 113, 1094).
+
+    Parameters
+    ----------
+    stars : DataFrame
+        Those that the intervals are made from.
+    others : DataFrame
+        Those that are looked at.
+
+    Returns
+    -------
+    DataFrame
+        As of `inside`; with too few stars for a level, its interval is infinite.
+    """
+    difference, held = np.sort(stars["lit"] - stars["ours"]), {}
+    for level, (probability, _) in LEVELS.items():
+        k = int((len(difference) + 1) * (1 - probability) / 2)
+        low, high = (difference[k - 1], difference[-k]) if k else (-np.inf, np.inf)
+        held[level] = (others["lit"] - others["ours"]).between(low, high)
+    return others[["karmn", "limit"]].assign(**held)

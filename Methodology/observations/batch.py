@@ -1,0 +1,200 @@
+"""Files of stars: the flags that say how to read them, each prepared once and kept, with a line on each."""
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import joblib
+import msgspec
+import numpy as np
+from tqdm import tqdm
+
+import paper
+from observations import orders
+from observations import preparation as observed_star
+from observations import readers as spectrum_files
+from observations.preparation import Settings, Star
+from workflow.command_line import cores, number
+from workflow.files import BadInput, UnitFailed, one_line, sha256, sweep, writing
+
+__all__ = ["add_arguments", "load", "mark", "name_stars", "powers", "prepare", "reading_of", "settings_of"]
+
+VERSION = 3  # raise it whenever the same file gives another row
+STORED = ("flux", "raw", "template", "lags", "correlation")
+
+
+# ---------------------------------------------------------------- flags
+def add_arguments(parser):
+    """Add the flags that say which files there are and how to read and prepare them."""
+    add = parser.add_argument
+    add("files", type=Path, nargs="+", metavar="FILE", help="spectra, a star each")
+    add("--resolution", type=number(float, 1000, 1e6), default=np.nan, metavar="R",
+        help="resolving power of the instrument, where the files do not say it, or say it wrong")
+    add("--columns", type=lambda text: tuple(text.split(",")), default=(), metavar="WAVE,FLUX[,ERROR]",
+        help="names or numbers of the columns, where they are not found by their names")
+    add("--unit", choices=orders.UNITS, default="", help="of the wavelengths, where the files say nothing or lie")
+    add("--medium", choices=("air", "vacuum"), default="", help="of the wavelengths, likewise")
+    add("--max-bad", type=number(float, 0, 100), default=100 * Settings.max_bad, metavar="PERCENT",
+        help="of bad pixels in the window that are bridged; default: %(default)g")
+    add("--mask-telluric", action="store_true", help="count lines of water in the window as bad pixels (the paper "
+        "did not)")  # fmt: skip
+    add("--jobs", type=number(int, 1), default=cores(), metavar="N", help="files side by side; default: all cores")
+
+
+def reading_of(options):
+    """The flags that `spectrum_files.read` takes."""
+    return options.columns, options.unit, options.medium
+
+
+def settings_of(options, target, continuum):
+    """The flags that `observed_star.prepare` takes, with the resolving power and the continuum of the synthetic set."""
+    return Settings(target, options.resolution, continuum, options.max_bad / 100, options.mask_telluric)
+
+
+# ---------------------------------------------------------------- all files
+def prepare(paths, out, reading, templates, settings, jobs):
+    """Prepare files side by side, each once, with a line on each.
+
+    Parameters
+    ----------
+    paths : list of Path
+    out : Path
+        What is prepared is kept in its folder `prepared`, for the next time.
+    reading : tuple
+        As `reading_of` gives it.
+    templates : preparation.Templates
+        At the resolving power `settings.target`.
+    settings : observed_star.Settings
+    jobs : int
+
+    Returns
+    -------
+    stars : list of (Path, dict)
+        What `load` reads and the record of stars.csv, in the order of the files.
+    left_out : dict of Path to str
+        The reason of each of the other files.
+
+    Raises
+    ------
+    BadInput
+        There is no star.
+    """
+    (out / "prepared").mkdir(parents=True, exist_ok=True)
+    sweep(out)
+    stars, left_out = [], {}
+    arguments = out, reading, templates, settings
+    for path, (kept, found) in zip(paths, _side_by_side(_prepared, paths, arguments, jobs, "stars")):
+        if kept:
+            tqdm.write(_line(found))
+            stars.append((kept, found))
+        else:
+            tqdm.write(f"left out: {path} {found}")
+            left_out[path] = found
+    if not stars:
+        raise BadInput(f"none of {len(paths)} files gave a star; the first: {paths[0]} {left_out[paths[0]]}")
+    return stars, left_out
+
+
+def powers(paths, reading, jobs):
+    """The resolving powers that files state, of those that do and can be read."""
+    return [power for power in _side_by_side(_power, paths, (reading,), jobs, "headers") if power]
+
+
+def _side_by_side(function, paths, arguments, jobs, description):
+    """Results of function(path, *arguments) in the order of the paths, with a progress bar."""
+    results = joblib.Parallel(n_jobs=min(jobs, len(paths)), return_as="generator")(
+        joblib.delayed(function)(path, *arguments) for path in paths)
+    yield from tqdm(results, total=len(paths), desc=description, unit="file", disable=None)
+
+
+def name_stars(given):
+    """A name for each star; the second of a name gets " [2]", and so on."""
+    seen, names = {}, []
+    for name in given:
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name} [{seen[name]}]")
+    several = [f"{name} ({count})" for name, count in seen.items() if count > 1]
+    if several:
+        print(f"several files of one star, numbered in the order given: {', '.join(several)}")
+    return names
+
+
+def mark(records_of_stars, provenance, settings):
+    """What provenance.json says of stars prepared to the likeness of a synthetic set, a dict.
+
+    Parameters
+    ----------
+    records_of_stars : list of dict
+    provenance : records.Provenance
+        Of the synthetic set.
+    settings : observed_star.Settings
+    """
+    instruments = sorted({record["instrument"] or "own" for record in records_of_stars})
+    told = {key: value for key, value in asdict(settings).items() if value == value}  # JSON has no NaN
+    return {
+        "spectra": f"{', '.join(instruments)}, {provenance.spectra} training set", "n_pixels": paper.N_PIXELS,
+        "resolving_power": float(settings.target), "continuum": settings.continuum,
+        "preparation": VERSION, "settings": told,
+        "synthetic": msgspec.to_builtins(provenance),
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- one file
+def _prepared(path, out, reading, templates, settings):
+    """Prepare one file, or take what was prepared of it before.
+
+    Returns
+    -------
+    (Path, dict) or (None, str)
+        Where the star lies and its record, or the reason why there is none.
+    """
+    try:
+        key = _digest([path.name, sha256(path) if path.is_file() else "", reading, asdict(settings), VERSION,
+                       hashlib.sha256(templates.flux.tobytes()).hexdigest()])  # fmt: skip
+        kept = out / "prepared" / f"{key[:24]}.npz"
+        if kept.exists():
+            return kept, load(kept).record
+        spectrum = spectrum_files.read(path, *reading)
+        star = observed_star.prepare(spectrum, templates, settings)
+        record = {
+            "karmn": spectrum.observation.name, "file": path.name, **star.record,
+            "instrument": spectrum.observation.instrument, "form": spectrum.form, "unit": spectrum.unit,
+        }  # fmt: skip
+        with writing(kept) as partial:
+            np.savez(partial, record=json.dumps(record), **{name: getattr(star, name) for name in STORED})
+        return kept, record
+    except UnitFailed as error:
+        return None, one_line(error)
+    except OSError as error:
+        if not path.exists() or error.filename == str(path):
+            return None, f"cannot be read ({one_line(error.strerror)})"
+        raise
+    except (ValueError, ArithmeticError, LookupError, TypeError) as error:  # what no check foresaw; the others go on
+        return None, f"cannot be used ({type(error).__name__}: {one_line(error)})"
+
+
+def load(kept):
+    """The star of a file of `prepare`, an observed_star.Star."""
+    with np.load(kept) as stored:
+        return Star(record=json.loads(str(stored["record"])), **{name: stored[name] for name in STORED})
+
+
+def _line(record):
+    berv = "" if record["berv"] != record["berv"] else f" (barycentric correction {record['berv']:+.2f})"
+    guess = ", air or vacuum guessed by the smaller velocity" * record["medium"].endswith("?")
+    return (f"{record['karmn']}: {record['form']}, {record['unit']}, {record['medium'].strip('?')}{guess}, R "
+            f"{record['resolving_power']}, S/N {record['snr']:.0f}, {record['rv']:+.2f} +- {record['e_rv']:.2f} "
+            f"km/s{berv}, {100 * record['bad']:.1f} % bridged")  # fmt: skip
+
+
+def _power(path, reading):
+    """Resolving power that a file states; None where it states none or cannot be read."""
+    try:
+        power = spectrum_files.read(path, *reading).observation.resolving_power
+    except (UnitFailed, OSError):  # said later
+        return None
+    return power if power == power else None
+
+
+def _digest(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

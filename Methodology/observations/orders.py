@@ -1,0 +1,157 @@
+"""Columns of numbers as the orders of a spectrum: in Angstrom, ascending, whatever unit and direction they come in."""
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+import paper
+from observations import headers as observations
+from workflow.files import UnitFailed
+
+__all__ = ["UNITS", "Order", "Spectrum", "from_arrays", "from_columns"]
+
+# What is kept of a spectrum: the window, its margin, 300 km/s and the difference between air and vacuum [Angstrom]
+REGION = paper.WINDOW[0] - paper.MARGIN - 12, paper.WINDOW[1] + paper.MARGIN + 12
+
+UNITS = {  # to Angstrom
+    "Angstrom": lambda x: x, "nm": lambda x: 10 * x, "micron": lambda x: 1e4 * x, "m": lambda x: 1e10 * x,
+    "log10": lambda x: 10 ** np.clip(x, 0, 9), "ln": lambda x: np.exp(np.clip(x, 0, 20)),
+}  # fmt: skip
+SPELLINGS = {
+    "a": "Angstrom", "aa": "Angstrom", "ang": "Angstrom", "angstrom": "Angstrom", "angstroms": "Angstrom",
+    "0.1nm": "Angstrom", "å": "Angstrom", "nm": "nm", "nanometer": "nm", "nanometers": "nm", "nanometre": "nm",
+    "um": "micron", "µm": "micron", "micron": "micron", "microns": "micron", "micrometer": "micron", "m": "m",
+    "meter": "m",
+}  # fmt: skip
+ORDER_STEP, ORDER_LENGTH = 20, 100  # [pixel] an order goes back at least, and has; less is disorder
+
+
+@dataclass(frozen=True)
+class Order:
+    """A stretch of spectrum, ascending; `error` is NaN and `bad` is False where nothing is known."""
+
+    wave: np.ndarray  # [Angstrom], in the medium and the frame of its file
+    flux: np.ndarray
+    error: np.ndarray
+    bad: np.ndarray
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What a file holds near the window: its orders, what its header says, and how it was read."""
+
+    orders: tuple
+    observation: observations.Observation
+    form: str
+    unit: str
+    coverage: tuple  # [Angstrom] of all the file
+
+
+def from_arrays(wave, flux, error=None, unit="", medium="", name="", resolving_power=np.nan):
+    """The same of arrays, masked ones too; `medium` is "air", "vacuum" or, if unknown, empty."""
+    found = {"wave": wave, "flux": flux}
+    if error is not None:
+        found["error"] = error
+    observation = observations.Observation(name=name, medium=medium, resolving_power=resolving_power)
+    return from_columns(found, unit, bool(unit), observation, "arrays")
+
+
+def from_columns(found, stated, forced, observation, form):
+    """Orders of columns by role.
+
+    Parameters
+    ----------
+    found : dict
+        "wave", "flux" and, where known, "error", "variance" or "ivar", and "flag", not 0 where a pixel is bad: arrays
+        of shape (n_pixels,) or (n_orders, n_pixels), of any byte order, masked or not.
+    stated : str
+        Unit of the wavelengths, or "".
+    forced : bool
+        Whether it goes before what the numbers say.
+    observation : observations.Observation
+    form : str
+
+    Returns
+    -------
+    Spectrum
+
+    Raises
+    ------
+    UnitFailed
+        Shapes that differ, wavelengths out of order, or none of the window.
+    """
+    arrays = {role: np.atleast_2d(np.ma.filled(np.ma.asarray(array).astype(float), np.nan))
+              for role, array in found.items()}  # fmt: skip
+    shape = arrays["flux"].shape
+    wrong = [role for role, array in arrays.items() if array.shape not in (shape, (1, shape[1]))]
+    if wrong or len(shape) > 2:
+        raise UnitFailed(f"its {(wrong or ['flux'])[0]} has the shape {arrays[(wrong or ['flux'])[0]].shape}, its flux "
+                         f"{shape}")  # fmt: skip
+    wave, flux = np.broadcast_to(arrays["wave"], shape), arrays["flux"]
+    error = arrays.get("error", np.full(shape, np.nan))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if "error" not in arrays and "variance" in arrays:
+            error = np.sqrt(arrays["variance"])
+        elif "error" not in arrays and "ivar" in arrays:
+            error = 1 / np.sqrt(arrays["ivar"])  # infinite: no weight, bad
+    bad = np.nan_to_num(arrays.get("flag", np.zeros(shape)), nan=1) != 0
+    columns = [np.broadcast_to(array, shape) for array in (wave, flux, error, bad | np.isinf(error))]
+    pieces = [piece for row in zip(*columns) for piece in _ascending(*row)]
+    unit = _unit([piece[0] for piece in pieces], stated, forced)
+    pieces = [(UNITS[unit](piece[0]), *piece[1:]) for piece in pieces]
+    coverage = min(piece[0][0] for piece in pieces), max(piece[0][-1] for piece in pieces)
+    inside = [(piece[0] > REGION[0]) & (piece[0] < REGION[1]) for piece in pieces]
+    orders = tuple(Order(*(array[part] for array in piece)) for piece, part in zip(pieces, inside) if part.sum() > 50)
+    if not any(order.wave[0] < paper.WINDOW[1] and order.wave[-1] > paper.WINDOW[0] for order in orders):
+        raise UnitFailed(f"covers {coverage[0]:.1f} to {coverage[1]:.1f} Angstrom{_hint(found, unit)}, not "
+                         f"{paper.WINDOW[0]:g} to {paper.WINDOW[1]:g}")  # fmt: skip
+    return Spectrum(orders, observation, form, unit, coverage)
+
+
+def _ascending(wave, flux, error, bad):
+    """Split a row where it goes back, as orders one after the other do; turn round what descends."""
+    there = np.isfinite(wave) & (wave > 0)
+    wave, flux, error, bad = (array[there] for array in (wave, flux, error, bad))
+    if len(wave) < 2:
+        return []
+    if np.median(np.diff(wave)) < 0:
+        wave, flux, error, bad = (array[::-1] for array in (wave, flux, error, bad))
+    steps = np.diff(wave)
+    if (steps == 0).any():
+        raise UnitFailed(f"repeats wavelengths, {wave[:-1][steps == 0][0]:g} first ({(steps == 0).sum()} in all): "
+                         "keep one row each")  # fmt: skip
+    breaks = np.flatnonzero(steps < 0) + 1
+    lengths = np.diff(np.r_[0, breaks, len(wave)])
+    if len(breaks) and (steps.min() > -ORDER_STEP * np.median(steps) or lengths.min() < ORDER_LENGTH
+                        or steps[breaks - 1].max() > -ORDER_STEP * np.median(steps)):  # fmt: skip
+        raise UnitFailed("its wavelengths neither ascend nor descend: sort its rows")
+    return list(zip(*(np.split(array, breaks) for array in (wave, flux, error, bad))))
+
+
+def _unit(waves, stated, forced):
+    """The stated unit, else the one in which the spectrum covers the window, else the likeliest by size."""
+    if not waves:
+        raise UnitFailed("has no wavelengths")
+    if forced:
+        return stated
+    known = SPELLINGS.get(re.sub(r"\s", "", stated).lower())
+    if known:
+        return known
+    fitting = _fitting(waves)
+    if fitting:
+        return fitting[0]
+    size = np.median(waves[len(waves) // 2])
+    return next(unit for limit, unit in ((1e-3, "m"), (3, "micron"), (5, "log10"), (11, "ln"), (2500, "nm"),
+                                         (np.inf, "Angstrom")) if size < limit)  # fmt: skip
+
+
+def _fitting(waves):
+    low, high = paper.WINDOW
+    return [unit for unit, convert in UNITS.items()
+            if any(convert(wave[0]) < high and convert(wave[-1]) > low for wave in waves)]  # fmt: skip
+
+
+def _hint(found, unit):
+    waves = [row[np.isfinite(row)] for row in np.atleast_2d(np.asarray(found["wave"], float))]
+    other = [fits for fits in _fitting([np.sort(row)[[0, -1]] for row in waves if len(row)]) if fits != unit]
+    return f" (in {unit}; --unit {other[0]} would cover the window)" if other else ""

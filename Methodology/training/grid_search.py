@@ -1,0 +1,195 @@
+"""GridSearchCV that survives being killed: one unit of work a fit, the table collected from the sidecars.
+
+Used for the autoencoders (act 1) and for the hyper-parameters of the CNNs (act 4, --tune). Scores are those
+of scikit-learn's `GridSearchCV` with the same estimator, grid and folds.
+"""
+from training import loop as training  # isort: skip  # sets the environment of TensorFlow, so before it
+
+import numpy as np
+import pandas as pd
+from scikeras.wrappers import KerasRegressor
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.model_selection import KFold, ParameterGrid
+
+import paper
+from training import networks
+from workflow import runner as running
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.units import Unit
+
+__all__ = ["Regressor", "fit_units", "fold_score", "halving_rounds", "regressor", "run_rounds", "table"]
+
+
+class Regressor(KerasRegressor):
+    """KerasRegressor that does not search its targets for classes, which takes more memory than they do."""
+
+    def _type_of_target(self, y):
+        return "continuous" if y.ndim == 1 else "continuous-multioutput"
+
+
+def regressor(build, searched, **fixed):
+    """Wrap a network for scikit-learn.
+
+    Parameters
+    ----------
+    build : callable
+        Returns the compiled network; its arguments are `searched` and those of `fixed` that it takes.
+    searched : list of str
+        Arguments that the search sets.
+    **fixed
+        Further arguments of `build`, and `epochs` and `batch_size` of the training.
+
+    Returns
+    -------
+    Regressor
+    """
+    return Regressor(build, **dict.fromkeys(searched), **fixed, verbose=0)
+
+
+def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=records.UNKNOWN):
+    """List the fits of a search: combinations of the grid on every fold.
+
+    Parameters
+    ----------
+    folder : Path
+    grid : dict of str to list
+    fixed : dict
+        Settings that all fits share, such as the epochs.
+    inputs : tuple of Path
+    seed : int
+    combinations : list of int, optional
+        Their places in the grid; default all.
+    provenance : records.Provenance
+
+    Returns
+    -------
+    list of Unit
+    """
+    return [
+        Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed,
+             provenance=provenance)  # fmt: skip
+        for c, combination in enumerate(ParameterGrid(grid))
+        if combinations is None or c in combinations
+        for fold in range(paper.CV_FOLDS)
+    ]
+
+
+def halving_rounds(n_combinations, epochs, factor=3):
+    """Plan a search by successive halving: many combinations for few epochs, the best third of them for thrice as many.
+
+    The plan is that of scikit-learn's `HalvingGridSearchCV` with the epochs as its resource.
+
+    Returns
+    -------
+    list of (int, int)
+        Combinations and epochs of every round.
+    """
+    n_rounds, power = 1, factor
+    while power <= n_combinations:
+        n_rounds, power = n_rounds + 1, power * factor
+    first = max(1, epochs // factor ** (n_rounds - 1))
+    rounds = []
+    for k in range(n_rounds):
+        if first * factor**k <= epochs:
+            rounds.append((n_combinations, first * factor**k))
+        n_combinations = -(-n_combinations // factor)
+    return rounds
+
+
+def run_rounds(rounds, plan, work, args, description):
+    """Do a search in one or more rounds, the best of each in the next.
+
+    Parameters
+    ----------
+    rounds : list of (int, int)
+        Combinations and epochs, as `halving_rounds` plans them.
+    plan : callable(combinations, epochs)
+        Gives the units of a round, all folds of each combination, a list of places in the grid.
+    work : callable(unit, tick)
+    args : namespace
+        As of `running.run`; --only chooses combinations.
+    description : str
+
+    Returns
+    -------
+    list of DataFrame, or None
+        The table of every round; None, after a word, if fits are still to do.
+    """
+    only = artifacts.chosen(args.only, rounds[0][0])
+    tables, combinations = [], list(range(rounds[0][0]))
+    for n_combinations, epochs in rounds:
+        if tables:
+            best = tables[-1].sort_values("mse_mean", kind="stable").index[:n_combinations]
+            combinations = [combinations[k] for k in sorted(best)]
+        everything = plan(combinations, epochs)
+        units = [unit for k, unit in enumerate(everything) if combinations[k // paper.CV_FOLDS] in only]
+        running.report(running.run(units, work, args, description=f"{description}, {epochs} epochs"))
+        missing = sum(not artifacts.is_done(unit) for unit in everything)
+        if missing and args.dry_run:
+            for later, (n_combinations, epochs) in enumerate(rounds[len(tables) + 1 :]):
+                n_fits = n_combinations * paper.CV_FOLDS
+                print(f"  {'then' if later else 'after these'} {n_fits} fits of {epochs} epochs")
+        elif missing:
+            print(f"{missing} fits of other combinations are still to do: the tables come with the last of them")
+        if missing:
+            return None
+        tables.append(table(everything))
+    return None if args.dry_run else tables
+
+
+def fold_score(estimator, settings, x, y, rows):
+    """Fit on all folds but one and score on that one.
+
+    Parameters
+    ----------
+    estimator : Regressor
+    settings : dict
+        Parameters of the estimator; `fold` is the one to score on.
+    x, y : ndarray of shape (n_spectra, ...)
+        May be memory-mapped, and the same array.
+    rows : ndarray of int
+        The spectra to search on, in the order in which they are cut into folds.
+
+    Returns
+    -------
+    float
+        Mean squared error; infinite where the training diverged.
+    """
+    settings = dict(settings)
+    train, test = list(KFold(paper.CV_FOLDS).split(rows))[settings.pop("fold")]
+    training.forget_models()
+    try:
+        with config_context(assume_finite=True):  # spectra.py has looked
+            fitted = clone(estimator).set_params(**settings).fit(x, y, rows=rows[train])
+    except training.Diverged:
+        return np.inf
+    mse = networks.mse(fitted.model_, x, rows[test], None if y is x else y)
+    return mse if np.isfinite(mse) else np.inf
+
+
+def table(units):
+    """Collect the finished fits into a table.
+
+    Returns
+    -------
+    DataFrame
+        A row a combination, in the order of the grid: its settings, `mse_fold_0` .., `mse_mean`, `mse_std`,
+        `rank` (1 is best), `seconds` of all its fits, and what `spectra` it was found on.
+    """
+    rows = {}
+    for unit in units:
+        fit = artifacts.read_sidecar(unit.path, ["mse"])
+        settings = {key: value for key, value in unit.settings.items() if key != "fold"}
+        first = {**settings, "seconds": 0.0, "spectra": fit.spectra.spectra}
+        row = rows.setdefault(tuple(settings.values()), first)
+        row[f"mse_fold_{unit.settings['fold']}"] = fit.metrics["mse"]
+        row["seconds"] += fit.seconds
+    frame = pd.DataFrame(rows.values())
+    scores = frame.filter(like="mse_fold_")
+    frame["mse_mean"] = np.mean(scores, axis=1)
+    with np.errstate(invalid="ignore"):  # of what diverged
+        frame["mse_std"] = np.std(scores, axis=1)
+    frame["rank"] = frame["mse_mean"].rank(method="min").astype(int)
+    return frame[[column for column in frame if column not in ("seconds", "spectra")] + ["seconds", "spectra"]]

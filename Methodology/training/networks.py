@@ -1,0 +1,302 @@
+"""The two networks of the paper, freezing, saving and loading."""
+from training import loop as training  # isort: skip  # sets the environment of TensorFlow, so before it
+
+import contextlib
+import logging
+import warnings
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+
+import paper
+from workflow import schemas as records
+from workflow import units as artifacts
+from workflow.files import BadInput, one_line, take
+
+__all__ = [
+    "CnnStack", "SeededModel", "build_autoencoder", "build_cnn", "encoder_of", "errors", "freeze", "load", "mse",
+    "predict", "residual", "save",
+]  # fmt: skip
+
+CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
+
+
+class SeededModel(keras.Model):
+    """A functional model with the `seed` of its weights, which is also that of the order of its batches."""
+
+    def __init__(self, inputs, outputs, seed):
+        super().__init__(inputs, outputs)
+        self.seed = seed
+
+    def order(self, epoch, n_spectra):
+        """Order of the spectra in an epoch, (n_spectra,)."""
+        return np.random.default_rng([self.seed, epoch]).permutation(n_spectra)
+
+    def fit(self, x, y, batch_size, epochs, rows=None, **_):
+        """Train as `training.fit` does; this is how scikit-learn calls it, with more of Keras' defaults."""
+        if x.shape == y.shape and np.may_share_memory(x, y):  # scikit-learn hands on views
+            y = x
+        history = keras.callbacks.History()
+        history.history = training.fit(self, training.squared_error(self), self.optimizer, x, y, batch_size, epochs,
+                                       rows=rows)  # fmt: skip
+        return history
+
+
+def _dense(units, activation, name, seed, reg_par=0.0, dtype="float32"):
+    # Explicit seeds give the same initial weights in both versions of Keras.
+    return keras.layers.Dense(
+        units,
+        dtype=dtype,
+        activation=activation,
+        name=name,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        activity_regularizer=keras.regularizers.L1(reg_par) if reg_par else None,
+    )
+
+
+def build_autoencoder(neurons_in, reg_par, n_pixels=paper.N_PIXELS, seed=0, precision="float32"):
+    """Build the autoencoder of Sect. 3.1, not compiled.
+
+    Dense encoder n, 3n/4, n/2, n/4, n/8 -> bottleneck of 32 -> mirrored decoder -> n_pixels; ReLU, sigmoid
+    at the output. Every hidden layer but the first of the encoder and the bottleneck carries an L1
+    activity regulariser (which Keras divides by the batch size).
+
+    Parameters
+    ----------
+    neurons_in : int
+        Width n of the first encoder layer.
+    reg_par : float
+        Strength of the L1 activity regulariser.
+    n_pixels : int
+    seed : int
+        Of the initial weights and of the order of the batches.
+    precision : {"float32", "bfloat16"}
+        Of the arithmetic in all layers but the bottleneck and the output; weights are always float32.
+
+    Returns
+    -------
+    keras.Model
+        Layers `encoded_1` .. `encoded_5`, `bottleneck`, `decoded_1` .. `decoded_5`, `output_l`.
+    """
+    widths = [int(fraction * neurons_in) for fraction in paper.ENCODER_FRACTIONS]
+    dtype = "mixed_bfloat16" if precision == "bfloat16" else precision
+    h = spectrum = keras.Input((n_pixels,), name="input_l")
+    for k, width in enumerate(widths, start=1):
+        h = _dense(width, "relu", f"encoded_{k}", seed + k, reg_par if k > 1 else 0.0, dtype)(h)
+    h = _dense(paper.N_LATENT, "relu", "bottleneck", seed + 100)(h)
+    for k, width in enumerate(reversed(widths), start=1):
+        h = _dense(width, "relu", f"decoded_{k}", seed + 200 + k, reg_par, dtype)(h)
+    output = _dense(n_pixels, "sigmoid", "output_l", seed + 300)(h)
+    return SeededModel(spectrum, output, seed)
+
+
+def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
+    """Build the CNN regressor of Sect. 3.3, not compiled: one parameter from one encoding.
+
+    Parameters
+    ----------
+    nf1, nf2 : int
+        Filters of the two convolutions (kernel 2, same padding, ReLU).
+    nu : int
+        Units of the last hidden dense layer.
+    n_latent : int
+    seed : int
+        Of the initial weights and of the order of the batches.
+
+    Returns
+    -------
+    keras.Model
+        Input (n_spectra, n_latent, 1), output (n_spectra, 1), linear.
+    """
+    h = encoding = keras.Input((n_latent, 1), name="encoding")
+    for k, filters in enumerate((nf1, nf2), start=1):
+        h = keras.layers.Conv1D(
+            filters,
+            paper.CNN_KERNEL,
+            padding="same",
+            activation="relu",
+            name=f"conv_{k}",
+            kernel_initializer=keras.initializers.GlorotUniform(seed=seed + k),
+        )(h)
+    h = keras.layers.Flatten(name="flatten")(h)
+    for k, units in enumerate((*paper.CNN_DENSE, nu), start=1):
+        h = _dense(units, "relu", f"dense_{k}", seed + 100 + k)(h)
+    return SeededModel(encoding, _dense(1, "linear", "estimate", seed + 200)(h), seed)
+
+
+class CnnStack:
+    """CNNs of one architecture as one network, for a GPU, where a network as small as theirs leaves most of it idle.
+
+    They share nothing: every weight has a leading axis of members, every member its own encodings, targets and
+    order of batches, and Adam works element by element. Each ends as it would alone, but for rounding.
+
+    Parameters
+    ----------
+    cnns : list of SeededModel
+        As `build_cnn` makes them. Their weights change only with `unstack`.
+    """
+
+    def __init__(self, cnns):
+        self.cnns = cnns
+        self.trainable_variables = [training.variable(np.stack(w)) for w in zip(*(cnn.get_weights() for cnn in cnns))]
+
+    def order(self, epoch, n_spectra):
+        """Order of the spectra in an epoch, a column a member, (n_spectra, n_members)."""
+        return np.stack([cnn.order(epoch, n_spectra) for cnn in self.cnns], axis=1)
+
+    def __call__(self, x):
+        """Outputs, (batch_size, n_members), of encodings of shape (batch_size, n_members, n_latent, 1)."""
+        h = tf.transpose(x, (1, 0, 2, 3))
+        weights = [tf.convert_to_tensor(w) for w in self.trainable_variables]
+        *hidden, last = zip(weights[::2], weights[1::2])
+        for kernel, bias in hidden[:2]:  # a convolution of width 2 is a product with two neighbours side by side
+            pairs = tf.concat([h, tf.pad(h[:, :, 1:], ((0, 0), (0, 0), (0, 1), (0, 0)))], axis=-1)
+            kernel = tf.reshape(kernel, (len(self.cnns), -1, kernel.shape[-1]))
+            h = tf.nn.relu(tf.einsum("mblc,mcf->mblf", pairs, kernel) + bias[:, None, None])
+        h = tf.reshape(h, (len(self.cnns), -1, h.shape[2] * h.shape[3]))
+        for kernel, bias in hidden[2:]:
+            h = tf.nn.relu(h @ kernel + bias[:, None])
+        return tf.transpose((h @ last[0] + last[1][:, None])[..., 0])
+
+    def squared_error(self, x, y):
+        """Terms of a batch's loss: the sum to be made small and, by its place, the mean squared error of each."""
+        errors = tf.unstack(tf.reduce_mean(tf.square(self(x) - y), axis=0), len(self.cnns))
+        return {"loss": tf.add_n(errors), **dict(enumerate(errors))}
+
+    def unstack(self):
+        """Give the weights back to the CNNs."""
+        for cnn, *weights in zip(self.cnns, *(w.numpy() for w in self.trainable_variables)):
+            cnn.set_weights(weights)
+
+
+def freeze(model, names=paper.FROZEN_LAYERS):
+    """Freeze the layers of these names, before `fit` looks which weights it trains."""
+    for name in names:
+        model.get_layer(name).trainable = False
+
+
+def encoder_of(autoencoder):
+    """Return the part of the autoencoder that ends in the bottleneck."""
+    return keras.Model(autoencoder.input, autoencoder.get_layer("bottleneck").output)
+
+
+def predict(model, x, rows=None):
+    """Apply a network to spectra, a chunk at a time.
+
+    Parameters
+    ----------
+    model : keras.Model
+    x : ndarray of shape (n_spectra, ...)
+        May be memory-mapped.
+    rows : ndarray of int, optional
+        Which spectra; default all.
+
+    Returns
+    -------
+    ndarray of shape (n_spectra, n_outputs), float32
+    """
+    chunks = _chunks(x, rows)
+    return np.concatenate([model(take(x, chunk), training=False).numpy() for chunk in chunks])
+
+
+def mse(model, x, rows=None, y=None):
+    """Mean squared error of a network, a float: against `y`, or against `x` itself if it reconstructs."""
+    targets = x if y is None else np.reshape(y, (len(y), -1))
+    chunks = _chunks(x, rows)
+    total = sum(np.square(predict(model, x, chunk) - take(targets, chunk), dtype=float).sum()
+                for chunk in chunks)  # fmt: skip
+    return float(total) / (sum(map(len, chunks)) * targets.shape[1])
+
+
+def errors(autoencoder, x, rows):
+    """Mean squared error of the reconstruction of each of these spectra, (len(rows),)."""
+    return np.concatenate([np.square(take(x, chunk) - predict(autoencoder, x, chunk)).mean(axis=1, dtype=float)
+                           for chunk in _chunks(x, rows)])  # fmt: skip
+
+
+def residual(autoencoder, x, rows):
+    """Mean over these spectra of spectrum minus reconstruction in every pixel, and its standard deviation.
+
+    Returns
+    -------
+    ndarray of shape (2, n_pixels), float32
+    """
+    total = square = 0
+    for chunk in _chunks(x, rows):
+        difference = take(x, chunk) - predict(autoencoder, x, chunk)
+        total = total + difference.sum(axis=0, dtype=float)
+        square = square + np.square(difference, dtype=float).sum(axis=0)
+    mean = total / len(rows)
+    return np.array([mean, np.sqrt(np.maximum(square / len(rows) - mean**2, 0))], np.float32)
+
+
+def _chunks(x, rows):
+    rows = np.arange(len(x)) if rows is None else rows
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+
+
+@contextlib.contextmanager
+def _no_hdf5_warning():
+    # Keras would have its own format instead; .h5 is what both versions and the published code read.
+    # The loggers also say that the model is not compiled, which is how it is meant to be saved.
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+class _InMemory(h5py.File):
+    """An HDF5 file in memory that Keras takes for one on disk."""
+
+    def __init__(self):
+        super().__init__("network.h5", "w", driver="core", backing_store=False)
+
+    def __str__(self):
+        return self.filename
+
+
+def save(model, path):
+    """Write a plain Keras model, which `keras.models.load_model(path, compile=False)` opens.
+
+    It is put together in memory, since on a full disk the HDF5 library ends the process.
+    """
+    with _no_hdf5_warning(), _InMemory() as file:
+        plain = keras.Model(model.input, model.output, name="network")  # unnamed, it would be numbered
+        plain.save(file, include_optimizer=False)
+        file.flush()
+        path.write_bytes(file.id.get_file_image())
+
+
+def load(path, seed=0, into=None):
+    """Rebuild the network that the sidecar of `path`, a Path, describes and load its weights.
+
+    Works for files of either version of Keras in either version of Keras. To build a CNN takes six times as long as to
+    load it, so of many of one shape each can be loaded `into` the network of the one before.
+
+    Raises
+    ------
+    BadInput
+        The sidecar describes no network, or the file has not the layers of that one.
+    """
+    shape = artifacts.read_sidecar(path).network
+    if shape is None:
+        raise BadInput(f"{artifacts.sidecar_of(path)} has no network: {path.name} opens in the Keras that wrote it")
+    builder = build_autoencoder if isinstance(shape, records.AutoencoderShape) else build_cnn
+    network = records.plain(shape)
+    network.pop("kind")
+    model = into or builder(**network, seed=seed)
+    try:
+        model.load_weights(str(path))
+    except Exception as error:  # h5py's OSError, or what either Keras says of other layers
+        raise BadInput(f"{path} is truncated or not the network of its sidecar ({one_line(error)[:120]}): delete it, "
+                       "and the script that makes it makes it again") from None  # fmt: skip
+    return model

@@ -1,0 +1,181 @@
+"""Perturbed spectra: what a model of a star may have wrong, drawn at random, for training that withstands the gap.
+
+They are made of any normalised spectra, without a line list. An autoencoder that has to give back the spectrum as it
+was is a denoising one (Vincent et al. 2010, JMLR 11, 3371); with small white noise that is a contractive penalty on
+the reconstruction (Alain & Bengio 2014, JMLR 15, 3743). Here the disturbance is large, and like what the gap may be.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+import paper
+from spectra import dataset as spectra
+from workflow.files import take
+
+__all__ = ["COPIES", "Strengths", "copies", "examples", "perturb"]
+
+COPIES = 4  # of each encoding, for the regressors
+REACH = 3  # standard deviations of a line's profile that are drawn
+SEGMENT, AVERAGE = 500, 10  # [pixel] of the envelope: one percentile each, of means over so many
+UPPER = 0.95  # that percentile
+PIECE, CHUNK = 64, 1024  # spectra perturbed at a time, for the cache; and encoded at a time, for flat memory
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How strong each part of a perturbation is; 0 changes nothing. Ours, chosen on simulated gap seeds 0 to 2."""
+
+    opacity: float = 0.5  # [ln] rms of a random field on that of lines: lists are off by tens of per cent, or more
+    smooth: int = 200  # [pixel] between its knots: wider than the lines of fast rotators, whose shape is not in doubt
+    common: float = 0.5  # [ln] rms of a factor on all opacity: the molecule that rules the window is off as a whole
+    lines: int = 15  # that the model does not know, one in about 2 Angstrom
+    strength: float = 0.6  # their largest opacity at the centre, a depth of 0.38
+    width: float = 3.0  # [resolution element] of the widest one; the narrowest has 1
+    shift: float = 1.0  # [pixel] rms, 0.34 km/s: what the shift to rest leaves, with wavelengths of lines that are off
+    tilt: float = 0.02  # rms, middle to either end: left of the blaze before the continuum is divided out
+    noise: float = 1 / paper.MIN_SNR  # [1/SNR] of the noisiest spectrum, per pixel at the continuum
+    least_noise: float = 1 / 400  # of the least noisy one
+
+
+def perturb(flux, rows, epoch, seed, strengths=Strengths()):
+    """Perturb normalised spectra: a function of the seed, the epoch and each spectrum's row alone.
+
+    In this order: a shift, linearly interpolated; the opacity of lines times the exponential of a random field and of
+    a factor, with further lines added; a tilt; the continuum back to where it was; photon noise. Opacity X is that of
+    Minnaert's interpolation formula, by which a line has the depth 1 - flux = X / (1 + X): the depth of a shallow one
+    is multiplied by the factor itself, a deep one saturates.
+
+    Parameters
+    ----------
+    flux : ndarray of shape (n_spectra, n_pixels), float32
+        Not changed.
+    rows : ndarray of shape (n_spectra,), int
+        Which of the set these spectra are.
+    epoch, seed : int
+    strengths : Strengths
+
+    Returns
+    -------
+    ndarray of shape (n_spectra, n_pixels), float32
+        Within `spectra.FLUX_RANGE`, as the spectra are.
+    """
+    found = np.empty_like(flux)
+    for start in range(0, len(flux), PIECE):
+        part = slice(start, start + PIECE)
+        found[part] = _piece(flux[part], *_draw(rows[part], epoch, seed, flux.shape[1], strengths), strengths)
+    return found
+
+
+def copies(encode, perturb, flux, epoch):
+    """Encodings of perturbed copies of all spectra, those of COPIES epochs from `epoch` on, a chunk of them at a time.
+
+    Parameters
+    ----------
+    encode : callable(flux)
+    perturb : callable(flux, rows, epoch)
+    flux : ndarray of shape (n_spectra, n_pixels)
+        May be memory-mapped.
+    epoch : int
+
+    Returns
+    -------
+    ndarray of shape (COPIES, n_spectra, n_latent)
+    """
+    chunks = [np.arange(start, min(start + CHUNK, len(flux))) for start in range(0, len(flux), CHUNK)]
+    return np.array([np.concatenate([encode(perturb(take(flux, rows), rows, epoch + k)) for rows in chunks])
+                     for k in range(COPIES)])  # fmt: skip
+
+
+def examples(encoded, label, rows):
+    """Encodings and labels of some spectra, of every copy of them where there are several.
+
+    Parameters
+    ----------
+    encoded : ndarray of shape (n_spectra, n_latent) or, as `copies` gives them, (COPIES, n_spectra, n_latent)
+    label : ndarray of shape (n_spectra,)
+    rows : ndarray of int
+
+    Returns
+    -------
+    encoded : ndarray of shape (n_examples, n_latent)
+    label : ndarray of shape (n_examples,)
+    """
+    some = encoded[:, rows] if encoded.ndim == 3 else encoded[None, rows]
+    return np.concatenate(some), np.tile(label[rows], len(some))
+
+
+def _draw(rows, epoch, seed, n_pixels, strengths):
+    """Random numbers for each row: standard normal and uniform ones."""
+    n_knots = -(-n_pixels // strengths.smooth) + 1
+    normal = np.empty((len(rows), n_pixels + n_knots + 3), np.float32)
+    uniform = np.empty((len(rows), 3 * strengths.lines + 1), np.float32)
+    for k, row in enumerate(rows):  # counters of one row never reach those of another
+        random = np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, row]))
+        random.standard_normal(out=normal[k], dtype=np.float32)
+        random.random(out=uniform[k], dtype=np.float32)
+    return normal, uniform
+
+
+def _piece(flux, normal, uniform, s):
+    n_pixels = flux.shape[1]
+    white, knots, (common, shift, tilt) = normal[:, :n_pixels], normal[:, n_pixels:-3], normal[:, -3:].T[..., None]
+    found = shifted(flux, s.shift * shift[:, 0])
+    change = np.exp(s.opacity * field(knots, s.smooth)[:, :n_pixels] + s.common * common) - 1
+    change *= 1 - found
+    change += extra_lines(uniform[:, 1:].reshape(len(flux), 3, s.lines), n_pixels, s) * found
+    found /= np.maximum(1 + change, 0.1)  # flux below 0 or far above 1 could bring it to 0
+    found *= 1 + s.tilt * tilt * np.linspace(-1, 1, n_pixels, dtype=np.float32)
+    found *= envelope(flux) / envelope(found)
+    white *= np.sqrt(np.maximum(found, 0)) * (s.least_noise + (s.noise - s.least_noise) * uniform[:, :1])
+    found += white
+    return np.clip(found, *spectra.FLUX_RANGE)
+
+
+def shifted(flux, shift):
+    """Spectra moved to the right, linearly interpolated; the outermost pixels stay as they were."""
+    found = np.array(flux, np.float32)
+    whole = np.floor(shift).astype(int)
+    for new, old, k, share in zip(found, flux, whole, shift - whole):
+        first, last = max(k + 1, 0), min(len(old) + k, len(old))
+        if first < last:
+            new[first:last] = old[first - k : last - k]
+            new[first:last] += share * (old[first - k - 1 : last - k - 1] - old[first - k : last - k])
+    return found
+
+
+def field(knots, smooth):
+    """Random field through knots `smooth` pixels apart; its variance is everywhere that of the knots."""
+    phase = np.pi / 2 * np.arange(smooth, dtype=np.float32) / smooth
+    values = knots[:, :-1, None] * np.cos(phase) + knots[:, 1:, None] * np.sin(phase)
+    return values.reshape(len(knots), -1)
+
+
+def extra_lines(uniform, n_pixels, strengths):
+    """Opacity of Gaussian lines at random places, of random strength and width, (n_spectra, n_pixels)."""
+    sigma = paper.RESOLUTION_ELEMENT / 2.3548 * (1 + (strengths.width - 1) * uniform[:, 2, :, None])
+    centre, height = n_pixels * uniform[:, 0, :, None], strengths.strength * uniform[:, 1, :, None]
+    reach = int(REACH * strengths.width * paper.RESOLUTION_ELEMENT / 2.3548) + 1
+    middle, around = np.floor(centre), np.arange(-reach, reach + 1, dtype=np.float32)
+    opacity = height * np.exp(-0.5 * np.square((around - (centre - middle)) / sigma))
+    padded = n_pixels + 2 * reach + 1
+    first = middle.astype(int) + padded * np.arange(len(uniform))[:, None, None]
+    place = first + np.arange(2 * reach + 1)
+    summed = np.bincount(place.ravel(), opacity.ravel(), len(uniform) * padded).reshape(-1, padded)
+    return summed[:, reach : reach + n_pixels].astype(np.float32)
+
+
+def envelope(flux):
+    """Pseudo-continuum: a quadratic through an upper percentile in each of some segments, (n_spectra, n_pixels)."""
+    n_pixels = flux.shape[1]
+    n_segments = min(max(3, n_pixels // SEGMENT), n_pixels)
+    length = n_pixels // n_segments
+    average = AVERAGE if length >= 2 * AVERAGE else 1
+    means = flux[:, : n_segments * length].reshape(len(flux), n_segments, length)[..., : length // average * average]
+    weights = np.full(average, 1 / average, np.float32)
+    means = np.einsum("...j,j->...", means.reshape(len(flux), n_segments, -1, average), weights)  # a fast mean
+    rank = int(UPPER * means.shape[-1])
+    upper = np.partition(means, rank, axis=-1)[..., rank]
+    centres = (np.arange(n_segments) + 0.5) * 2 * length / n_pixels - 1
+    quadratic = (upper @ np.linalg.pinv(np.vander(centres, 3)).T).astype(np.float32).T[..., None]
+    pixels = np.linspace(-1, 1, n_pixels, dtype=np.float32)  # no large product of matrices, which wakes all cores
+    return np.maximum((quadratic[0] * pixels + quadratic[1]) * pixels + quadratic[2], 0.1)

@@ -1,0 +1,1 @@
+"""How a run is stored and driven: files, units, locks, flags. Knows no spectrum and no network."""

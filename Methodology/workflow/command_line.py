@@ -1,0 +1,157 @@
+"""The command line: the flags that all acts share, and every end of a script, good or bad, as one line and a status."""
+import sys
+
+# Before what takes seconds to import, so that Ctrl-C there is no traceback either.
+sys.excepthook = lambda kind, error, trace, show=sys.excepthook: (
+    print("interrupted", file=sys.stderr) if issubclass(kind, KeyboardInterrupt) else show(kind, error, trace)
+)
+
+import argparse  # noqa: E402
+import contextlib  # noqa: E402
+import errno  # noqa: E402
+import functools  # noqa: E402
+import math  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import threading  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import joblib  # noqa: E402
+
+import paper  # noqa: E402
+from workflow.files import BadInput, one_line  # noqa: E402
+
+__all__ = ["ROOT", "add_run", "command", "cores", "folder", "number", "parse"]
+
+ROOT = Path(__file__).resolve().parents[2]
+REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there",
+    errno.EACCES: "choose a folder you may use",
+    errno.EROFS: "choose a folder you may write to",
+    errno.ENOTDIR: "a file stands where a folder should",
+    errno.EEXIST: "a file stands where a folder should",
+    errno.EISDIR: "a folder stands where a file should: delete it, or move it away",
+}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which a batch system sends at the end of the time."""
+
+
+class Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """The docstring as it is, and the default of every flag."""
+
+
+def parse(doc, argv, add_arguments=None):
+    """Parse the flags that all acts share, plus those of one act, and print the resolved options.
+
+    Parameters
+    ----------
+    doc : str
+        Docstring of the act; shown by --help.
+    argv : list of str or None
+    add_arguments : callable(parser), optional
+        Adds the act's own flags.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=Help)
+    add = parser.add_argument
+    add("--data", type=folder, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra")
+    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the results")
+    add("--budget", choices=paper.BUDGETS, default="paper", help="how much to compute")
+    add("--jobs", type=number(int, 1), default=cores(), metavar="N", help="units side by side, one thread each")
+    add("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster that does the units instead of this machine")
+    add("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help="of weights and batch order")
+    add("--only", type=int, nargs="+", metavar="I", help="only these autoencoders (or grid combinations)")
+    add("--overwrite", action="store_true", help="redo what is done or stale")
+    add("--dry-run", action="store_true", help="say what there is to do, and stop")
+    if add_arguments:
+        add_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.scheduler:  # its workers have another current folder
+        args.data, args.artifacts = args.data.absolute(), args.artifacts.absolute()
+    for name, value in vars(args).items():
+        print(f"{name:>14}  {value}")
+    args.budget = paper.BUDGETS[args.budget]
+    return args
+
+
+def add_run(parser):
+    """Add the flags of a script that looks at a run."""
+    add = parser.add_argument
+    add("--data", type=folder, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra of the run")
+    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the run")
+
+
+def cores():
+    """How many processor cores this process may use."""
+    try:
+        return joblib.cpu_count()
+    except (ValueError, OSError):  # some containers leave /sys/fs/cgroup/cpu.max empty
+        return os.cpu_count() or 1
+
+
+def number(kind, low, high=float("inf")):
+    """Type of a flag: a finite int or float from `low` to `high`."""
+
+    def checked(text):
+        value = kind(text)
+        if not (low <= value <= high and math.isfinite(value)):
+            raise argparse.ArgumentTypeError(f"{text} is not between {low} and {high}, or not finite")
+        return value
+
+    checked.__name__ = kind.__name__  # argparse names it when the text is no number
+    return checked
+
+
+def folder(text):
+    """Type of a flag: a folder, which need not exist."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: name a folder")
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file: name a folder")
+    return Path(text)
+
+
+def command(main):
+    """Turn BadInput, a failing disk, Ctrl-C or SIGTERM, anywhere below `main`, into one line and an exit status."""
+
+    @functools.wraps(main)
+    def wrapped(argv=None):
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # a star's name may have letters that the terminal lacks
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            with _terminable():
+                main(argv)
+            return 0
+        except BadInput as error:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return 2
+        except OSError as error:
+            remedy = REMEDIES.get(error.errno)
+            print(f"error: {one_line(error)}" + f": {remedy}" * bool(remedy), file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as error:
+            print("interrupted: the same command goes on from here", file=sys.stderr)
+            return 143 if isinstance(error, Terminated) else 130
+
+    return wrapped
+
+
+@contextlib.contextmanager
+def _terminable():
+    """Let SIGTERM end what is under way as Ctrl-C does."""
+
+    def terminate(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

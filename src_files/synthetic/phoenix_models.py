@@ -1,0 +1,195 @@
+"""The files of PHOENIX-ACES model atmospheres (Husser et al. 2013, A&A 553, A6): which, where, fetched and read.
+
+Each is one FITS image, the flux [erg/s/cm^2/cm] at the surface; one more has the wavelengths [Angstrom, vacuum] of all.
+"""
+import itertools
+import sys
+import warnings
+from pathlib import Path
+
+
+import numpy as np
+import pooch
+import requests
+from astropy.io import fits
+from tqdm import tqdm
+
+from download import TIMEOUT
+from workflow.files import BadInput, one_line
+
+__all__ = [
+    "NODE_BYTES", "NODE_FILE", "NODE_STEPS", "SERVER", "TOLERANCE", "WAVE_FILE", "absent", "fetch", "find",
+    "node_file", "nodes_around", "read_node", "read_wave",
+]  # fmt: skip
+
+SERVER = "https://phoenix.astro.physik.uni-goettingen.de/data/HiResFITS"
+WAVE_FILE = "WAVE_PHOENIX-ACES-AGSS-COND-2011.fits"
+NODE_FILE = (
+    "PHOENIX-ACES-AGSS-COND-2011/Z{mh:+.1f}/lte{teff:05d}-{logg:.2f}{mh:+.1f}.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits"
+)
+NODE_STEPS = (100.0, 0.5, 0.5)  # of Teff [K], log g and [M/H], in that part of the PHOENIX grid
+NODE_BYTES = 4 * 1_569_128  # as published; the wavelengths take twice that
+HEADER = ("PHXTEFF", "PHXLOGG", "PHXM_H")
+TOLERANCE = 1e-6  # of labels and nodes, relative to a step
+
+
+# ---------------------------------------------------------------- which files
+def nodes_around(label, steps):
+    """The nodes between which a label lies.
+
+    Parameters
+    ----------
+    label : sequence of 3 floats
+        Teff [K], log g [dex], [M/H] [dex].
+    steps : sequence of 3 floats
+        Of the nodes, which are multiples of these.
+
+    Returns
+    -------
+    dict
+        Node, a tuple like the label, to its weight: linear in each of the three. Eight at most, and one for a label
+        that is a node itself. Their weights add up to 1. Solar metallicity is -0.0, as in the names of files.
+    """
+    sides = []
+    for value, step in zip(label, steps):
+        low = np.floor(value / step + TOLERANCE)
+        share = value / step - low
+        if share < TOLERANCE:
+            share = 0.0
+        sides.append([(round(k * step, 6) or -0.0, weight) for k, weight in ((low, 1 - share), (low + 1, share))
+                      if weight])  # fmt: skip
+    return {tuple(value for value, _ in corner): float(np.prod([weight for _, weight in corner]))
+            for corner in itertools.product(*sides)}  # fmt: skip
+
+
+def node_file(pattern, node):
+    """Name of a node's file."""
+    teff, logg, mh = node
+    return pattern.format(teff=round(teff), logg=logg, mh=mh)
+
+
+def find(models, name):
+    """Where a file lies: under its whole name, or without the first folders of it."""
+    parts = Path(name).parts
+    places = [models.joinpath(*parts[skipped:]) for skipped in range(len(parts))]
+    return next((place for place in places if place.exists()), places[0])
+
+
+def absent(models, files):
+    """Those of some files that are not there."""
+    return [name for name in files if not find(models, name).exists()]
+
+
+def fetch(models, files, mirror):
+    """Fetch the files that are absent, each of which is there whole or not at all.
+
+    Parameters
+    ----------
+    models : pathlib.Path
+        Folder that receives them.
+    files : dict
+        Name, on the server and in the folder, to the node that it is of; the wavelengths first, of None.
+    mirror : str
+        Address on the web.
+
+    Raises
+    ------
+    BadInput
+        One cannot be had, or is not what it should be. Those before it are kept.
+    """
+    pooch.get_logger().setLevel("WARNING")
+    wave = None
+    for name in tqdm(absent(models, files), desc="models", unit="file", disable=None):
+        url, path = f"{mirror}/{name}", models / name
+        try:
+            pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent,
+                           downloader=pooch.HTTPDownloader(timeout=TIMEOUT))  # fmt: skip
+        except (requests.RequestException, ValueError) as error:
+            raise BadInput(f"could not fetch {url}; run the command again, it goes on from there, or name a --mirror "
+                           f"({one_line(error)})") from None  # fmt: skip
+        except OSError as error:
+            raise BadInput(f"{path} cannot be written ({one_line(error)}): free some space, or choose another "
+                           "--models") from None  # fmt: skip
+        if files[name] and wave is None:
+            wave = read_wave(find(models, next(iter(files))))
+        try:
+            if files[name]:
+                read_node(path, files[name], len(wave), slice(0))
+            else:
+                wave = read_wave(path)
+        except BadInput as error:
+            path.unlink()  # or every later run would find it there
+            raise BadInput(f"{url} was fetched and removed again: {error}") from None
+
+
+# ---------------------------------------------------------------- reading
+def read_fits(path):
+    """Header and data of a spectrum or of its wavelengths: the primary HDU, as PHOENIX-ACES has it.
+
+    Raises
+    ------
+    BadInput
+        It is not there, truncated, or no FITS file with one spectrum.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(path, memmap=True) as file:
+                header, data = file[0].header, file[0].data
+    except FileNotFoundError:
+        raise BadInput(f"{path} not found: --fetch brings it") from None
+    except Exception as error:  # astropy raises a dozen kinds
+        raise BadInput(f"{path} is truncated or no FITS file ({one_line(error)}): delete it, and --fetch brings it "
+                       "again") from None  # fmt: skip
+    if data is None or data.ndim != 1 or data.dtype.kind not in "fiu":
+        raise BadInput(f"{path} holds no spectrum in its first HDU: delete it, and --fetch brings it again")
+    return header, data
+
+
+def read_wave(path):
+    """Vacuum wavelengths [Angstrom] of all models.
+
+    Raises
+    ------
+    BadInput
+        They do not ascend, or are no wavelengths.
+    """
+    wave = read_fits(path)[1].astype(float)
+    if not (len(wave) > 1 and np.isfinite(wave).all() and wave[0] > 0 and (np.diff(wave) > 0).all()):
+        raise BadInput(f"{path} holds no ascending wavelengths: delete it, and --fetch brings it again")
+    return wave
+
+
+def read_node(path, node, n_pixels, seen):
+    """Flux of a model, any unit.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    node : tuple of 3 floats
+        Teff [K], log g [dex] and [M/H] [dex] that its header must have.
+    n_pixels : int
+        Of the wavelengths.
+    seen : slice
+        What to read of it.
+
+    Raises
+    ------
+    BadInput
+        It cannot be read, is another model's or on other wavelengths, or has flux that is not finite and positive.
+    """
+    header, flux = read_fits(path)
+    for key, value, step in zip(HEADER, node, NODE_STEPS):
+        said = header.get(key)
+        if not isinstance(said, (int, float)) or abs(said - value) > step / 1000:
+            raise BadInput(f"{path} has {key} {said} in its header instead of {value:g}: it is another model's, give "
+                           "it its right name, or delete it, and --fetch brings the right one")  # fmt: skip
+    if len(flux) != n_pixels:
+        raise BadInput(f"{path} has {len(flux)} pixels, the wavelengths {n_pixels}: they are another set's, take all "
+                       "files from one")  # fmt: skip
+    flux = flux[seen].astype(float)
+    bad = ~(np.isfinite(flux) & (flux > 0))
+    if bad.any():
+        raise BadInput(f"{path} has {np.count_nonzero(bad)} pixels in the window whose flux is not finite and "
+                       "positive: delete it, and --fetch brings it again")  # fmt: skip
+    return flux
