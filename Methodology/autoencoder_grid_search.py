@@ -17,11 +17,8 @@ third of those for nine: a fifth of the cost.
     python Methodology/autoencoder_grid_search.py --neurons-in 1024 1280 1792 2048 --reg-par 4e-8 5e-8 6e-8 7e-8 \\
         8e-8 9e-8 1e-7 1.1e-7 1.2e-7 1.3e-7 1.4e-7 1.5e-7 1.6e-7    # ours: 208 fits, 26 autoencoders as in the paper
 """
-import sys
-
-from workflow.command_line import command, number, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
-
 import functools
+import sys
 import time
 
 import numpy as np
@@ -29,19 +26,18 @@ import pandas as pd
 from sklearn.model_selection import ParameterGrid
 
 import paper
-from spectra import dataset as spectra
-from training import grid_search as search
-from training import loop as training
-from training import networks
-from workflow import schemas as records
-from workflow import units as artifacts
+from spectra import dataset
+from training import backend, grid_search, networks
+from workflow import artifacts, schemas
+from workflow.command_line import command, number, parse
 from workflow.files import BadInput, load_array, lock, write_csv, write_json
+from workflow.units import finish
 
 
 def compiled_autoencoder(neurons_in, reg_par, lr, n_pixels, seed):
     """Build the autoencoder, ready to be trained on the mean squared error alone."""
     autoencoder = networks.build_autoencoder(neurons_in, reg_par, n_pixels, seed)
-    autoencoder.compile(optimizer=training.adam(lr), loss="mse", jit_compile=False)
+    autoencoder.compile(optimizer=backend.adam(lr), loss="mse", jit_compile=False)
     return autoencoder
 
 
@@ -54,7 +50,7 @@ def select(table, keep=None, halved=False):
     Parameters
     ----------
     table : DataFrame
-        As `search.table` returns it.
+        As `grid_search.table` returns it.
     keep : int, optional
         Take the best `keep` of the grid instead, whatever their learning rate.
     halved : bool
@@ -75,12 +71,12 @@ def grid_of(args):
 
 def plan_rounds(args, n_spectra):
     """Combinations and epochs of every round of the search, checked against the flags."""
-    if len(spectra.split(n_spectra, "ph")[0]) < paper.CV_FOLDS:
+    if len(dataset.split(n_spectra, "ph")[0]) < paper.CV_FOLDS:
         raise BadInput(f"{args.data}: {n_spectra} spectra make fewer than {paper.CV_FOLDS} folds: add some")
     n_combinations, epochs = len(ParameterGrid(grid_of(args))), args.budget.search_epochs
     rounds = [(n_combinations, epochs)]
     if args.search == "halving":
-        rounds = search.halving_rounds(n_combinations, epochs)
+        rounds = grid_search.halving_rounds(n_combinations, epochs)
     if args.keep and args.keep > rounds[-1][0]:
         raise BadInput(f"--keep {args.keep}: of {n_combinations} combinations the search leaves {rounds[-1][0]}")
     return rounds
@@ -90,28 +86,28 @@ def plan(args, combinations, epochs):
     """The fits of one round, a list of Unit."""
     folder = args.artifacts / (f"halving_{epochs}_epochs" if args.search == "halving" else "grid_search")
     fixed = {"epochs": epochs, "batch_size": paper.BATCH_AUTOENCODER}
-    return search.fit_units(folder, grid_of(args), fixed, (args.data / "ph_flux_norm.npy",), args.seed, combinations,
-                            spectra.provenance(args.data))  # fmt: skip
+    return grid_search.fit_units(folder, grid_of(args), fixed, (args.data / "ph_flux_norm.npy",), args.seed,
+                                 combinations, dataset.provenance(args.data))
 
 
 def work(unit, tick):
     """Do one fit: train on three folds, score on the fourth."""
     started = time.time()
-    flux_ph = load_array(unit.inputs[0], 2, spectra.REMEDY)
-    train_rows, _ = spectra.split(len(flux_ph), "ph")
+    flux_ph = load_array(unit.inputs[0], 2, dataset.REMEDY)
+    train_rows, _ = dataset.split(len(flux_ph), "ph")
     searched = {name: unit.settings[name] for name in (*paper.GRID, "epochs", "fold")}
     # Every fit has the seed of the run, as it would inside GridSearchCV.
-    estimator = search.regressor(compiled_autoencoder, paper.GRID, n_pixels=flux_ph.shape[1], seed=unit.seed,
-                                 epochs=unit.settings["epochs"], batch_size=unit.settings["batch_size"])  # fmt: skip
-    mse = search.fold_score(estimator, searched, flux_ph, flux_ph, train_rows)
-    artifacts.finish(unit, started, {"mse": mse})
+    estimator = grid_search.regressor(compiled_autoencoder, paper.GRID, n_pixels=flux_ph.shape[1], seed=unit.seed,
+                                 epochs=unit.settings["epochs"], batch_size=unit.settings["batch_size"])
+    mse = grid_search.fold_score(estimator, searched, flux_ph, flux_ph, train_rows)
+    finish(unit, started, {"mse": mse})
     tick()
 
 
 def write_tables(table, chosen, rule, args):
     """Write all scores and the chosen architectures; what either had is not lost without a word."""
     scores, selection = args.artifacts / "grid_search.csv", args.artifacts / "params_final.json"
-    architectures = [records.Architecture(**row) for row in chosen[list(paper.GRID)].to_dict("records")]
+    architectures = [schemas.Architecture(**row) for row in chosen[list(paper.GRID)].to_dict("records")]
     with lock(args.artifacts):
         if scores.exists():
             try:
@@ -121,11 +117,11 @@ def write_tables(table, chosen, rule, args):
             artifacts.may_replace(scores, had, _rows(table), args, partial=False)
         if selection.exists() and not args.keep:
             artifacts.may_replace(selection, list(map(str, artifacts.architectures(args.artifacts))),
-                                  list(map(str, architectures)), args, partial=False)  # fmt: skip
+                                  list(map(str, architectures)), args, partial=False)
         write_csv(scores, table)
         if architectures:
-            write_json(selection, records.plain(
-                records.Selection(architectures, spectra.provenance(args.data), rule)))  # fmt: skip
+            write_json(selection, schemas.plain(
+                schemas.Selection(architectures, dataset.provenance(args.data), rule)))
     if not architectures:
         raise BadInput(
             f"no combination has the learning rate {paper.KEPT_LR:g} and a finite score better than the median: "
@@ -137,26 +133,26 @@ def write_tables(table, chosen, rule, args):
 
 def _rows(table):
     return [", ".join(f"{name} {value:g}" for name, value in zip((*paper.GRID, "epochs"), row))
-            for row in table[[*paper.GRID, "epochs"]].to_numpy()]  # fmt: skip
+            for row in table[[*paper.GRID, "epochs"]].to_numpy()]
 
 
 def add_arguments(parser):
     parser.add_argument("--search", choices=("full", "halving"), default="full",
-                        help="all combinations for all epochs, or ever more epochs for ever fewer")  # fmt: skip
+                        help="all combinations for all epochs, or ever more epochs for ever fewer")
     parser.add_argument("--keep", type=number(int, 1), metavar="N",
-                        help="keep the best N instead of the paper's rule")  # fmt: skip
+                        help="keep the best N instead of the paper's rule")
     for name, kind in (("neurons_in", number(int, 8)), ("reg_par", number(float, 0)), ("lr", number(float, 1e-12))):
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X",
-                            help=f"values of {name} to search, instead of the budget's")  # fmt: skip
+                            help=f"values of {name} to search, instead of the budget's")
 
 
 @command
 def main(argv=None):
     args = parse(__doc__, argv, add_arguments)
-    print(f"trained on {training.device_name()}")
-    flux_ph, _ = spectra.load_synthetic(args.data)
+    print(f"trained on {backend.device_name()}")
+    flux_ph, _ = dataset.load_synthetic(args.data)
     rounds = plan_rounds(args, len(flux_ph))
-    tables = search.run_rounds(rounds, functools.partial(plan, args), work, args, f"{args.search} search")
+    tables = grid_search.run_rounds(rounds, functools.partial(plan, args), work, args, f"{args.search} search")
     if tables is None:
         return
     table = pd.concat(tables, ignore_index=True)

@@ -12,29 +12,23 @@ penalty on the 32 numbers of the bottleneck. Of that penalty the paper's text an
 and the code keeps another W than it seems to; --penalty chooses among the readings, see docs/method.md.
 
 Not in the paper: with --perturb the network sees perturbed spectra and has to give back the unperturbed ones, so that
-it withstands what is wrong with the synthetic ones; see perturbation.py. Give the flag to act 4 too.
+it withstands what is wrong with the synthetic ones; see training/perturbation.py. Give the flag to act 4 too.
 
     python Methodology/autoencoder_training.py    # at the size of the paper
     python Methodology/autoencoder_training.py --budget demo --data src_files/demo --artifacts artifacts/demo
 """
-import sys
-
-from workflow.command_line import command, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
-
 import functools
+import sys
 import time
 from dataclasses import asdict
 
 import paper
-from spectra import dataset as spectra
-from training import loop as training
-from training import losses as penalties
-from training import networks, perturbation
-from workflow import runner as running
-from workflow import schemas as records
-from workflow import units as artifacts
+from spectra import dataset
+from training import backend, loop, losses, networks, perturbation
+from workflow import artifacts, runner, schemas
+from workflow.command_line import command, parse
 from workflow.files import BadInput, load_array, write_array, writing
-from workflow.units import Unit
+from workflow.units import Unit, finish
 
 METRICS = ("mse_train", "mse_test", "last_penalty")
 
@@ -50,7 +44,7 @@ def train(settings, x, seed, tick=None, rows=None):
     x : ndarray of shape (n_spectra, n_pixels)
         May be memory-mapped.
     seed, tick, rows
-        As of `training.fit`; the seed is also that of the weights.
+        As of `loop.fit`; the seed is also that of the weights.
 
     Returns
     -------
@@ -62,9 +56,9 @@ def train(settings, x, seed, tick=None, rows=None):
     autoencoder = networks.build_autoencoder(
         settings["neurons_in"], settings["reg_par"], x.shape[1], seed, settings["precision"]
     )
-    loss = penalties.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
-    history = training.fit(autoencoder, loss, training.adam(settings["lr"]), x, x, settings["batch_size"],
-                           settings["epochs"], tick, rows, perturber(settings, seed))  # fmt: skip
+    loss = losses.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
+    history = loop.fit(autoencoder, loss, backend.adam(settings["lr"]), x, x, settings["batch_size"],
+                           settings["epochs"], tick, rows, perturber(settings, seed))
     if settings["precision"] == "float32":
         return autoencoder, history
     plain = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)
@@ -81,29 +75,29 @@ def perturber(settings, seed):
 
 def plan(args):
     """One unit an architecture that act 1 kept, a list of Unit."""
-    spectra.load_synthetic(args.data)
+    dataset.load_synthetic(args.data)
     fixed = {"penalty": args.penalty, "penalty_weight": paper.CONTRACTIVE_WEIGHT, "precision": args.precision,
-             "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs}  # fmt: skip
+             "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs}
     encodings = ["encoded_ph"]
     if args.perturb:  # without, there is no such setting, as in what was made before there was one
         fixed["perturb"] = asdict(perturbation.Strengths())
         encodings.append("encoded_ph_perturbed")
     return [
-        Unit(args.artifacts / f"ac_{i}.h5", {**records.plain(architecture), **fixed},
+        Unit(args.artifacts / f"ac_{i}.h5", {**schemas.plain(architecture), **fixed},
              (args.data / "ph_flux_norm.npy",), args.seed,
-             tuple(args.artifacts / f"{name}_ac_{i}.npy" for name in encodings), spectra.provenance(args.data))
+             tuple(args.artifacts / f"{name}_ac_{i}.npy" for name in encodings), dataset.provenance(args.data))
         for i, architecture in enumerate(artifacts.architectures(args.artifacts))
-    ]  # fmt: skip
+    ]
 
 
 def work(unit, tick):
     """Train one autoencoder, encode all synthetic spectra, measure its errors."""
     started = time.time()
     check_precision(unit.settings["precision"])
-    training.forget_models()
-    flux_ph = load_array(unit.inputs[0], 2, spectra.REMEDY)
-    train_rows, test_rows = spectra.split(len(flux_ph), "ph")
-    with training.device(int(unit.name.split("_")[-1])):  # several GPUs take the autoencoders by turns
+    backend.forget_models()
+    flux_ph = load_array(unit.inputs[0], 2, dataset.REMEDY)
+    train_rows, test_rows = dataset.split(len(flux_ph), "ph")
+    with backend.device(int(unit.name.split("_")[-1])):  # several GPUs take the autoencoders by turns
         autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
         with writing(unit.path) as partial:
             networks.save(autoencoder, partial)
@@ -114,9 +108,9 @@ def work(unit, tick):
             write_array(unit.also[1], perturbation.copies(encode, perturb, flux_ph, unit.settings["epochs"]))
         metrics = {"mse_train": networks.mse(autoencoder, flux_ph, train_rows),
                    "mse_test": networks.mse(autoencoder, flux_ph, test_rows),
-                   "last_penalty": history["penalty"][-1]}  # fmt: skip
-    shape = records.AutoencoderShape(unit.settings["neurons_in"], unit.settings["reg_par"], flux_ph.shape[1])
-    artifacts.finish(unit, started, metrics, history, shape)
+                   "last_penalty": history["penalty"][-1]}
+    shape = schemas.AutoencoderShape(unit.settings["neurons_in"], unit.settings["reg_par"], flux_ph.shape[1])
+    finish(unit, started, metrics, history, shape)
 
 
 def row(unit):
@@ -126,7 +120,7 @@ def row(unit):
 
 
 def check_precision(precision):
-    if precision == "bfloat16" and not training.has_bfloat16():
+    if precision == "bfloat16" and not backend.has_bfloat16():
         raise BadInput("--precision bfloat16: this processor has neither avx512_bf16 nor amx_bf16: leave it out")
 
 
@@ -134,11 +128,11 @@ def add_arguments(parser):
     parser.add_argument("--penalty", choices=paper.PENALTIES, default="live",
                         help="live: the published code's formula with W followed, our reading of it; frozen: with the "
                         "initial W, what that code does when it runs; exact: the true Jacobian of the bottleneck "
-                        "layer alone; jacobian: that of the whole encoder, the paper's text; or none")  # fmt: skip
+                        "layer alone; jacobian: that of the whole encoder, the paper's text; or none")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
-                        help="of the arithmetic in training; bfloat16 where the processor has it")  # fmt: skip
+                        help="of the arithmetic in training; bfloat16 where the processor has it")
     parser.add_argument("--perturb", action="store_true",
-                        help="train on perturbed spectra, towards the unperturbed ones (ours)")  # fmt: skip
+                        help="train on perturbed spectra, towards the unperturbed ones (ours)")
 
 
 @command
@@ -146,13 +140,13 @@ def main(argv=None):
     args = parse(__doc__, argv, add_arguments)
     if not args.scheduler:
         check_precision(args.precision)
-        print(f"trained on {training.device_name()}")
+        print(f"trained on {backend.device_name()}")
     units = plan(args)
     wanted = [units[i] for i in artifacts.chosen(args.only, len(units))]
-    failures = running.run(wanted, work, args, args.budget.train_epochs, "training")
+    failures = runner.run(wanted, work, args, args.budget.train_epochs, "training")
     if failures is None:
         return
-    with running.reporting(failures):
+    with runner.reporting(failures):
         table = artifacts.collect(units, args.artifacts / "mse.csv", row, METRICS, args)
         print(table.to_string(index=False))
 

@@ -5,7 +5,7 @@ Reads   {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv
         with --perturb encoded_ph_perturbed_ac_{i}.npy
 Writes  {artifacts}/cnn_regressor_{par}_{k}_ac_{i}.h5 (+ .json)       one regressor and its sidecar
         {artifacts}/{par}_estimation_{k}_ac_{i}.npy (+ .json)         its estimates for every star, (n_stars,)
-        {artifacts}/final_estimations.csv (+ .json)                   the published columns, then those of flags.py
+        {artifacts}/final_estimations.csv (+ .json)                   the published columns, then the flags
         {artifacts}/final_estimations_before.csv                      the same without fine-tuning, for comparison
         {artifacts}/summary.png                                       of simulated stars: both against the truth
 
@@ -23,22 +23,20 @@ spectra and are tested on those of the others, in as many steps.
     python Methodology/cnn_training.py --parameter logg --tune    # search its hyper-parameters
 """
 import sys
-
-from workflow.command_line import command, number, parse  # isort: skip  # first: it shortens what Ctrl-C says from here on
-
 import time
 
 import numpy as np
 
 import paper
+from evaluation.truth import errors_by_flag, errors_of_estimates
+from figures.truth import estimates_against_truth
 from inference.ensemble import encodings, ensembles, epochs, may_write, regressors, write_estimates
-from spectra import dataset as spectra
-from training import loop as training
-from training import networks, perturbation, tuning
-from workflow import runner as running
-from workflow import schemas as records
-from workflow import units as artifacts
+from spectra import dataset
+from training import backend, grid_search, loop, networks, perturbation
+from workflow import artifacts, runner, schemas
+from workflow.command_line import command, number, parse
 from workflow.files import BadInput, writing
+from workflow.units import finish, read_sidecar
 
 
 def train(settings, encoded, label, seed, tick=None):
@@ -53,7 +51,7 @@ def train(settings, encoded, label, seed, tick=None):
     label : ndarray of shape (n_spectra,)
         The parameter, in its own unit.
     seed, tick
-        As of `training.fit`; the seed is also that of the weights.
+        As of `loop.fit`; the seed is also that of the weights.
 
     Returns
     -------
@@ -62,8 +60,8 @@ def train(settings, encoded, label, seed, tick=None):
         `loss`, the mean squared error, a value an epoch.
     """
     cnn = networks.build_cnn(settings["nf1"], settings["nf2"], settings["nu"], encoded.shape[1], seed)
-    history = training.fit(cnn, training.squared_error(cnn), training.adam(settings["lr"]), encoded[..., None], label,
-                           settings["batch_size"], settings["epochs"], tick)  # fmt: skip
+    history = loop.fit(cnn, loop.squared_error(cnn), backend.adam(settings["lr"]), encoded[..., None], label,
+                           settings["batch_size"], settings["epochs"], tick)
     return cnn, {"loss": history["loss"]}
 
 
@@ -88,8 +86,8 @@ def train_together(settings, encoded, label, seeds, tick=None):
     shape = settings["nf1"], settings["nf2"], settings["nu"], encoded[0].shape[1]
     stack = networks.CnnStack([networks.build_cnn(*shape, seed) for seed in seeds])
     x, y = np.stack(encoded, axis=1)[..., None], np.repeat(label[:, None], len(seeds), axis=1)
-    history = training.fit(stack, stack.squared_error, training.adam(settings["lr"]), x, y,
-                           settings["batch_size"], settings["epochs"], tick)  # fmt: skip
+    history = loop.fit(stack, stack.squared_error, backend.adam(settings["lr"]), x, y,
+                           settings["batch_size"], settings["epochs"], tick)
     stack.unstack()
     return [(cnn, {"loss": history[k]}) for k, cnn in enumerate(stack.cnns)]
 
@@ -97,23 +95,24 @@ def train_together(settings, encoded, label, seeds, tick=None):
 # ---------------------------------------------------------------- units
 def plan(args):
     """The regressors to train, a list of Unit, and what to say of autoencoders that are missing."""
-    spectra.load_synthetic(args.data)
-    provenance = spectra.provenance(args.data)
+    dataset.load_synthetic(args.data)
+    provenance = dataset.provenance(args.data)
     ph, carm = args.data / "ph_flux_norm.npy", args.data / "carmf_norm.npy"
     autoencoders, missing = artifacts.autoencoders(args, [ph], provenance)
     if args.tune:
-        return [unit for par in args.parameter for unit in tuning.plan(par, autoencoders[0], args, provenance)], missing
-    spectra.load_observed(args.data)  # what is only used at the end is refused before hours of training
-    without = [ac for ac in autoencoders if encodings(ac, args).name not in artifacts.read_sidecar(ac).outputs]
+        of_each = [grid_search.plan_cnn(par, autoencoders[0], args, provenance) for par in args.parameter]
+        return sum(of_each, []), missing
+    dataset.load_observed(args.data)  # what is only used at the end is refused before hours of training
+    without = [ac for ac in autoencoders if encodings(ac, args).name not in read_sidecar(ac).outputs]
     if args.perturb and without:
         raise BadInput(f"{without[0]} was trained without --perturb: leave it out here, or first run "
                        "Methodology/autoencoder_training.py --perturb and autoencoder_fine_tuning.py, both with "
-                       "--overwrite")  # fmt: skip
+                       "--overwrite")
     there = [ac for ac in autoencoders if ac.with_name(f"dtl_{ac.name}").exists()] or autoencoders[:1]
     for ac in there:
         artifacts.require(ac.with_name(f"dtl_{ac.name}"), "autoencoder_fine_tuning", [ac, ph, carm], provenance)
     missing += [f"{ac.with_name(f'dtl_{ac.name}')} not found: run Methodology/autoencoder_fine_tuning.py first"
-                for ac in autoencoders if ac not in there]  # fmt: skip
+                for ac in autoencoders if ac not in there]
     parameters = dict.fromkeys(args.parameter)
     return [unit for ac in there for par in parameters for unit in regressors(par, ac, args, provenance)], missing
 
@@ -121,11 +120,11 @@ def plan(args):
 def work(*units, tick):
     """Train one regressor, or several of one parameter as one network."""
     started = time.time()
-    training.forget_models()
+    backend.forget_models()
     settings, seeds = units[0].settings, [unit.own_seed for unit in units]
-    label = spectra.label(settings["parameter"], units[0].inputs[1])
+    label = dataset.label(settings["parameter"], units[0].inputs[1])
     encoded = [np.load(unit.inputs[0]) for unit in units]
-    train_rows, test_rows = spectra.split_stratified(label)
+    train_rows, test_rows = dataset.split_stratified(label)
     x, (y, *_) = zip(*(perturbation.examples(values, label, train_rows) for values in encoded))
     if len(units) > 1:
         trained = train_together(settings, x, y, seeds, tick)
@@ -137,8 +136,8 @@ def work(*units, tick):
             networks.save(cnn, partial)
         x_test, y_test = perturbation.examples(values, label, test_rows)
         mse_test = networks.mse(cnn, x_test[..., None], y=y_test)
-        shape = records.CnnShape(settings["nf1"], settings["nf2"], settings["nu"], x_test.shape[1])
-        artifacts.finish(unit, started, {"mse_test": mse_test}, history, shape)
+        shape = schemas.CnnShape(settings["nf1"], settings["nf2"], settings["nu"], x_test.shape[1])
+        finish(unit, started, {"mse_test": mse_test}, history, shape)
 
 
 def stacks(units, n):
@@ -149,13 +148,25 @@ def stacks(units, n):
     return [some[k : k + n] for some in of_parameter.values() for k in range(0, len(some), n)]
 
 
+def show_against_truth(tables, stars, path, changed):
+    """Print how far estimates of simulated stars are from their truth, and draw it."""
+    print("\nEstimates before and after fine-tuning, against the truth of the simulation")
+    print(errors_of_estimates(tables["_before"], tables[""], stars).to_string(float_format="{:.3g}".format))
+    print("\nThe same after fine-tuning, of stars without and with flags")
+    print(errors_by_flag(tables[""], stars).to_string(float_format="{:.3g}".format))
+    if changed or not path.exists():
+        with writing(path) as partial:
+            estimates_against_truth(tables["_before"], tables[""], stars).savefig(partial)
+    print(f"\nthe same as a picture -> {path}")
+
+
 def add_arguments(parser):
     parser.add_argument("--parameter", nargs="+", choices=paper.PARAMETERS, default=list(paper.PARAMETERS),
-                        metavar="PAR", help="which of teff, logg, mh, vsini")  # fmt: skip
+                        metavar="PAR", help="which of teff, logg, mh, vsini")
     parser.add_argument("--tune", action="store_true",
-                        help="search the hyper-parameters on the first autoencoder; later runs use them")  # fmt: skip
+                        help="search the hyper-parameters on the first autoencoder; later runs use them")
     parser.add_argument("--stack", type=number(int, 1), default=1, metavar="N",
-                        help="train N regressors of a parameter as one network: for a GPU, with --jobs 1")  # fmt: skip
+                        help="train N regressors of a parameter as one network: for a GPU, with --jobs 1")
     parser.add_argument("--perturb", action="store_true",
                         help="learn from the encodings of perturbed spectra that act 2 leaves with --perturb (ours)")
 
@@ -163,23 +174,28 @@ def add_arguments(parser):
 @command
 def main(argv=None):
     args = parse(__doc__, argv, add_arguments)
-    print(f"trained on {training.device_name()}")
-    if args.stack > 1 and not training.has_gpu():
+    print(f"trained on {backend.device_name()}")
+    if args.stack > 1 and not backend.has_gpu():
         print("warning: --stack is slower than --jobs on a processor, and TensorFlow sees no GPU")
     units, missing = plan(args)
-    provenance = spectra.provenance(args.data)
+    provenance = dataset.provenance(args.data)
     if args.tune:
-        return tuning.tune(units, args, provenance)
+        return grid_search.tune(units, args, provenance)
     try:
         may_write(ensembles(args, provenance, units), args)
     except BadInput as error:  # what is missing may be why
-        running.report([*missing, str(error)])
-    failures = running.run(units, work, args, epochs(args), "regressors",
-                           together=lambda units: stacks(units, args.stack))  # fmt: skip
+        runner.report([*missing, str(error)])
+    failures = runner.run(units, work, args, epochs(args), "regressors",
+                           together=lambda units: stacks(units, args.stack))
     if failures is None:
         return
-    with running.reporting(failures + missing):
-        write_estimates(args, provenance)
+    with runner.reporting(failures + missing):
+        stars, tables, changed = write_estimates(args, provenance)
+        if tables is None:
+            return
+        if provenance.spectra == "simulated" and set(paper.PARAMETERS) <= set(stars):
+            show_against_truth(tables, stars, args.artifacts / "summary.png", changed)
+        print(f"{len(stars)} stars, spectra: {provenance.spectra} -> {args.artifacts / 'final_estimations.csv'}")
 
 
 if __name__ == "__main__":

@@ -18,37 +18,27 @@ autoencoders were fine-tuned on; --tune fine-tunes them, as act 3 does, on the g
     python Methodology/estimate.py --artifacts artifacts/demo star.fits more/*.csv
     python Methodology/estimate.py --artifacts artifacts/demo --tune --out mine spectra/*.fits
 """
-# ruff: noqa: E402
-import sys
-from pathlib import Path
-
-from workflow.command_line import ROOT, command, folder  # first: it shortens what Ctrl-C says from here on
-
-# isort: split
 import argparse
 import functools
+import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
 import numpy as np
 import pandas as pd
 
-from figures import star_page as star_pages
-from inference import predictor as estimation
-from observations import batch as star_files
-from observations import orders
-from observations import preparation as observed_star
-from spectra import dataset as spectra
-from training import fine_tuning as transfer
-from training import loop as training
-from training import networks
-from workflow import runner as running
-from workflow import schemas as records
-from workflow import units as artifacts
+from figures import star_page
+from inference import predictor
+from observations import batch, orders, preparation
+from spectra import dataset
+from training import backend, fine_tuning, networks
+from workflow import runner, schemas
+from workflow.command_line import ROOT, command, folder
 from workflow.files import BadInput, load_array, lock, sha256, write_array, write_csv, write_json, writing
-from workflow.units import Unit
+from workflow.units import Unit, code_digest, finish, read_sidecar, sidecar_of, versions
 
 TO_TUNE = 20  # stars at least; ours: act 3 keeps a fifth of them to test
 NAME = "estimates.csv"
@@ -56,7 +46,7 @@ NAME = "estimates.csv"
 
 # ---------------------------------------------------------------- from Python
 def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resolution=None, error=None, medium="vacuum",
-             unit="Angstrom", name="star", instrument="", max_bad=observed_star.Settings.max_bad):  # fmt: skip
+             unit="Angstrom", name="star", instrument="", max_bad=preparation.Settings.max_bad):
     """Estimate the parameters of a star from its spectrum, with the networks of a run.
 
     The numbers are those of the script for the same spectrum in a file. The networks are loaded with the first call.
@@ -94,22 +84,22 @@ def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resoluti
     Raises
     ------
     BadInput
-        The spectrum cannot be used (the message says why), or the networks, as `estimation.select` checks them.
+        The spectrum cannot be used (the message says why), or the networks, as `predictor.select` checks them.
     """
     ensemble, loaded = _ready(Path(artifacts), data and Path(data), _state(Path(artifacts)))
     power = ensemble.resolving_power
     spectrum = orders.from_arrays(wavelength, flux, error, unit, medium, name, resolution or power)
-    settings = observed_star.Settings(power, continuum=ensemble.continuum, max_bad=max_bad)
-    star = observed_star.prepare(spectrum, ensemble.templates, settings)
+    settings = preparation.Settings(power, continuum=ensemble.continuum, max_bad=max_bad)
+    star = preparation.prepare(spectrum, ensemble.templates, settings)
     stars = pd.DataFrame([{"karmn": name, "file": "", **star.record, "instrument": instrument}])
-    return estimation.estimated(ensemble, loaded, stars, star.flux[None], ensemble.fine_tuned_on)[0].iloc[0]
+    return predictor.estimated(ensemble, loaded, stars, star.flux[None], ensemble.fine_tuned_on)[0].iloc[0]
 
 
 @functools.lru_cache(maxsize=1)
 def _ready(artifacts, data, state):
     """Networks of a run, loaded once as long as its `state` is the same."""
-    ensemble = estimation.select(artifacts, data)
-    return ensemble, estimation.load(ensemble)
+    ensemble = predictor.select(artifacts, data)
+    return ensemble, predictor.load(ensemble)
 
 
 def _state(artifacts):
@@ -124,11 +114,11 @@ def plan(ensemble, stars, out, settings):
 
     Parameters
     ----------
-    ensemble : estimation.Ensemble
+    ensemble : predictor.Ensemble
     stars : list of (Path, dict)
-        As `star_files.prepare` gives them.
+        As `batch.prepare` gives them.
     out : Path
-    settings : observed_star.Settings
+    settings : preparation.Settings
 
     Returns
     -------
@@ -141,41 +131,41 @@ def plan(ensemble, stars, out, settings):
     """
     if len(stars) < TO_TUNE:
         raise BadInput(f"--tune: {len(stars)} of the given files gave a star, at least {TO_TUNE} are needed: give "
-                       "more, or leave --tune out")  # fmt: skip
-    write_array(out / "carmf_norm.npy", np.array([star_files.load(kept).flux for kept, _ in stars]))
-    mark = star_files.mark([record for _, record in stars], ensemble.trained_on, settings)
-    provenance = records.convert(mark, records.Provenance, out, "use another --out")
-    done = {i: artifacts.read_sidecar(ensemble.path(i)) for i in ensemble.autoencoders}
+                       "more, or leave --tune out")
+    write_array(out / "carmf_norm.npy", np.array([batch.load(kept).flux for kept, _ in stars]))
+    mark = batch.mark([record for _, record in stars], ensemble.trained_on, settings)
+    provenance = schemas.convert(mark, schemas.Provenance, out, "use another --out")
+    done = {i: read_sidecar(ensemble.path(i)) for i in ensemble.autoencoders}
     return [Unit(out / ensemble.path(i).name, sidecar.settings, (ensemble.path(i, ""), out / "carmf_norm.npy"),
-                 sidecar.seed, provenance=provenance) for i, sidecar in done.items()]  # fmt: skip
+                 sidecar.seed, provenance=provenance) for i, sidecar in done.items()]
 
 
 def work(unit, tick):
     """Fine-tune one autoencoder on four fifths of the stars, with the settings of act 3; measure errors on the rest."""
     started = time.time()
-    training.forget_models()
+    backend.forget_models()
     ac, carm = unit.inputs
     flux = load_array(carm, 2, "run again")
-    _, train_rows, test_rows = spectra.split_usable(flux)
+    _, train_rows, test_rows = dataset.split_usable(flux)
     autoencoder = networks.load(ac, seed=unit.own_seed)
     metrics = {"mse_carm_test_before": networks.mse(autoencoder, flux, test_rows)}
-    history = transfer.fine_tune(autoencoder, unit.settings, flux, tick, train_rows)
+    history = fine_tuning.fine_tune(autoencoder, unit.settings, flux, tick, train_rows)
     metrics["mse_carm_test_after"] = networks.mse(autoencoder, flux, test_rows)
     with writing(unit.path) as partial:
         networks.save(autoencoder, partial)
-    artifacts.finish(unit, started, metrics, history, artifacts.read_sidecar(ac).network)
+    finish(unit, started, metrics, history, read_sidecar(ac).network)
 
 
 def tune(ensemble, stars, args, settings):
-    """Fine-tune on the given stars and return the records.Provenance of what the networks have now seen."""
+    """Fine-tune on the given stars and return the schemas.Provenance of what the networks have now seen."""
     units = plan(ensemble, stars, args.out, settings)
     options = SimpleNamespace(artifacts=args.out, jobs=args.jobs, scheduler=None, overwrite=args.overwrite,
-                              dry_run=False)  # fmt: skip
-    running.report(running.run(units, work, options, units[0].settings["epochs"], "fine-tuning"))
+                              dry_run=False)
+    runner.report(runner.run(units, work, options, units[0].settings["epochs"], "fine-tuning"))
     for unit in units:
-        metrics = artifacts.read_sidecar(unit.path).metrics
+        metrics = read_sidecar(unit.path).metrics
         print(f"{unit.name}: mse of the test stars {metrics['mse_carm_test_before']:.2g} before, "
-              f"{metrics['mse_carm_test_after']:.2g} after")  # fmt: skip
+              f"{metrics['mse_carm_test_after']:.2g} after")
     return units[0].provenance
 
 
@@ -185,7 +175,7 @@ def check_out(out, paths, overwrite):
 
     Returns
     -------
-    records.Estimates
+    schemas.Estimates
         What the sidecar of the estimates there says.
 
     Raises
@@ -193,18 +183,18 @@ def check_out(out, paths, overwrite):
     BadInput
     """
     foreign = [name for name in ("ph_flux_norm.npy", "ph_pars.npy", "provenance.json", "params_final.json")
-               if (out / name).exists()]  # fmt: skip
+               if (out / name).exists()]
     if foreign:
         raise BadInput(f"{out} holds {foreign[0]}, so spectra or a run: choose another --out")
-    note = artifacts.sidecar_of(out / NAME)
+    note = sidecar_of(out / NAME)
     if not note.exists():
-        return records.Estimates(records.UNKNOWN)
-    had = records.read(note, records.Estimates, "delete it, or choose another --out")
+        return schemas.Estimates(schemas.UNKNOWN)
+    had = schemas.read(note, schemas.Estimates, "delete it, or choose another --out")
     has = {sha256(path) for path in paths if path.is_file()}
     lost = [name for name, digest in had.inputs.items() if digest not in has]
     if lost and not overwrite:
         raise BadInput(f"{out / NAME} has the stars of other files, such as {lost[0]} ({len(lost)} in all): give these "
-                       "too, choose another --out, or --overwrite")  # fmt: skip
+                       "too, choose another --out, or --overwrite")
     return had
 
 
@@ -217,25 +207,25 @@ def write(args, ensemble, found, table, drawn, fine_tuned_on, settings):
     instruments = ", ".join(sorted({name or "own" for name in table["instrument"]}))
     word = f"{instruments}, by networks of {fine_tuned_on.spectra} spectra"
     outputs = {path.name: sha256(path) for path in (args.out / NAME, *drawn)}
-    record = records.Estimates(msgspec.structs.replace(fine_tuned_on, spectra=word), kept=ensemble.kept,
-                               inputs={str(path): sha256(path) for path in found}, outputs=outputs)  # fmt: skip
+    record = schemas.Estimates(msgspec.structs.replace(fine_tuned_on, spectra=word), kept=ensemble.kept,
+                               inputs={str(path): sha256(path) for path in found}, outputs=outputs)
     made = {
         "settings": {"tune": args.tune, **{key: value for key, value in asdict(settings).items() if value == value}},
-        "networks": {path.name: sha256(path) for path in paths}, "versions": artifacts.versions(),
-        "code": artifacts.code_digest(),
-    }  # fmt: skip
-    write_json(artifacts.sidecar_of(args.out / NAME), records.signed({**records.plain(record), **made}))
+        "networks": {path.name: sha256(path) for path in paths}, "versions": versions(),
+        "code": code_digest(),
+    }
+    write_json(sidecar_of(args.out / NAME), schemas.signed({**schemas.plain(record), **made}))
 
 
 def parse(argv):
     """Command-line options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    star_files.add_arguments(parser)
+    batch.add_arguments(parser)
     add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR",
         help="folder of the run whose networks are used; default: artifacts")
     add("--data", type=folder, metavar="DIR", help="folder of the synthetic set that they were trained on; default: "
-        "looked for in src_files")  # fmt: skip
+        "looked for in src_files")
     add("--out", type=folder, metavar="DIR", help="folder to write; default: estimates in that of --artifacts")
     add("--tune", action="store_true", help=f"fine-tune the autoencoders on the given stars first, {TO_TUNE} at least")
     add("--overwrite", action="store_true", help="replace the estimates of other stars, and networks tuned on them")
@@ -248,30 +238,30 @@ def parse(argv):
 def main(argv=None):
     args = parse(argv)
     paths = list(dict.fromkeys(args.files))
-    ensemble = estimation.select(args.artifacts, args.data)
+    ensemble = predictor.select(args.artifacts, args.data)
     had = check_out(args.out, paths, args.overwrite)
-    settings = star_files.settings_of(args, ensemble.resolving_power, ensemble.continuum)
+    settings = batch.settings_of(args, ensemble.resolving_power, ensemble.continuum)
     print(f"{len(paths)} files to R {settings.target:.0f}, divided by their {settings.continuum} continuum, as the "
-          f"{ensemble.trained_on.spectra} synthetic set is", flush=True)  # fmt: skip
-    reading = star_files.reading_of(args)
-    prepared, left_out = star_files.prepare(paths, args.out, reading, ensemble.templates, settings, args.jobs)
+          f"{ensemble.trained_on.spectra} synthetic set is", flush=True)
+    reading = batch.reading_of(args)
+    prepared, left_out = batch.prepare(paths, args.out, reading, ensemble.templates, settings, args.jobs)
     fine_tuned_on = tune(ensemble, prepared, args, settings) if args.tune else ensemble.fine_tuned_on
     stars = pd.DataFrame([record for _, record in prepared])
-    stars["karmn"] = star_files.name_stars(stars["karmn"])
-    flux = np.array([star_files.load(kept).flux for kept, _ in prepared])
-    loaded = estimation.load(ensemble, args.out if args.tune else None)
-    seen = spectra.split_usable(flux)[1] if args.tune else None
-    table, predictions, reconstruction = estimation.estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen)
+    stars["karmn"] = batch.name_stars(stars["karmn"])
+    flux = np.array([batch.load(kept).flux for kept, _ in prepared])
+    loaded = predictor.load(ensemble, args.out if args.tune else None)
+    seen = dataset.split_usable(flux)[1] if args.tune else None
+    table, predictions, reconstruction = predictor.estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen)
     with lock(args.out):
-        drawn = star_pages.write_all(args.out, table, flux, reconstruction, predictions,
-                                     estimation.about(fine_tuned_on), args.jobs)  # fmt: skip
+        drawn = star_page.write_all(args.out, table, flux, reconstruction, predictions,
+                                     predictor.about(fine_tuned_on), args.jobs)
         found = [path for path in paths if path not in left_out]
         write(args, ensemble, found, table, drawn, fine_tuned_on, settings)
         for name in set(had.outputs) - {NAME, *(path.name for path in drawn)}:  # pictures of stars that are gone
             (args.out / name).unlink(missing_ok=True)
-    print(estimation.shown(table), *estimation.warnings(table, fine_tuned_on), sep="\n")
+    print(predictor.shown(table), *predictor.warnings(table, fine_tuned_on), sep="\n")
     print(f"{args.out / NAME}: {len(stars)} of {len(paths)} files estimated, {len(left_out)} left out"
-          + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))  # fmt: skip
+          + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))
 
 
 if __name__ == "__main__":

@@ -11,34 +11,35 @@ spectra are not simulated. The figures are those of `make figures ARTIFACTS={art
     python Methodology/report.py                                                  # of a run in artifacts/
     python Methodology/report.py --data src_files/demo --artifacts artifacts/demo
 """
-import sys
-
-from workflow.command_line import Help, add_run, command, folder  # isort: skip  # first: it shortens what Ctrl-C says from here on
-
 import argparse
+import base64
 import json
+import os
 import re
 import shlex
+import sys
+import urllib.parse
+from pathlib import Path
 
-import calibrate
-import literature
+import mistune
+
 import paper
-from evaluation import claims, gap
+from evaluation import calibrated, catalogues, claims, comparison, gap
 from evaluation.run import ARRAYS, ESTIMATES, NotYet, listed, load, settings
-from figures.pages import html, picture, plain, table
+from evaluation.truth import errors_of_estimates
 from inference import flags
-from inference import mode as estimates
 from spectra import star_tables
-from workflow import schemas as records
+from workflow import schemas
+from workflow.command_line import Help, add_run, command, folder
 from workflow.files import one_line, read_table, sha256, writing
 
 PENALTIES = {
     "live": "formula of the published code, current weights", "none": "none",
     "frozen": "formula of the published code, initial weights",
     "exact": "Jacobian of the last encoder layer", "jacobian": "Jacobian of the whole encoder",
-}  # fmt: skip
+}
 LIBRARIES = {"python": "Python", "tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy",
-             "scikit-learn": "scikit-learn"}  # fmt: skip
+             "scikit-learn": "scikit-learn"}
 # Of Section 3, in the order of the paper; those of Section 4 are spelt by `caption`
 SECTION_3 = {
     "figure_01": "Figure 1 of the paper, the gap among the fluxes: UMAP of synthetic and observed spectra",
@@ -52,7 +53,7 @@ SECTION_3 = {
     "residuals": "Where the reconstruction of the observed spectra fails (not in the paper)",
 }
 SPELT = {"teff": "Teff", "logg": "log g", "mh": "[M/H]", "vsini": "v sin i", "umap": "UMAP",
-         "older": "older catalogues (Appendix B),"}  # fmt: skip
+         "older": "older catalogues (Appendix B),"}
 
 
 # ---------------------------------------------------------------- the parts of the page
@@ -60,12 +61,12 @@ def opening(run):
     """Title and first words: above all, whether the stars exist."""
     about = ("Stellar parameters of M dwarfs by the method of Mas-Buitrago et al. 2024 (A&A 687, A205): autoencoders "
              "learn synthetic spectra, are fine-tuned on observed ones, and convolutional networks estimate the "
-             "parameters from their latent values.")  # fmt: skip
+             "parameters from their latent values.")
     if run.simulated:
         return ["# SIMULATED SPECTRA: report of a run", about,
                 "**The stars of this run do not exist.** Their spectra were made by a simulation that starts from the "
                 "paper's estimates. Nothing below is a result on real stars: the paper's values stand beside those of "
-                "the run for scale only, and nothing is said to agree with them."]  # fmt: skip
+                "the run for scale only, and nothing is said to agree with them."]
     which = "the published spectra" if run.is_paper else f"spectra marked {plain(repr(run.spectra))}"
     return [f"# Report of a run on {which}", about]
 
@@ -76,8 +77,8 @@ def what_was_run(run):
     n_regressors = len(paper.PARAMETERS) * paper.N_AUTOENCODERS * budget.repeats
     trained, fine_tuned = run.trained.values(), run.fine_tuned.values()
     penalties = [", ".join(PENALTIES.get(name, name) for name in settings(part, "penalty").split(", "))
-                 for part in (trained, fine_tuned)]  # fmt: skip
-    kept = run.selection or records.Selection([])
+                 for part in (trained, fine_tuned)]
+    kept = run.selection or schemas.Selection([])
     rule = f" ({kept.rule.replace('mse_mean', 'mean error')})" if kept.rule else ""
     rows = [
         ("spectra", one_line(run.spectra) + run.simulation, "PHOENIX-ACES, CARMENES"),
@@ -93,7 +94,7 @@ def what_was_run(run):
          f"text: {PENALTIES['jacobian']}; code: {PENALTIES['frozen']}; weight {paper.CONTRACTIVE_WEIGHT:g} (code)"),
         ("contractive penalty in fine-tuning", penalties[1], "the same"),
         ("regressors trained", _number(run.regressors), f"{n_regressors}, epochs: {budget.cnn_epochs}"),
-    ]  # fmt: skip
+    ]
     return ["## What was run", table(["", "this run", "the paper"], [*rows, *how_it_was_run(run.sidecars)])]
 
 
@@ -102,7 +103,7 @@ def how_it_was_run(sidecars):
     seconds = sum(sidecar.seconds for sidecar in sidecars)
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
     software = [f"{name} {listed(one.versions[library] for one in sidecars if library in one.versions)}"
-                for library, name in LIBRARIES.items()]  # fmt: skip
+                for library, name in LIBRARIES.items()]
     return [
         ("seed", listed(str(sidecar.seed) for sidecar in sidecars), ""),
         ("computing time", f"{time}, summed over all networks", ""),
@@ -136,11 +137,11 @@ def against_truth(run, out):
     if truth is None:
         return []
     tables = [star_tables.read(run.artifacts / f"final_estimations{suffix}.csv", "restore it")
-              for suffix in ("_before", "")]  # fmt: skip
-    measured = estimates.against_truth(*tables, truth)
+              for suffix in ("_before", "")]
+    measured = errors_of_estimates(*tables, truth)
     rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{part} before']:.3g}, {row[f'{part} after']:.3g}"
                                         for part in ("rmse", "bias", "scatter")), f"{row['own uncertainty']:.3g}")
-            for name, row in measured.iterrows()]  # fmt: skip
+            for name, row in measured.iterrows()]
     heading = ["before, after fine-tuning", "stars", "rmse", "bias", "scatter", "own uncertainty"]
     parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, 6)),
              "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both together. The own "
@@ -164,11 +165,11 @@ def the_flags(run):
 
 def calibrated_errors(run):
     """What independent values, or half of the truth, say of the estimates and their uncertainties."""
-    path = run.artifacts / calibrate.SIDECAR
+    path = run.artifacts / calibrated.SIDECAR
     if run.estimates is None or not path.exists():
         return []
-    found = records.read(path, records.Calibration, "run Methodology/calibrate.py again")
-    rows = calibrate.fits(found.fits.items())
+    found = schemas.read(path, schemas.Calibration, "run Methodology/calibrate.py again")
+    rows = calibrated.fits(found.fits.items())
     if sha256(run.artifacts / ESTIMATES) not in found.inputs.values():
         return ["## Calibrated errors", "They are of other estimates: run Methodology/calibrate.py again."]
     return ["## Calibrated errors", table(list(rows), rows.to_numpy(), (2, 3)),
@@ -187,7 +188,7 @@ def the_gap(run, out):
     return ["## The gap in numbers", table(list(shown), shown.to_numpy(), range(1, len(shown.columns))),
             "Synthetic spectra of the same labels are compared, and distances are relative to theirs among themselves; "
             "brackets hold 90 % of the stars, of the AUC its 95 % interval.",
-            picture(path.with_suffix(".png"), "The gap in numbers; in grey, what is no gap", out)]  # fmt: skip
+            picture(path.with_suffix(".png"), "The gap in numbers; in grey, what is no gap", out)]
 
 
 def _claims(held, run):
@@ -212,7 +213,7 @@ def the_networks(run):
     return ["## What the paper says of its networks", _claims(held, run),
             "Errors are mean squared errors, distances Euclidean and averaged over the observed spectra; given are the "
             "mean over the autoencoders and, in brackets, the range. The paper prints its 353 with the unit K. The "
-            "published code's own grid leaves fewer than the paper's 26 autoencoders."]  # fmt: skip
+            "published code's own grid leaves fewer than the paper's 26 autoencoders."]
 
 
 def the_estimates(run, known):
@@ -222,7 +223,7 @@ def the_estimates(run, known):
     unknown = sorted(set(run.estimates["karmn"]) - set(known["karmn"]))
     if unknown:
         note += (f" The tables of published values do not know {len(unknown)} of them, which are left out below: "
-                 f"{plain(', '.join(unknown[:5]))}{', ...' * (len(unknown) > 5)}.")  # fmt: skip
+                 f"{plain(', '.join(unknown[:5]))}{', ...' * (len(unknown) > 5)}.")
     parts = ["## What the paper says of its estimates", note]
     if known.empty:
         return parts
@@ -240,13 +241,13 @@ def the_literature(known, run):
              "Literature minus estimate: mean, root mean square and Pearson's r. "
              + "The literature is on the real stars of the same names, so this is **for scale**. " * run.simulated
              + "Under \"the paper\" is what its text prints; \"not read\" are numbers that stand, if it gives them, in "
-             "a table that we could not read."]  # fmt: skip
-    compared = literature.printable(literature.compare(known))
+             "a table that we could not read."]
+    compared = comparison.printable(comparison.compare(known))
     if run.is_paper:
         parts.append(_score(compared["agrees"], "comparisons"))
     for parameter, rows in compared.groupby("parameter", sort=False):
         shown = [[f"{row['catalogue']}, {row['which']}".rstrip(", "), row["n"], row["mean"], row["rmse"], row["r"],
-                  _printed(row), row["agrees"]] for _, row in rows.iterrows()]  # fmt: skip
+                  _printed(row), row["agrees"]] for _, row in rows.iterrows()]
         heading = [plain(parameter), "stars", "mean", "rmse", "r", "the paper", "agrees"]
         width = 7 if run.is_paper else 6
         parts.append(table(heading[:width], [row[:width] for row in shown], (1, 2, 3, 4)))
@@ -266,16 +267,16 @@ def the_figures(run, args):
     if args.figures != run.artifacts / "figures":
         variables.append(f"FIGURES={args.figures}")
     how = f"`` {shlex.join(['make', 'figures', *variables])} ``"
-    drawn = f"{len(run.estimates)} stars, {literature.title(run.estimates)}" if run.estimates is not None else None
+    drawn = f"{len(run.estimates)} stars, {catalogues.title(run.estimates)}" if run.estimates is not None else None
     parts = ["## Figures"]
     for section, line, stems in ((3, run.title, [stem for stem in SECTION_3 if stem in found]),
-                                 (4, drawn, [stem for stem in found if stem not in SECTION_3])):  # fmt: skip
+                                 (4, drawn, [stem for stem in found if stem not in SECTION_3])):
         parts.append(f"### Of Section {section}")
         if not stems:
             parts.append(f"There are none yet: {how} draws them.")
         elif not _printed_in(args.figures.glob(f"Section{section}_*.ipynb"), line):
             parts.append(f"Those in {plain(str(args.figures))} are not, or nothing beside them says that they are, of "
-                         f"this run as it is now, and left out: {how} draws them anew.")  # fmt: skip
+                         f"this run as it is now, and left out: {how} draws them anew.")
         else:
             parts += [picture(found[stem], SECTION_3.get(stem) or caption(stem), args.out) for stem in stems]
     return parts
@@ -300,11 +301,58 @@ def page(run, args):
     """The whole page in Markdown."""
     parts = [*opening(run), *what_was_run(run), *what_is_missing(run), *against_truth(run, args.out),
              *calibrated_errors(run), *the_networks(run),
-             *the_gap(run, args.out)]  # fmt: skip
+             *the_gap(run, args.out)]
     if run.estimates is not None:
         parts += the_flags(run)
-        parts += the_estimates(run, run.estimates[run.estimates["karmn"].isin(literature.known())])
+        parts += the_estimates(run, run.estimates[run.estimates["karmn"].isin(catalogues.known())])
     return "\n\n".join([*parts, *the_figures(run, args)]) + "\n"
+
+
+# ---------------------------------------------------------------- Markdown and HTML
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
+.simulated h1 { color: #d55e00; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 0.875rem; }
+th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; vertical-align: top; text-align: left; }
+th { border-bottom: 2px solid #888; white-space: nowrap; } img { max-width: 100%; }
+code { font-size: 0.9em; overflow-wrap: anywhere; }
+@media print { body { margin: 0; max-width: none; font-size: 11pt; } h2 { break-after: avoid; }
+  tr, img { break-inside: avoid; } }
+"""
+
+
+def plain(text):
+    """Text of anybody's, in one line, so that Markdown shows it as it is."""
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in one_line(text))
+    return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", printable)
+
+
+def table(heading, rows, numbers=()):
+    """A table in Markdown; columns whose place is in `numbers` are set to the right."""
+    rule = ["---:" if k in numbers else "---" for k in range(len(heading))]
+    cells = [heading, rule, *([plain(str(cell)) if str(cell) else "" for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def picture(path, caption, out):
+    """A picture in Markdown, its path as seen from the folder of the page."""
+    where = urllib.parse.quote(Path(os.path.relpath(path, out)).as_posix())
+    return f"![{plain(caption)}]({where})\n\n*{plain(caption)}*"
+
+
+def html(text, out, simulated):
+    """The page as one HTML file, with its pictures in it."""
+    body = mistune.create_markdown(escape=True, plugins=["table"])(text)
+
+    def embedded(match):
+        path = os.path.normpath(out.absolute() / urllib.parse.unquote(match[1]))
+        return f'<img src="data:image/png;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"'
+
+    body = re.sub(r'<img src="([^"]+)"', embedded, body)
+    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta name="viewport" content="width=device-width">\n<title>Report of a run</title>\n'
+            f'<style>{STYLE}</style>\n</head>\n<body{" class=simulated" * simulated}>\n{body}</body>\n</html>\n')
 
 
 @command

@@ -14,27 +14,23 @@ that no later run finds) and knows no git blob ids.
 
 The published arrays carry no licence and are not redistributed here.
 """
-# ruff: noqa: E402
-import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "Methodology"))
-from workflow.command_line import command, folder  # first: then Ctrl-C in the long imports is one line too
-
-# isort: split
 import argparse
 import contextlib
 import os
 import shutil
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import requests
 from tqdm import tqdm
 
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper
-from workflow.files import BadInput, git_blob_id, one_line, sha256
+from workflow.command_line import address, command, folder
+from workflow.files import TIMEOUT, BadInput, git_blob_id, one_line, sha256
 
 # The repository's paths are as of its publication; the small files come first.
 REPOSITORY = "https://raw.githubusercontent.com/pedromasb/autoencoders-CARMENES/main/src_files"
@@ -43,7 +39,6 @@ URLS = {
     "carmf_norm.npy": f"{REPOSITORY}/carmf_norm.npy",
     "ph_flux_norm.npy": "https://cloud.cab.inta-csic.es/s/bEe54r4tEDZpCtP/download",
 }
-TIMEOUT = (15, 60)  # [s] to connect, and between two pieces of an answer
 CHUNK = 1 << 16  # [bytes]; at most this much is lost when a connection breaks
 
 
@@ -177,13 +172,6 @@ def install(name, url, data, overwrite=False):
             raise BadInput(f"not installed and removed, {url} has another file, name a --mirror: {error}") from None
         os.replace(partial, final)
     return f"{state}, {found}" + ("" if name in paper.BLOB_ID else f", sha256 {sha256(final)}")
-
-
-def address(text):
-    """Type of a flag: an address on the web."""
-    if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError(f"{text!r} does not begin with http:// or https://")
-    return text.rstrip("/")
 
 
 @command

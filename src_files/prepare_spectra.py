@@ -1,37 +1,32 @@
 """Observed spectra of any instrument as the arrays that the acts read: at rest, normalised, on one grid (Sect. 2).
 
-Reads:  spectrum files of any form that spectrum_files.py knows; SYNTHETIC/ph_flux_norm.npy, ph_pars.npy
+Reads:  spectrum files of any form that observations/readers.py knows; SYNTHETIC/ph_flux_norm.npy, ph_pars.npy
 Writes: DIR/carmf_norm.npy, DIR/stars.csv, DIR/provenance.json, DIR/preparation.pdf (a page a star); and the synthetic
         set at the instrument's resolving power, DIR/ph_flux_norm.npy and DIR/ph_pars.npy
 Run:    python src_files/prepare_spectra.py --out src_files/mine spectra/*.fits       (0.2 s a star)
         python src_files/prepare_spectra.py --out src_files/mine --synthetic src_files/simulated spectra/*.csv
 """
-# ruff: noqa: E402
-import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "Methodology"))
-from workflow.command_line import command, folder  # first: then Ctrl-C in the long imports is one line too
-
-# isort: split
 import argparse
 import os
 import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper
-from figures import preparation_page as preparation_pages
-from observations import batch as star_files
-from observations import preparation as observed_star
-from spectra import continuum as preparation
-from spectra import dataset as spectra
-from workflow import schemas as records
+from figures import preparation_page
+from observations import batch, preparation
+from spectra import dataset
+from spectra.transforms import degrade
+from workflow import schemas
+from workflow.command_line import command, folder
 from workflow.files import BadInput, sha256, write_csv, write_json, writing
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
@@ -43,7 +38,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    star_files.add_arguments(parser)
+    batch.add_arguments(parser)
     add("--out", type=folder, required=True, metavar="DIR", help="folder to write")
     add("--synthetic", type=folder, default=HERE, metavar="DIR",
         help="folder of the synthetic set to train on and to shift to; default: src_files")
@@ -63,7 +58,7 @@ def check_folder(out, synthetic):
     if out.resolve() == synthetic.resolve():
         raise BadInput(f"{out} holds the synthetic set: choose another --out")
     if note.exists():
-        said = records.read(note, records.Provenance, "choose another --out")
+        said = schemas.read(note, schemas.Provenance, "choose another --out")
         if said.preparation is msgspec.UNSET:
             raise BadInput(f"{note} calls what lies there {said.spectra!r}, not prepared: choose another --out")
     elif present:
@@ -76,29 +71,29 @@ def install(out, stars, templates, synthetic, provenance, settings, mark):
     Parameters
     ----------
     stars : list of (Path, dict)
-        As `star_files.prepare` gives them.
+        As `batch.prepare` gives them.
     """
     note = out / "provenance.json"
     write_json(note, {**mark, "complete": False})
-    names = star_files.name_stars(record["karmn"] for _, record in stars)
+    names = batch.name_stars(record["karmn"] for _, record in stars)
     with writing(out / "carmf_norm.npy") as partial:
         flux = np.lib.format.open_memmap(partial, "w+", np.float32, (len(stars), paper.N_PIXELS))
         for row, (kept, _) in enumerate(stars):
-            flux[row] = star_files.load(kept).flux
+            flux[row] = batch.load(kept).flux
         flux.flush()
         del flux
     write_csv(out / "stars.csv", pd.DataFrame([record for _, record in stars]).assign(karmn=names))
     degrade_synthetic(out, synthetic, provenance, settings.target)
     with writing(out / "preparation.pdf") as partial:
         pages = tqdm(zip(names, stars), total=len(stars), desc="preparation.pdf", unit="page", disable=None)
-        drawn = ((name, star_files.load(kept)) for name, (kept, _) in pages)
-        preparation_pages.write(partial, drawn, templates, provenance.spectra)
+        drawn = ((name, batch.load(kept)) for name, (kept, _) in pages)
+        preparation_page.write(partial, drawn, templates, provenance.spectra)
     write_json(note, {**mark, "complete": True, "files": {name: sha256(out / name) for name in FILES}})
 
 
 def degrade_synthetic(out, synthetic, provenance, target):
     """The synthetic set at the resolving power `target`, in the folder `out`; unchanged where that is its own."""
-    power = spectra.resolving_power_of(provenance)
+    power = dataset.resolving_power_of(provenance)
     with writing(out / "ph_pars.npy") as partial:
         shutil.copyfile(synthetic / "ph_pars.npy", partial)
     with writing(out / "ph_flux_norm.npy") as partial:
@@ -109,7 +104,7 @@ def degrade_synthetic(out, synthetic, provenance, target):
         flux = np.lib.format.open_memmap(partial, "w+", np.float32, sharp.shape)
         for first in tqdm(range(0, len(sharp), CHUNK), desc=f"synthetic set at R {target:.0f}", disable=None):
             rows = slice(first, first + CHUNK)
-            flux[rows] = preparation.degrade(np.array(sharp[rows], float), power, target)
+            flux[rows] = degrade(np.array(sharp[rows], float), power, target)
         flux.flush()
 
 
@@ -119,21 +114,21 @@ def main(argv=None):
     options = parse(argv)
     paths = list(dict.fromkeys(options.files))
     check_folder(options.out, options.synthetic)
-    templates, provenance, continuum = observed_star.load_templates(options.synthetic)
-    power = spectra.resolving_power_of(provenance)
-    reading = star_files.reading_of(options)
+    templates, provenance, continuum = preparation.load_templates(options.synthetic)
+    power = dataset.resolving_power_of(provenance)
+    reading = batch.reading_of(options)
     powers = [options.resolution]
     if np.isnan(options.resolution):
-        powers = star_files.powers(paths, reading, options.jobs)
-    settings = star_files.settings_of(options, min([power, *powers]), continuum)
-    templates = replace(templates, flux=preparation.degrade(templates.flux, power, settings.target))
+        powers = batch.powers(paths, reading, options.jobs)
+    settings = batch.settings_of(options, min([power, *powers]), continuum)
+    templates = replace(templates, flux=degrade(templates.flux, power, settings.target))
     print(f"{len(paths)} files to R {settings.target:.0f}, divided by their {continuum} continuum, shifted to "
-          f"{len(templates.flux)} {provenance.spectra} spectra", flush=True)  # fmt: skip
-    stars, left_out = star_files.prepare(paths, options.out, reading, templates, settings, options.jobs)
-    mark = star_files.mark([record for _, record in stars], provenance, settings)
+          f"{len(templates.flux)} {provenance.spectra} spectra", flush=True)
+    stars, left_out = batch.prepare(paths, options.out, reading, templates, settings, options.jobs)
+    mark = batch.mark([record for _, record in stars], provenance, settings)
     install(options.out, stars, templates, options.synthetic, provenance, settings, mark)
     print(f"{options.out}: {len(stars)} of {len(paths)} files prepared, {len(left_out)} left out"
-          + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))  # fmt: skip
+          + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from pathlib import Path
 # Two processes of tests with two threads each, on two cores, wait for each other: a small SVD then takes 0.1 s.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pandas as pd
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "Methodology"), str(ROOT / "src_files")]
@@ -40,7 +40,7 @@ def tiny(tmp_path_factory):
     labels = np.c_[
         rng.choice(paper.GRID_TEFF, 200), rng.choice(paper.GRID_LOGG, 200),
         rng.choice(paper.GRID_MH, 200), rng.choice(paper.GRID_VSINI, 200),
-    ]  # fmt: skip
+    ]
 
     def flux(labels, shift):
         low, high = labels.min(axis=0), labels.max(axis=0)

@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 from units import SIMULATED, content, make_units, options, work
 
-from workflow import files
-from workflow import runner as running
-from workflow import schemas as records
-from workflow import units as artifacts
+from workflow import artifacts, files, runner, schemas
 from workflow.files import BadInput
-from workflow.units import Unit
+from workflow.units import Unit, code_digest, finish, is_done, read_sidecar, seed_of
 
 
 @pytest.fixture
@@ -28,25 +25,25 @@ def unit(tmp_path):
 
 # ---------------------------------------------------------------- seeds and hashes
 def test_seed_depends_on_seed_and_name_only(tmp_path):
-    seeds = {artifacts.seed_of(seed, f"ac_{i}") for seed in (1, 2, 42) for i in range(50)}
+    seeds = {seed_of(seed, f"ac_{i}") for seed in (1, 2, 42) for i in range(50)}
     assert len(seeds) == 150 and min(seeds) >= 0 and max(seeds) + 1000 < 2**31
-    assert artifacts.seed_of(42, "ac_0") == int(hashlib.sha256(b"42/ac_0").hexdigest()[:8], 16) // 4
+    assert seed_of(42, "ac_0") == int(hashlib.sha256(b"42/ac_0").hexdigest()[:8], 16) // 4
     one = Unit(tmp_path / "ac_0.h5", {"lr": 1e-4}, seed=7)
     other = Unit(tmp_path / "elsewhere" / "ac_0.h5", {"lr": 1e-3}, (tmp_path / "x",), seed=7)
-    assert one.own_seed == other.own_seed == artifacts.seed_of(7, "ac_0")
+    assert one.own_seed == other.own_seed == seed_of(7, "ac_0")
 
 
 # ---------------------------------------------------------------- done, stale, absent
 def test_done_needs_file_and_sidecar(unit):
     sidecar = unit.path.with_suffix(".json")
-    assert artifacts.is_done(unit)
+    assert is_done(unit)
     kept = sidecar.read_bytes()
     sidecar.unlink()
-    assert not artifacts.is_done(unit)
+    assert not is_done(unit)
     sidecar.write_bytes(kept)
-    assert artifacts.is_done(unit)
+    assert is_done(unit)
     unit.path.unlink()
-    assert not artifacts.is_done(unit)
+    assert not is_done(unit)
 
 
 def changed(unit, what):
@@ -68,17 +65,17 @@ def test_stale_unit_stops_the_run_or_is_redone(unit, what):
     other, difference = changed(unit, what)
     other = replace(other)  # as a new run would make it: a unit knows its inputs as they were when it was made
     with pytest.raises(BadInput) as caught:
-        artifacts.is_done(other)
+        is_done(other)
     message = str(caught.value)
     assert str(unit.path) in message and difference in message and "--overwrite" in message and "\n" not in message
     assert message.count(" there, ") == 1  # what did not change is not named
     before = content(unit.path.parent)
     with pytest.raises(BadInput):
-        running.run([other], work, options(unit.path.parent))
+        runner.run([other], work, options(unit.path.parent))
     assert content(unit.path.parent) == before
-    assert not artifacts.is_done(other, stale_is_undone=True)
-    assert running.run([other], work, options(unit.path.parent, overwrite=True)) == []
-    assert artifacts.is_done(other)
+    assert not is_done(other, stale_is_undone=True)
+    assert runner.run([other], work, options(unit.path.parent, overwrite=True)) == []
+    assert is_done(other)
 
 
 def test_cheap_unit_is_redone_when_stale(unit):
@@ -90,8 +87,8 @@ def test_cheap_unit_is_redone_when_stale(unit):
 
     for seed in (1, 2, 2):
         again = replace(unit, seed=seed)
-        assert running.run([again], noting, options(unit.path.parent), redo_stale=True) == []
-        assert artifacts.is_done(again)
+        assert runner.run([again], noting, options(unit.path.parent), redo_stale=True) == []
+        assert is_done(again)
     assert done == [2]
 
 
@@ -122,9 +119,9 @@ def test_architectures_and_autoencoders(tmp_path):
     files.write_json(tmp_path / "params_final.json", {"architectures": [architecture(1e-4), architecture(1e-3)]})
     for i in range(2):
         (tmp_path / f"ac_{i}.h5").touch()
-        artifacts.finish(Unit(tmp_path / f"ac_{i}.h5", architecture([1e-4, 1e-3][i])), time.time(), {})
+        finish(Unit(tmp_path / f"ac_{i}.h5", architecture([1e-4, 1e-3][i])), time.time(), {})
     names = {only: [path.name for path in artifacts.autoencoders(SimpleNamespace(artifacts=tmp_path, only=only), [])[0]]
-             for only in (None, (1,))}  # fmt: skip
+             for only in (None, (1,))}
     assert names == {None: ["ac_0.h5", "ac_1.h5"], (1,): ["ac_1.h5"]}
     assert [path.name for path in artifacts.trained(tmp_path)] == ["ac_0.h5", "ac_1.h5"]
     files.write_json(tmp_path / "params_final.json", {"architectures": [architecture(1e-4), architecture(5e-4)]})
@@ -145,10 +142,10 @@ def test_chosen_twice_is_done_once():
 
 
 def test_sidecar_says_what_made_the_file(unit):
-    found = artifacts.read_sidecar(unit.path)
+    found = read_sidecar(unit.path)
     assert found.settings == {"n": 3, "lr": 1e-4, "grid": [1, 2]}
-    assert records.plain(found.spectra) == records.plain(SIMULATED)
-    assert found.seed == 1 and found.name == "unit" and found.code == artifacts.code_digest()
+    assert schemas.plain(found.spectra) == schemas.plain(SIMULATED)
+    assert found.seed == 1 and found.name == "unit" and found.code == code_digest()
     assert found.inputs == {"input.npy": hashlib.sha256(unit.inputs[0].read_bytes()).hexdigest()}
     assert found.metrics == {"mse": 0.3} and found.versions["numpy"] == np.__version__
 
@@ -156,7 +153,7 @@ def test_sidecar_says_what_made_the_file(unit):
 # ---------------------------------------------------------------- tables
 def test_collect_doubles_nothing(tmp_path):
     units = make_units(tmp_path, 3)
-    running.run(units, work, options(tmp_path))
+    runner.run(units, work, options(tmp_path))
     path = tmp_path / "mse.csv"
     table = artifacts.collect(units, path, lambda unit: {"autoencoder": unit.name}, ("mse",), options(tmp_path))
     once = path.read_bytes()

@@ -12,17 +12,16 @@ from scipy.stats import norm
 from test_literature import write_run
 
 import calibrate
-import literature
 import paper
+from evaluation import calibrated, catalogues
 from inference import calibration
-from workflow import files
-from workflow import schemas as records
+from workflow import files, schemas
 from workflow.command_line import ROOT
 
 
 @pytest.fixture(scope="module")
 def published():
-    return literature.load_estimates()
+    return catalogues.load_estimates()
 
 
 def draw(seed, n, offset=0.0, scatter=0.0, slope=0.0, lit=0.3):
@@ -35,7 +34,7 @@ def draw(seed, n, offset=0.0, scatter=0.0, slope=0.0, lit=0.3):
     away = np.where(above, widths[1], -widths[0]) * np.abs(rng.normal(size=n))
     return pd.DataFrame({"karmn": [f"J{k}" for k in range(n)], "teff": teff, "ours": ours, "ours_low": low,
                          "ours_high": high, "lit": ours + offset + slope * (teff - teff.mean()) / 100 + away,
-                         "lit_low": lit, "lit_high": lit, "limit": False})  # fmt: skip
+                         "lit_low": lit, "lit_high": lit, "limit": False})
 
 
 def with_limit(stars, **star):
@@ -57,7 +56,7 @@ def test_likelihood_against_a_twin(offset, scatter):
             return 2 / (low + high) * (low * norm.pdf(x, mode, low) if x < mode else high * norm.pdf(x, mode, high))
 
         likelihood = quad(density, 0, star.lit, epsabs=1e-12, points=[np.clip(star.ours + offset, 0, star.lit)])[0] if (
-            star.limit) else density(star.lit)  # fmt: skip
+            star.limit) else density(star.lit)
         assert np.exp(value) == pytest.approx(likelihood, rel=1e-8)
 
 
@@ -111,9 +110,9 @@ def test_no_scatter_is_none_with_a_limit():
     "reference, offset, scatter",
     [(("teff", "interf"), -118, 113), (("teff", "mann15"), -103, 37), (("logg", "schw19"), 0.050, 0.007),
      (("mh", "fgkm"), -0.10, 0.13), (("mh", "mann15"), 0.046, 0.0), (("vsini", "rein18"), -0.62, 0.72)],
-)  # fmt: skip
+)
 def test_with_equal_sides_and_no_limits_a_trial_is_met(reference, offset, scatter, published):
-    stars = calibrate.independent(published, *reference).assign(limit=False)
+    stars = calibrated.independent(published, *reference).assign(limit=False)
     own = (stars["ours_low"] + stars["ours_high"]) / 2
     found = calibration.fit(stars.assign(ours_low=own, ours_high=own))
     step = 0.5 if reference[0] == "teff" else 0.005
@@ -141,9 +140,9 @@ def test_an_offset_makes_no_limit_negative():
 
 
 def test_limits_are_those_of_reiners18(published):
-    for par, references in calibrate.REFERENCES.items():
+    for par, references in calibrated.REFERENCES.items():
         for name in references:
-            limits = calibrate.independent(published, par, name)["limit"].sum()
+            limits = calibrated.independent(published, par, name)["limit"].sum()
             assert limits == (245 if name == "rein18" else 0)
 
 
@@ -151,7 +150,7 @@ def test_limits_are_those_of_reiners18(published):
 def test_intervals_by_hand():
     stars = pd.DataFrame({"karmn": list("ABCDE"), "ours": 10.0, "ours_low": 3.0, "ours_high": 1.0,
                           "lit": [7.1, 11.1, 6.9, 4.0, 20.0], "lit_low": 0.0, "lit_high": [0, 0, 0, 0, np.nan],
-                          "limit": [False] * 4 + [True]})  # fmt: skip
+                          "limit": [False] * 4 + [True]})
     assert calibration.inside(stars)["68"].tolist() == [True, False, False, False, True]
     assert calibration.inside(stars)["95"].tolist() == [True, True, True, False, True]
     assert calibration.inside(stars, -2, np.sqrt(7))["68"].tolist() == [True, False, True, True, True]
@@ -201,11 +200,11 @@ def test_conformal_intervals_are_order_statistics():
 def printed(tmp_path_factory):
     """What the script says of the published estimates, and the folder it wrote to."""
     out = tmp_path_factory.mktemp("calibrated")
-    before = (literature.FOLDER / "mas24.csv").read_bytes()
+    before = (catalogues.FOLDER / "mas24.csv").read_bytes()
     done = subprocess.run([sys.executable, ROOT / "Methodology" / "calibrate.py", "--out", out], capture_output=True,
-                          text=True)  # fmt: skip
+                          text=True)
     assert done.returncode == 0 and not done.stderr, done.stderr
-    assert (literature.FOLDER / "mas24.csv").read_bytes() == before
+    assert (catalogues.FOLDER / "mas24.csv").read_bytes() == before
     return done.stdout, out
 
 
@@ -218,17 +217,17 @@ def printed(tmp_path_factory):
      "vsini [km/s] Rein18 41 245 -1.69 +- 0.06 0.49 (0.44 to 0.54) 29, 46 59, 93",
      "Teff Interferometry leave-one-out 14 0 (0 to 7) 71 (58 to 82) 29 (18 to 42) 86 (74 to 93)",
      "[M/H] Mann15 leave-one-out 97 76 (72 to 80) 81 (77 to 85) 93 (90 to 95) 95 (92 to 97)"],
-)  # fmt: skip
+)
 def test_the_published_estimates_are_calibrated(line, printed):
     assert line in [" ".join(row.split()) for row in printed[0].splitlines()]
 
 
 def test_the_calibrated_table(printed, published):
     path = printed[1] / "final_estimations_calibrated.csv"
-    table, sidecar = pd.read_csv(path), records.read(path.with_suffix(".json"), records.Calibration, "")
+    table, sidecar = pd.read_csv(path), schemas.read(path.with_suffix(".json"), schemas.Calibration, "")
     assert list(table["karmn"]) == list(published["karmn"])
     assert sidecar.outputs == {path.name: files.sha256(path)} and sidecar.spectra.spectra == "published"
-    assert sidecar.inputs["interf.csv"] == files.sha256(literature.FOLDER / "interf.csv")
+    assert sidecar.inputs["interf.csv"] == files.sha256(catalogues.FOLDER / "interf.csv")
     for par, parameter in paper.PARAMETERS.items():
         x, one = parameter.published, sidecar.fits[par]
         assert set(table[f"reference_{x}"]) == {one.reference}
@@ -241,9 +240,9 @@ def test_the_calibrated_table(printed, published):
 
 
 def test_a_run_and_its_stars_that_nobody_knows(tmp_path, published, capsys, monkeypatch):
-    monkeypatch.setattr(calibrate, "REFERENCES", {"teff": calibrate.REFERENCES["teff"],
-                                                  "mh": {"fgkm": "mh"}})  # fmt: skip
-    few = published[published["karmn"].isin(literature.load("interf")["karmn"])]
+    monkeypatch.setattr(calibrated, "REFERENCES", {"teff": calibrated.REFERENCES["teff"],
+                                                  "mh": {"fgkm": "mh"}})
+    few = published[published["karmn"].isin(catalogues.load("interf")["karmn"])]
     stars = pd.concat([few, few[:1].assign(karmn="mine")]).assign(vsini=np.nan)
     path = write_run(tmp_path / "run.csv", stars, "mine", outputs=True)
     before = path.read_bytes(), path.with_suffix(".json").read_bytes()
@@ -255,7 +254,7 @@ def test_a_run_and_its_stars_that_nobody_knows(tmp_path, published, capsys, monk
     assert list(table["karmn"]) == list(stars["karmn"]) and (table["reference_Teff"] == "Mann15").all()
     assert table[["[M/H]", "e_logg_total", "reference_vsini"]].isna().all(axis=None)
     assert table["Teff"].iloc[-1] == table["Teff"].iloc[0] != few["teff"].iloc[0]
-    one = records.read(tmp_path / "final_estimations_calibrated.json", records.Calibration, "").fits["teff"]
+    one = schemas.read(tmp_path / "final_estimations_calibrated.json", schemas.Calibration, "").fits["teff"]
     distance = (stars["teff"].to_numpy() - one.pivot) / 100
     np.testing.assert_allclose(table["Teff"] - stars["teff"].to_numpy(), one.offset[0] + one.offset[1] * distance)
 
@@ -273,10 +272,10 @@ def simulated(folder, seed, offset, columns=paper.PARAMETERS):
         estimates[f"e_{par}"] = estimates[f"E_{par}"] = 0.1
     files.write_csv(folder / "stars.csv", truth[["karmn", "snr", *columns]])
     path = write_run(folder / "final_estimations.csv", estimates)
-    sidecar = records.Estimates(records.Origin(spectra="simulated", gap=1.0, gap_seed=seed), 42, {},
+    sidecar = schemas.Estimates(schemas.Origin(spectra="simulated", gap=1.0, gap_seed=seed), 42, {},
                                 {"stars.csv": files.sha256(folder / "stars.csv")},
-                                {path.name: files.sha256(path)})  # fmt: skip
-    files.write_json(path.with_suffix(".json"), records.signed(records.plain(sidecar)))
+                                {path.name: files.sha256(path)})
+    files.write_json(path.with_suffix(".json"), schemas.signed(schemas.plain(sidecar)))
     return path, folder / "stars.csv"
 
 
@@ -285,7 +284,7 @@ def test_simulated_stars_are_tested_on_the_other_half_and_behind_another_gap(tmp
     assert calibrate.main([str(one), "--truth", str(other_truth), str(its_truth), "--test", str(other)]) == 0
     said = capsys.readouterr().out
     assert "SIMULATED" in said and said.count("other half") == said.count("gap 1, seed 5") == 4
-    sidecar = records.read(one.parent / "final_estimations_calibrated.json", records.Calibration, "")
+    sidecar = schemas.read(one.parent / "final_estimations_calibrated.json", schemas.Calibration, "")
     fit = sidecar.fits["logg"]
     assert fit.n_stars == 30 and abs(fit.offset[0]) < 0.3 and 0.3 < fit.scatter < 0.7 and 0.4 < fit.after["68"] < 0.95
     assert sidecar.spectra.spectra == "simulated" and "truth" in fit.reference
@@ -293,11 +292,11 @@ def test_simulated_stars_are_tested_on_the_other_half_and_behind_another_gap(tmp
 
 def test_the_halves_have_no_star_in_common(tmp_path):
     (path, file), (other, other_file) = (simulated(tmp_path / str(k), k, 5 * k) for k in (0, 1))
-    runs = {name: (literature.load_estimates(run), calibrate.truth_of(run, [file, other_file])[0])
-            for name, run in (("other half", path), ("new gap", other))}  # fmt: skip
+    runs = {name: (catalogues.load_estimates(run), calibrated.truth_of(run, [file, other_file])[0])
+            for name, run in (("other half", path), ("new gap", other))}
     splits = []
     for seed in (1, 1, 2):
-        used = calibrate.of_simulation(runs, SimpleNamespace(linear=False, seed=seed))["teff"]
+        used = calibrated.of_simulation(runs, SimpleNamespace(linear=False, seed=seed))["teff"]
         tested = [set(test["after"]["karmn"]) for test in used.tests.values()]
         assert tested[0] == tested[1] and len(tested[0]) == 30 and not tested[0] & set(used.stars["karmn"])
         splits.append(tested[0])
@@ -320,7 +319,7 @@ def spoilt(tmp_path, kind, published):
         "test on real stars": [str(run), "--truth", str(truth), "--test", str(real)],
         "test without its truth": [str(run), "--truth", str(truth), "--test", str(other[0])],
         "fewer than three stars": [str(real)], "fewer by the one chosen": [str(real), "--reference", "teff=mann15"],
-    }[kind]  # fmt: skip
+    }[kind]
 
 
 @pytest.mark.parametrize(
@@ -333,7 +332,7 @@ def spoilt(tmp_path, kind, published):
      ("test without its truth", "other/final_estimations.csv was not made with"),
      ("fewer than three stars", "no parameter has a reference with enough stars"),
      ("fewer by the one chosen", "Teff cannot be calibrated on Mann15: ")],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line(kind, words, tmp_path, published, capsys):
     assert calibrate.main([*spoilt(tmp_path, kind, published)]) == 2
     error = capsys.readouterr().err
@@ -354,4 +353,4 @@ def test_a_changed_calibration_is_seen(printed):
     content["fits"]["teff"]["scatter"] = 1.0
     files.write_json(path.with_name("spoilt.json"), content)
     with pytest.raises(files.BadInput, match="was changed since it was written"):
-        records.read(path.with_name("spoilt.json"), records.Calibration, "restore it")
+        schemas.read(path.with_name("spoilt.json"), schemas.Calibration, "restore it")

@@ -2,15 +2,15 @@
 import numpy as np
 import pytest
 
-import label_grid
 import literature
 import paper
-from evaluation import claims
+from evaluation import catalogues, claims
+from synthetic.labels import label_grid
 
 
 @pytest.fixture(scope="module")
 def published():
-    return claims.of_estimates(literature.load_estimates())
+    return claims.of_estimates(catalogues.load_estimates())
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def published():
      ("H-alpha active stars", "51"), ("H-alpha active stars of the young disc", "30"), ("stars above 12 km/s", "18"),
      ("stars above 12 km/s that are H-alpha active", "18"), ("stars above 12 km/s of the young disc", "10"),
      ("members of young associations, rings in Fig. 8", "13"), ("stars akin to subdwarfs", "4")],
-)  # fmt: skip
+)
 def test_claims_hold_for_the_published_estimates(claim, value, published):
     row, = (row for row in published.itertuples() if row.claim.split(":")[0] == claim)
     assert (row.value, row.agrees) == (value, "yes") and row.section in ("4.1", "4.2") and row.paper
@@ -41,9 +41,9 @@ def test_every_claim_is_held_or_said_not_to_be(published):
     [({"teff": lambda t: 3750 + 0.5 * (t - 3750)}, "slope"), ({"teff": lambda t: t - 300}, "mean of"),
      ({"e_teff": lambda e: 0 * e + 40, "E_teff": lambda e: 0 * e + 40}, "mean uncertainty"),
      ({"vsini": lambda v: v / 2}, "stars above 12 km/s")],
-)  # fmt: skip
+)
 def test_other_estimates_do_not_pass(change, claim):
-    estimates = literature.load_estimates()
+    estimates = catalogues.load_estimates()
     changed = estimates.assign(**{column: of(estimates[column]) for column, of in change.items()})
     marks = {row.agrees for row in claims.of_estimates(changed).itertuples() if row.claim.startswith(claim)}
     assert marks == {"no"}
@@ -52,13 +52,13 @@ def test_other_estimates_do_not_pass(change, claim):
 
 
 def test_estimates_without_a_parameter_are_not_held():
-    some = literature.load_estimates().iloc[:20].assign(teff=np.nan, e_teff=np.nan, E_teff=np.nan)
+    some = catalogues.load_estimates().iloc[:20].assign(teff=np.nan, e_teff=np.nan, E_teff=np.nan)
     rows = [row for row in claims.of_estimates(some).itertuples() if row.section == "4.2"]
     assert {(row.value, row.agrees) for row in rows} == {("none, none", "")}
 
 
 def test_few_labels_above_the_split():
-    hot = label_grid.label_grid()[:, 0] > paper.TEFF_SPLIT
+    hot = label_grid()[:, 0] > paper.TEFF_SPLIT
     held = claims.of_run({"hot": hot, "synthetic": [len(hot)]}, "published").set_index("claim")
     assert tuple(held.loc["synthetic spectra above 3750 K", ["value", "agrees"]]) == ("1,892 of 22,933", "yes")
     assert tuple(held.loc["synthetic spectra", ["paper", "value", "agrees"]]) == ("22,933", "22,933", "yes")
@@ -69,12 +69,12 @@ def test_few_labels_above_the_split():
 def test_claims_of_a_run_hold_to_the_printed_digits(name):
     claim, printed = paper.CLAIMS_OF_RUNS[name], float(paper.CLAIMS_OF_RUNS[name].printed)
     digit = 10.0 ** (-len(claim.printed.partition(".")[2])) if "e" not in claim.printed else float(
-        f"1{claim.printed[1:]}")  # fmt: skip
+        f"1{claim.printed[1:]}")
     for values, spectra, agrees in (
         ([printed + 0.4 * digit, printed - 0.4 * digit], "published", "yes"),
         ([printed + 0.6 * digit], "published", "no"), ([printed - 0.6 * digit], "published", "no"),
         ([printed], "simulated", ""), ([printed], "unknown", ""), ([printed], "phoenix", ""), ([], "published", ""),
-    ):  # fmt: skip
+    ):
         held = claims.of_run({name: values}, spectra).set_index("claim")
         assert held.loc[claim.text, "agrees"] == agrees
         assert set(held["agrees"].drop(claim.text)) == {""}
@@ -84,7 +84,7 @@ def test_claims_of_a_run_hold_to_the_printed_digits(name):
     "value, printed, text",
     [(1.74e-5, "5e-5", "1.7e-5"), (0.204, "3e-3", "2.0e-1"), (353.04, "353", "353.0"), (26, "26", "26"),
      (22_933, "22933", "22,933"), (0.08549, "0.086", "0.0855"), (2.6, "2.72", "2.600")],
-)  # fmt: skip
+)
 def test_numbers_have_one_digit_more_than_printed(value, printed, text):
     assert claims.number(value, printed) == text
 
@@ -96,7 +96,7 @@ def test_values_of_several_autoencoders_have_a_range():
 
 
 def test_command_prints_them(capsys):
-    assert claims.main([]) == 0
+    assert literature.main(["--claims"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("286 stars, the published estimates") and printed.count(" yes\n") == 21
-    assert claims.main(["absent.csv"]) == 2
+    assert literature.main(["--claims", "absent.csv"]) == 2

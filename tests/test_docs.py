@@ -71,9 +71,9 @@ def test_every_page_is_linked_from_the_readme():
 
 def test_code_names_pages_that_exist():
     sources = [path for pattern in ("Methodology/*.py", "src_files/*.py", "tests/**/*.py", "*.ipynb", "Makefile")
-               for path in ROOT.glob(pattern)]  # fmt: skip
+               for path in ROOT.glob(pattern)]
     found = {(named(source), page) for source in sources
-             for page in re.findall(r"\b(?:\w+/)?[\w-]+\.md\b", source.read_text(encoding="utf-8"))}  # fmt: skip
+             for page in re.findall(r"\b(?:\w+/)?[\w-]+\.md\b", source.read_text(encoding="utf-8"))}
     pages = [(source, page) for source, page in found if page.startswith(("docs/", "src_files/", "literature_data/"))]
     assert pages and not [case for case in pages if not (ROOT / case[1]).exists()]
 
@@ -135,7 +135,7 @@ def test_commands_are_accepted(page, command, parse):
     "make demon", "make figures ESTIMATE=x", "python Methodology/cnn_trainings.py", "python -m nothing", "cnn_training",
     "python Methodology/cnn_training.py --parameter teff --stacks 3", "python Methodology/cnn_training.py --jobs none",
     "python src_files/simulate_spectra.py --gap 99", "sbatch --wrap 'python Methodology/cnn_training.py --only a'",
-])  # fmt: skip
+])
 def test_commands_of_others_are_not(command, parse):
     with pytest.raises((AssertionError, SystemExit)):
         check(shlex.split(command), parse)
@@ -149,7 +149,7 @@ def test_flags_in_the_text_exist(parse):
         script, *words = span.split()
         if script.endswith(".py") and words:
             path, = (path for folder in ("Methodology", "src_files", "tests/benchmarks")
-                     for path in ROOT.glob(f"{folder}/{Path(script).name}"))  # fmt: skip
+                     for path in ROOT.glob(f"{folder}/{Path(script).name}"))
             known = parse(named(path))._option_string_actions
             wrong += [f"{script} {flag}" for flag in words if flag.startswith("--") and flag not in known]
             checked += 1

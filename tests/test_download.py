@@ -4,7 +4,6 @@ import io
 import os
 import re
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -221,7 +220,7 @@ def test_a_wrong_file_is_not_installed(server, data, capsys, name):
     header("(-1, 1000)"), header("(50, 1000"), header("(50, 'x')"), header("(" * 300), b"\x93NUMPY\x09\x00",
     b"\x93NUMPY",
 ], ids=["empty", "html", "integers", "longer", "shorter", "pickle", "broken zip", "huge", "negative", "open", "text",
-        "nested", "version", "no header"])  # fmt: skip
+        "nested", "version", "no header"])
 def test_what_is_no_array_of_spectra_is_refused(server, data, capsys, content):
     server.files[FLUX] = content
     assert run(server, data) == 2
@@ -375,7 +374,7 @@ def test_simulated_folder_is_refused(server, data, capsys):
 
 @pytest.mark.parametrize("flag, value", [
     ("--data", ""), ("--data", __file__), ("--mirror", ""), ("--mirror", "example.org"), ("--mirror", "ftp://example.org"),
-])  # fmt: skip
+])
 def test_impossible_flags_exit_2(tmp_path, capsys, flag, value):
     with pytest.raises(SystemExit) as end:
         download.main(["--data", str(tmp_path / "out"), "--mirror", "http://127.0.0.1:9", f"{flag}={value}"])
@@ -423,16 +422,6 @@ def test_as_a_command(server, data):
     (line,) = errors.splitlines()
     assert all(f"{name}: not installed" in line for name in NAMES) and "(22933, 3501)" in line
     assert contents(data) == {}
-
-
-def test_ctrl_c_in_the_imports_is_one_line(server, data, tmp_path):
-    slow = "import time\nprint('importing', flush=True)\n[time.sleep(0.01) for _ in range(3000)]\n"
-    (tmp_path / "joblib.py").write_text(slow)
-    process = start(server, data, env={"PYTHONPATH": str(tmp_path)}.items())
-    assert process.stdout.readline() == "importing\n"
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode in (-signal.SIGINT, 130) and errors == "interrupted\n"
 
 
 def limit_file_size():

@@ -17,29 +17,26 @@ import autoencoder_fine_tuning
 import autoencoder_training
 import estimate
 import paper
-import simulate_spectra as sim
-from figures import section4 as figures
-from figures import star_page as star_pages
-from inference import flags
-from inference import predictor as estimation
-from observations import batch as star_files
-from spectra import continuum as preparation
-from training import fine_tuning as transfer
-from training import networks
-from workflow import files
-from workflow import schemas as records
-from workflow import units as artifacts
+import simulate_spectra
+from figures import star_page, style
+from inference import flags, predictor
+from observations import batch
+from spectra.transforms import LIGHT, to_air
+from synthetic import simulation as sim
+from training import fine_tuning, networks
+from workflow import files, schemas
+from workflow.units import Unit, finish, read_sidecar
 
 VALUES = [parameter.published for parameter in paper.PARAMETERS.values()]
 MEMBERS = 6
-SIMULATED = records.Provenance(spectra="simulated")
+SIMULATED = schemas.Provenance(spectra="simulated")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Folders of simulated spectra and of networks: acts 2 and 3, and linear regressions in place of act 4's CNNs."""
     data, folder = (tmp_path_factory.mktemp("run") / name for name in ("simulated", "artifacts"))
-    assert sim.main(["--out", str(data), "--n-spectra", "300", "--n-observed", "10"]) == 0
+    assert simulate_spectra.main(["--out", str(data), "--n-spectra", "300", "--n-observed", "10"]) == 0
     chosen = {"neurons_in": 64, "reg_par": 1e-7, "lr": 3e-3}
     files.write_json(folder / "params_final.json", {"architectures": [chosen], "spectra": {"spectra": "simulated"}})
     flags = ["--data", str(data), "--artifacts", str(folder), "--budget", "smoke", "--jobs", "1"]
@@ -59,15 +56,15 @@ def regressors(data, folder):
         for k in range(MEMBERS):
             rows = rng.choice(len(labels), 40, replace=False)
             inputs = folder / "encoded_ph_ac_0.npy", data / "ph_pars.npy"
-            unit = artifacts.Unit(folder / f"cnn_regressor_{par}_{k}_ac_0.h5", {}, inputs, provenance=SIMULATED)
+            unit = Unit(folder / f"cnn_regressor_{par}_{k}_ac_0.h5", {}, inputs, provenance=SIMULATED)
             assert unit.identity
             design = np.c_[encoded[rows], np.ones(len(rows))]
             model.set_weights(linear(*np.split(np.linalg.lstsq(design, labels[rows, parameter.column], 1e-3)[0], [-1])))
             networks.save(model, unit.path)
-            artifacts.finish(unit, time.time(), {"mse_test": 1.0}, None, records.CnnShape(1, 1, 2, paper.N_LATENT))
-        kept[par] = records.Kept([f"cnn_regressor_{par}_{k}_ac_0" for k in range(MEMBERS)], 1.0)
-    note = records.plain(records.Estimates(SIMULATED, 42, kept))
-    files.write_json(folder / "final_estimations.json", records.signed(note))
+            finish(unit, time.time(), {"mse_test": 1.0}, None, schemas.CnnShape(1, 1, 2, paper.N_LATENT))
+        kept[par] = schemas.Kept([f"cnn_regressor_{par}_{k}_ac_0" for k in range(MEMBERS)], 1.0)
+    note = schemas.plain(schemas.Estimates(SIMULATED, 42, kept))
+    files.write_json(folder / "final_estimations.json", schemas.signed(note))
 
 
 def linear(slopes, constant):
@@ -92,28 +89,28 @@ def drawn(monkeypatch, request):
     """What would be drawn, by the name of the picture: its title and note. Two tests draw them."""
     found = {}
     if not any(name in request.node.name for name in ("array_of_the_truth", "picture")):
-        monkeypatch.setattr(star_pages, "write", lambda path, title, note, *_: found.update({path.name: (title, note)})
-                            or path.write_text(title))  # fmt: skip
+        monkeypatch.setattr(star_page, "write", lambda path, title, note, *_: found.update({path.name: (title, note)})
+                            or path.write_text(title))
     return found
 
 
 @pytest.fixture(scope="module")
 def loaded(made):
-    return estimation.load(estimation.select(made[1], made[0]))
+    return predictor.load(predictor.select(made[1], made[0]))
 
 
 @pytest.fixture
 def loaded_once(loaded, monkeypatch):
     """Spares the tests of files the loading of the run's networks, half of their time."""
-    load = estimation.load
-    monkeypatch.setattr(estimation, "load", lambda ensemble, fine_tuned=None: (
-        load(ensemble, fine_tuned) if fine_tuned else loaded))  # fmt: skip
+    load = predictor.load
+    monkeypatch.setattr(predictor, "load", lambda ensemble, fine_tuned=None: (
+        load(ensemble, fine_tuned) if fine_tuned else loaded))
 
 
 def run(made, out, *paths, extra=()):
     data, folder = made
     return estimate.main(["--data", str(data), "--artifacts", str(folder), "--out", str(out), "--jobs", "1",
-                          "--resolution", str(paper.RESOLVING_POWER), *extra, *map(str, paths)])  # fmt: skip
+                          "--resolution", str(paper.RESOLVING_POWER), *extra, *map(str, paths)])
 
 
 def stars(folder, n):
@@ -128,7 +125,7 @@ def foreign(words):
 
 # ---------------------------------------------------------------- stars whose truth is known
 def test_files_and_arrays_give_what_the_array_of_the_truth_gives(made, loaded, tmp_path, capsys):
-    flux, air = observe(blaze=lambda x: 1 - 0.3 * (x - 0.3) ** 2), preparation.to_air(NATIVE)
+    flux, air = observe(blaze=lambda x: 1 - 0.3 * (x - 0.3) ** 2), to_air(NATIVE)
     header = fits.Header({"CRVAL1": air[0], "CDELT1": air[1] - air[0], "CTYPE1": "AWAV", "OBJECT": "GJ 1/B"})
     fits.PrimaryHDU(flux, header).writeto(tmp_path / "a.fits")
     paths = [tmp_path / "a.fits", write(tmp_path / "star.csv", flux)]
@@ -138,13 +135,13 @@ def test_files_and_arrays_give_what_the_array_of_the_truth_gives(made, loaded, t
     table = pd.read_csv(tmp_path / "out" / "estimates.csv")
     assert list(table) == ["karmn", "ra_gaiadr3", "dec_gaiadr3",
                            *(prefix + x for x in VALUES for prefix in ("", "e_", "E_")),
-                           "file", "instrument", "snr", "rv", "e_rv", *flags.COLUMNS]  # fmt: skip
+                           "file", "instrument", "snr", "rv", "e_rv", *flags.COLUMNS]
     assert list(table["karmn"]) == ["GJ 1/B", "star"] and all(map(foreign, table["flags"]))
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"GJ_1_B.png", "star.png"}
     assert min(path.stat().st_size for path in (tmp_path / "out").glob("*.png")) > 50_000
 
     truth = sim.normalise(SMOOTH[None]).astype(np.float32)
-    moved = np.interp(paper.WAVELENGTH, paper.WAVELENGTH * (1 + 30 / preparation.LIGHT), truth[0])[None]
+    moved = np.interp(paper.WAVELENGTH, paper.WAVELENGTH * (1 + 30 / LIGHT), truth[0])[None]
     members, astray = (loaded.predict(loaded.encode(array.astype(np.float32))) for array in (truth, moved))
     for (par, values), x in zip(members.items(), VALUES):
         assert table[x].between(values.min(), values.max()).all(), par
@@ -153,7 +150,7 @@ def test_files_and_arrays_give_what_the_array_of_the_truth_gives(made, loaded, t
     row = estimate.estimate(air, flux, made[1], made[0], medium="air", name="star")
     there = table.iloc[1]
     np.testing.assert_allclose(row[[*VALUES, "snr", "rv"]].astype(float), there[[*VALUES, "snr", "rv"]].astype(float),
-                               rtol=1e-4)  # fmt: skip
+                               rtol=1e-4)
     assert list(row.index) == list(table) and row["flags"] == there["flags"]
     note = json.loads((tmp_path / "out" / "estimates.json").read_text())
     assert note["inputs"] == {str(path): files.sha256(path) for path in paths} and not note["settings"]["tune"]
@@ -163,8 +160,8 @@ def test_files_and_arrays_give_what_the_array_of_the_truth_gives(made, loaded, t
 
 
 def test_networks_are_loaded_with_the_first_call_and_anew_only_for_others(made, copied, monkeypatch):
-    calls, load = [], estimation.load
-    monkeypatch.setattr(estimation, "load", lambda *arguments: calls.append(arguments) or load(*arguments))
+    calls, load = [], predictor.load
+    monkeypatch.setattr(predictor, "load", lambda *arguments: calls.append(arguments) or load(*arguments))
     estimate._ready.cache_clear()
     first = [estimate.estimate(NATIVE, observe(rv), copied, made[0]) for rv in (3, 5)]
     assert len(calls) == 1 and first[0]["Teff"] != first[1]["Teff"]
@@ -184,41 +181,41 @@ def test_networks_are_loaded_with_the_first_call_and_anew_only_for_others(made, 
     ("HPF, own, simulated training set", ["HPF", "", "TRES"], [0, 0, 1]),
     ("my spectrograph", ["My Spectrograph", "HPF"], [0, 1]),
     ("unknown", ["HPF", ""], [1, 1]),
-])  # fmt: skip
+])
 def test_stars_of_other_instruments_are_flagged(seen, instruments, flagged):
     table = pd.DataFrame({"karmn": [f"star {k}" for k in range(len(instruments))], "instrument": instruments})
-    provenance = records.Provenance(spectra=seen)
-    foreign = estimation.other_instrument(table, provenance)
+    provenance = schemas.Provenance(spectra=seen)
+    foreign = predictor.other_instrument(table, provenance)
     assert list(foreign) == list(map(bool, flagged))
     table["flags"] = ["other-instrument" * flag for flag in flagged]
-    said = " ".join(estimation.warnings(table, provenance))
+    said = " ".join(predictor.warnings(table, provenance))
     assert all((name in said) == bool(flag) or seen == "simulated" for name, flag in zip(table["karmn"], flagged))
-    assert ("SIMULATED" in estimation.about(provenance)) == ("simulated" in seen)
+    assert ("SIMULATED" in predictor.about(provenance)) == ("simulated" in seen)
     assert ("learnt the parameters from SIMULATED" in said) == (seen.count("simulated") and "," in seen)
 
 
 @pytest.mark.parametrize("version, warned", [
-    (msgspec.UNSET, False), (star_files.VERSION, False), (star_files.VERSION - 1, True), (star_files.VERSION + 1, True),
-])  # fmt: skip
+    (msgspec.UNSET, False), (batch.VERSION, False), (batch.VERSION - 1, True), (batch.VERSION + 1, True),
+])
 def test_stars_prepared_by_another_version_than_those_that_the_networks_know_are_warned_of(version, warned):
     table = pd.DataFrame({"karmn": ["a star"], "flags": [""]})
-    said = estimation.warnings(table, records.Provenance(spectra="HPF", preparation=version))
+    said = predictor.warnings(table, schemas.Provenance(spectra="HPF", preparation=version))
     assert len(said) == warned and all(f"version {version} of the preparation" in each for each in said)
 
 
 def test_the_synthetic_set_is_found_by_its_content(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimation, "SETS", tmp_path)
+    monkeypatch.setattr(predictor, "SETS", tmp_path)
     ac = made[1] / "ac_0.h5"
     with pytest.raises(files.BadInput, match="give the folder of that one with --data"):
-        estimation.find_synthetic(ac)
+        predictor.find_synthetic(ac)
     for name in ("bare", "other"):
         (tmp_path / name).mkdir()
         shutil.copy(made[0] / "ph_flux_norm.npy", tmp_path / name)
     np.save(tmp_path / "other" / "ph_flux_norm.npy", np.ones((2, 3)))
     (tmp_path / "other" / "provenance.json").write_text("spoilt")
-    assert estimation.find_synthetic(ac) == tmp_path / "bare"
+    assert predictor.find_synthetic(ac) == tmp_path / "bare"
     shutil.copytree(made[0], tmp_path / "said")
-    assert estimation.find_synthetic(ac) == tmp_path / "said"
+    assert predictor.find_synthetic(ac) == tmp_path / "said"
 
 
 # ---------------------------------------------------------------- files that cannot be used
@@ -258,13 +255,13 @@ def test_a_picture_shows_one_star_whichever_was_drawn_before(tmp_path):
 
     def draw(name, flux, n_members, spread, title="a star"):
         values = {par: 3 * scale + spread * scale * rng.normal(size=n_members) for par, scale in scales.items()}
-        star_pages.write(tmp_path / name, title, "a note", flux, flux - 0.1 * spread, values,
-                         {par: (np.mean(each), 1, 2) for par, each in values.items()})  # fmt: skip
+        star_page.write(tmp_path / name, title, "a note", flux, flux - 0.1 * spread, values,
+                         {par: (np.mean(each), 1, 2) for par, each in values.items()})
         return (tmp_path / name).read_bytes()
 
-    first, others = np.linspace(0.2, 1.0, paper.N_PIXELS), (np.linspace(-0.4, 1.9, 500), 3 * figures.N_DENSITY, 9)
-    for members, spread in ((2 * figures.N_DENSITY, 1), (6, 0)):
-        star_pages._sheet.cache_clear()
+    first, others = np.linspace(0.2, 1.0, paper.N_PIXELS), (np.linspace(-0.4, 1.9, 500), 3 * style.N_DENSITY, 9)
+    for members, spread in ((2 * style.N_DENSITY, 1), (6, 0)):
+        star_page._sheet.cache_clear()
         rng = np.random.default_rng(1)
         fresh = draw("fresh.png", first, members, spread)
         assert draw("other.png", *others, title="another") != fresh
@@ -277,7 +274,7 @@ def test_a_picture_shows_one_star_whichever_was_drawn_before(tmp_path):
 def tutorial(made, loaded_once, tmp_path, monkeypatch):
     """The commands of docs/own-spectra.md, as functions, and its Python; in a folder with the files that they name."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(estimation, "SETS", made[0].parent)
+    monkeypatch.setattr(predictor, "SETS", made[0].parent)
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts" / "demo").symlink_to(made[1])
     for folder in ("spectra", "more"):
@@ -291,7 +288,7 @@ def tutorial(made, loaded_once, tmp_path, monkeypatch):
     begins = "    python Methodology/estimate.py --artifacts artifacts/demo "
     lines = [line.split()[2:] for line in page.splitlines() if line.startswith(begins)]
     words = [[path for word in line for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
-             for line in lines]  # fmt: skip
+             for line in lines]
     assert len(words) == 3
     return [functools.partial(estimate.main, [*line, "--jobs", "1"]) for line in words], page.split("```python\n")[1]
 
@@ -302,14 +299,14 @@ def test_the_tutorial(tutorial, made, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "1 of 1 files estimated" in said and "20 of 21 files estimated, 1 left out" in said
     assert "more/one.csv does not say its resolving power: give it with --resolution" in said
-    variables = {"wavelength": preparation.to_air(NATIVE), "flux": observe()}
+    variables = {"wavelength": to_air(NATIVE), "flux": observe()}
     exec(python.split("```")[0], variables)
     assert variables["star"]["Teff"] == pytest.approx(pd.read_csv(made[1] / "estimates" / "estimates.csv")["Teff"][0])
 
-    calls, fine_tune = [], transfer.fine_tune
-    monkeypatch.setattr(transfer, "fine_tune", lambda *arguments: calls.append(arguments) or fine_tune(*arguments))
+    calls, fine_tune = [], fine_tuning.fine_tune
+    monkeypatch.setattr(fine_tuning, "fine_tune", lambda *arguments: calls.append(arguments) or fine_tune(*arguments))
     with monkeypatch.context() as patch:  # it stops between the networks and the table
-        patch.setattr(estimation, "load", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(predictor, "load", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert tune() == 130
     assert tune() == 0 and len(calls) == 1
     assert "learnt the parameters from SIMULATED" in capsys.readouterr().out
@@ -317,8 +314,8 @@ def test_the_tutorial(tutorial, made, capsys, monkeypatch):
     assert all(map(foreign, plain["flags"])) and not any(map(foreign, tuned["flags"]))
     assert tuned["flags"].str.contains("unseen").sum() == 4  # a fifth
     assert not np.allclose(tuned["Teff"], plain["Teff"], atol=0.1)
-    sidecar = artifacts.read_sidecar(Path("tuned/dtl_ac_0.h5"))
-    assert sidecar.settings == artifacts.read_sidecar(made[1] / "dtl_ac_0.h5").settings
+    sidecar = read_sidecar(Path("tuned/dtl_ac_0.h5"))
+    assert sidecar.settings == read_sidecar(made[1] / "dtl_ac_0.h5").settings
     assert sidecar.spectra.spectra == "own, simulated training set"
 
 
@@ -352,7 +349,7 @@ REFUSED = {
                         "final_estimations.json was changed since it was written"),
     "out is the run": (lambda data, folder: ["--out", folder], "holds params_final.json, so spectra or a run"),
     "out is the data": (lambda data, folder: ["--out", data], "holds ph_flux_norm.npy, so spectra or a run"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

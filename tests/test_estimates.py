@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 import paper
-from inference import mode as estimates
+from evaluation.truth import errors_of_estimates
+from inference import mode
 
 RNG = np.random.default_rng(6)
 ENSEMBLE = np.r_[RNG.normal(3400, 30, (50, 6)), RNG.normal(3500, 15, (30, 6))]  # skewed, (n_members, n_stars)
@@ -23,11 +24,11 @@ def test_mode_is_the_maximum_of_the_density(n_members):
     for values in (ENSEMBLE[-n_members:, 0], RNG.gamma(2, 1, n_members), RNG.normal(0, 1e-3, n_members)):
         if n_members == 2:  # two members are symmetric: either end of the maximum will do
             values = np.r_[values, values[0]]
-        assert estimates.mode(values) == pytest.approx(numpy_mode(values), rel=1e-9)
+        assert mode.mode(values) == pytest.approx(numpy_mode(values), rel=1e-9)
 
 
 def test_uncertainties_are_distances_to_the_quantiles():
-    value, below, above = estimates.estimate(ENSEMBLE)
+    value, below, above = mode.estimate(ENSEMBLE)
     low, high = (np.sort(ENSEMBLE, axis=0)[[12, 13]], np.sort(ENSEMBLE, axis=0)[[66, 67]])
     np.testing.assert_allclose(value - below, low[0] + 0.64 * (low[1] - low[0]))  # 0.16 x 79 = 12.64
     np.testing.assert_allclose(value + above, high[0] + 0.36 * (high[1] - high[0]))  # 0.84 x 79 = 66.36
@@ -37,63 +38,63 @@ def test_uncertainties_are_distances_to_the_quantiles():
 
 def test_uncertainties_are_never_negative():
     ensemble = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]).T
-    _, below, above = estimates.estimate(ensemble)
+    _, below, above = mode.estimate(ensemble)
     assert below[0] == 0 and above[0] == 0
 
 
 @pytest.mark.parametrize(("n", "kept"), [(130, 80), (260, 160), (13, 8), (10, 6), (4, 2), (2, 1), (1, 1)])
 def test_the_best_80_of_130_are_kept(n, kept):
     mse = np.random.default_rng(n).permutation(np.arange(n) + 0.5)
-    best = estimates.best(mse)
+    best = mode.best(mse)
     assert mse[best].tolist() == [k + 0.5 for k in range(kept)]
 
 
 def test_diverged_members_are_the_first_to_go():
-    assert estimates.best(np.array([np.nan, 3.0, np.inf, 1.0])).tolist() == [3, 1]
+    assert mode.best(np.array([np.nan, 3.0, np.inf, 1.0])).tolist() == [3, 1]
 
 
 def test_star_without_spectrum_is_nan_and_alone():
     ensemble = ENSEMBLE.copy()
     ensemble[:, 2] = np.nan
-    for found, whole in zip(estimates.estimate(ensemble), estimates.estimate(ENSEMBLE)):
+    for found, whole in zip(mode.estimate(ensemble), mode.estimate(ENSEMBLE)):
         assert np.isnan(found).tolist() == [False, False, True, False, False, False]
         assert np.array_equal(np.delete(found, 2), np.delete(whole, 2))
-    assert all(np.isnan(part).all() for part in estimates.estimate(np.full((4, 3), np.nan)))
+    assert all(np.isnan(part).all() for part in mode.estimate(np.full((4, 3), np.nan)))
 
 
 @pytest.mark.parametrize("common", [3300.0, -0.1, 0.0])
 def test_equal_members_give_their_value(common):
-    value, below, above = estimates.estimate(np.full((7, 2), common, np.float32))
+    value, below, above = mode.estimate(np.full((7, 2), common, np.float32))
     np.testing.assert_allclose(value, np.float32(common), rtol=1e-6)
     np.testing.assert_allclose([below, above], 0, atol=1e-9)
 
 
 def test_order_of_the_members_changes_nothing():
     shuffled = RNG.permutation(ENSEMBLE, axis=0)
-    for found, expected in zip(estimates.estimate(shuffled), estimates.estimate(ENSEMBLE)):
+    for found, expected in zip(mode.estimate(shuffled), mode.estimate(ENSEMBLE)):
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_table_has_the_published_columns():
     stars = pd.DataFrame({"karmn": ["J1", "J2"], "ra": [1.0, 2.0], "dec": [3.0, 4.0], "teff": 3000.0, "good": True})
     estimated = {"logg": ([5.0, 5.1], [0.1, 0.2], [0.3, 0.4]), "teff": ([3000.0, 3100.0], [10.0, 11.0], [12.0, 13.0])}
-    table = estimates.table(stars, estimated)
+    table = mode.table(stars, estimated)
     assert list(table) == [
         "karmn", "ra_gaiadr3", "dec_gaiadr3", "Teff", "e_Teff", "E_Teff", "logg", "e_logg", "E_logg",
         "[M/H]", "e_[M/H]", "E_[M/H]", "vsini", "e_vsini", "E_vsini",
-    ]  # fmt: skip
+    ]
     assert table.loc[1, ["karmn", "ra_gaiadr3", "dec_gaiadr3", "Teff", "e_Teff", "E_Teff"]].tolist() == [
         "J2", 2.0, 4.0, 3100.0, 11.0, 13.0,
-    ]  # fmt: skip
+    ]
     assert table["E_logg"].tolist() == [0.3, 0.4] and table[["[M/H]", "E_vsini"]].isna().all(axis=None)
-    assert estimates.table(stars[["karmn"]], {})["ra_gaiadr3"].isna().all()
+    assert mode.table(stars[["karmn"]], {})["ra_gaiadr3"].isna().all()
 
 
 def five_stars():
     truth = pd.DataFrame({
         "karmn": list("ABCDE"), "ra": 0.0, "dec": 0.0, "good": True, "teff": [3000.0, 3100, 3200, 3300, 3400],
         "logg": [4.8, 4.9, 5.0, 5.1, 5.2], "mh": [-0.2, -0.1, 0.0, 0.1, 0.2], "vsini": [1.5, 2, 3, 5, 20],
-    })  # fmt: skip
+    })
     e = np.array([1.0, 2, 3, 4, 50])
     estimated = {
         "teff": (truth.teff + [10, -20, 30, -40, 70], 10 * e, 12 * e),
@@ -101,12 +102,12 @@ def five_stars():
         "mh": (truth.mh + [0.1, -0.1, np.nan, 0.1, -0.1], 0 * e, e),
         "vsini": (truth.vsini + [0, 0, 0, 0, 5], e, e),
     }
-    return estimates.table(truth, estimated), truth
+    return mode.table(truth, estimated), truth
 
 
 def test_against_truth_by_hand():
     table, truth = five_stars()
-    found = estimates.against_truth(table, table, truth)
+    found = errors_of_estimates(table, table, truth)
     assert list(found.index) == ["Teff [K]", "logg [dex]", "[M/H] [dex]", "vsini [km/s]"]
     assert found["n"].tolist() == [5, 5, 4, 5]
     np.testing.assert_allclose(found["bias after"], [10, 0.1, 0, 1], atol=1e-12)
@@ -114,19 +115,19 @@ def test_against_truth_by_hand():
     np.testing.assert_allclose(found["scatter after"], [np.sqrt(7400 / 5), 0, 0.1, 2], atol=1e-7)
     np.testing.assert_allclose(found["rmse after"], [np.sqrt(7900 / 5), 0.1, 0.1, np.sqrt(5)], atol=1e-7)
     np.testing.assert_allclose(found["own uncertainty"], [33, 0.3, 1.5, 3])
-    worse = estimates.against_truth(table.assign(Teff=table["Teff"] + 100), table, truth)
+    worse = errors_of_estimates(table.assign(Teff=table["Teff"] + 100), table, truth)
     assert worse["bias before"].iloc[0] == pytest.approx(110) and worse["bias after"].iloc[0] == pytest.approx(10)
 
 
 def test_truth_is_matched_by_name():
     table, truth = five_stars()
-    expected = estimates.against_truth(table, table, truth)
+    expected = errors_of_estimates(table, table, truth)
     for shuffled in (truth.iloc[[3, 1, 4, 0, 2]], truth.iloc[::-1].reset_index(drop=True)):
-        pd.testing.assert_frame_equal(estimates.against_truth(table, table, shuffled), expected)
+        pd.testing.assert_frame_equal(errors_of_estimates(table, table, shuffled), expected)
     assert set(paper.PARAMETERS) <= set(truth)
 
 
 def test_a_parameter_without_estimates_is_left_out():
     table, truth = five_stars()
     table[["logg", "e_logg", "E_logg"]] = np.nan
-    assert list(estimates.against_truth(table, table, truth).index) == ["Teff [K]", "[M/H] [dex]", "vsini [km/s]"]
+    assert list(errors_of_estimates(table, table, truth).index) == ["Teff [K]", "[M/H] [dex]", "vsini [km/s]"]

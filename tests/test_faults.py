@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -23,11 +22,9 @@ import autoencoder_grid_search
 import autoencoder_training
 import cnn_training
 import paper
-from training import grid_search as search
-from training import loop as training
-from workflow import command_line, files
-from workflow import schemas as records
-from workflow import units as artifacts
+from training import grid_search, loop
+from workflow import command_line, files, schemas
+from workflow.units import seed_of
 
 METHODOLOGY = Path(cnn_training.__file__).parent
 ROOT = METHODOLOGY.parent
@@ -64,7 +61,7 @@ def flags(data, folder, *more):
 
 def content(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-            and path.name != ".lock"}  # fmt: skip
+            and path.name != ".lock"}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +69,7 @@ def chain(few, tiny, tmp_path_factory):
     """Artifacts of the four acts with two autoencoders, of a search that trains none."""
     folder = tmp_path_factory.mktemp("chain")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
+        patch.setattr(grid_search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
         assert autoencoder_grid_search.main(flags(tiny, folder, "--jobs", 1, "--keep", 2)) == 0
     for act in ACTS[1:]:
         assert act.main(flags(tiny, folder, "--jobs", 1)) == 0
@@ -100,21 +97,6 @@ def at_work(act, folder, *arguments):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     return process
-
-
-def test_ctrl_c_in_the_imports_is_no_traceback(tiny, tmp_path):
-    script = METHODOLOGY / "autoencoder_training.py"
-    command = [sys.executable, "-X", "importtime", script, *flags(tiny, tmp_path)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(list(map(str, command)), **pipes) as process:
-        lines = []
-        while not lines or " joblib" not in lines[-1]:  # on the way, long before TensorFlow
-            lines.append(process.stderr.readline())
-            assert lines[-1]
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-    assert process.wait(timeout=20) in (-signal.SIGINT, 130)
-    assert "interrupted" in rest and "Traceback" not in rest
 
 
 def test_flux_cut_short_during_the_training(chain, data, tmp_path, monkeypatch, capsys):
@@ -186,17 +168,17 @@ def test_divergence_costs_only_its_own_autoencoder(tiny, tmp_path, capsys):
 
 
 def test_divergence_of_one_of_a_stack_costs_only_that_one(copied, tiny, capsys, monkeypatch):
-    fit = training.fit
+    fit = loop.fit
 
     def diverging(model, *args, **kwargs):
         if getattr(model, "seed", None) == seed or hasattr(model, "cnns"):
-            raise training.Diverged("diverged in epoch 1 of 2")
+            raise loop.Diverged("diverged in epoch 1 of 2")
         return fit(model, *args, **kwargs)
 
-    seed = artifacts.seed_of(42, "cnn_regressor_teff_0_ac_1")
+    seed = seed_of(42, "cnn_regressor_teff_0_ac_1")
     for path in copied.glob("cnn_regressor_teff_*.json"):
         path.unlink()
-    monkeypatch.setattr(training, "fit", diverging)
+    monkeypatch.setattr(loop, "fit", diverging)
     assert cnn_training.main(flags(tiny, copied, "--jobs", 1, "--stack", 2)) == 2
     error = capsys.readouterr().err
     assert "cnn_regressor_teff_0_ac_1: diverged" in error
@@ -232,7 +214,7 @@ def test_array_jobs_side_by_side_end_in_one_table(chain, tiny, tmp_path):
     assert cnn_training.main(flags(tiny, folder, "--jobs", 1, "--only", 0)) == 0
     error = other.communicate(timeout=120)[1]
     assert other.returncode == 0, error
-    kept = records.read(folder / "final_estimations.json", records.Estimates, "").kept
+    kept = schemas.read(folder / "final_estimations.json", schemas.Estimates, "").kept
     assert all(len(parameter.ensemble) == 2 for parameter in kept.values())
     assert cnn_training.main(flags(tiny, folder, "--jobs", 1)) == 0  # the one without --only
     assert (folder / "final_estimations.csv").read_bytes() == (chain / "final_estimations.csv").read_bytes()
@@ -274,7 +256,7 @@ def spoil_regressors(folder):
      (spoil_tune, [], 2, "is stale"),
      (spoil_architectures, [], 2, "length >= 1"),
      (spoil_regressors, ["--only", 0], 2, "it would lose cnn_regressor_teff_0_ac_1")],
-)  # fmt: skip
+)
 def test_table_loses_no_column_and_no_member(spoil, more, status, said, copied, tiny, capsys):
     before = [(copied / name).read_bytes() for name in TABLES]
     if spoil:
@@ -286,16 +268,16 @@ def test_table_loses_no_column_and_no_member(spoil, more, status, said, copied, 
 
 
 def test_all_of_it_may_be_redone_with_another_seed(copied, tiny, monkeypatch):
-    monkeypatch.setattr(training, "fit", untrained)
+    monkeypatch.setattr(loop, "fit", untrained)
     assert cnn_training.main(flags(tiny, copied, "--jobs", 1, "--seed", 7, "--overwrite")) == 0
-    assert records.read(copied / "final_estimations.json", records.Estimates, "").seed == 7
+    assert schemas.read(copied / "final_estimations.json", schemas.Estimates, "").seed == 7
 
 
 @pytest.mark.parametrize(
     "act, table", [(autoencoder_training, "mse.csv"), (autoencoder_fine_tuning, "fine_tuning.csv")]
 )
 def test_redoing_one_autoencoder_otherwise_leaves_the_table(act, table, copied, tiny, capsys, monkeypatch):
-    monkeypatch.setattr(training, "fit", untrained)
+    monkeypatch.setattr(loop, "fit", untrained)
     before = (copied / table).read_bytes()
     assert act.main(flags(tiny, copied, "--jobs", 1, "--only", 0, "--seed", 7, "--overwrite")) == 0
     assert "stays as it was: it would lose ac_1" in capsys.readouterr().out
@@ -326,7 +308,7 @@ def test_word_for_the_spectra_that_was_changed_is_refused(word, copied, data, ca
 
 @pytest.mark.parametrize("pixels, warned", [(0, False), (5, True), (-7, True)])
 def test_act_3_warns_of_shifted_wavelengths(pixels, warned, chain, data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training, "fit", untrained)
+    monkeypatch.setattr(loop, "fit", untrained)
     np.save(data / "carmf_norm.npy", np.roll(np.load(data / "carmf_norm.npy"), pixels, axis=1))
     folder = shutil.copytree(chain, tmp_path / "artifacts", ignore=shutil.ignore_patterns("dtl_*", "*carm*"))
     assert autoencoder_fine_tuning.main(flags(data, folder, "--jobs", 1)) == 0
@@ -351,7 +333,7 @@ def test_heading_in_another_case_is_no_other_column(chain, data, capsys):
      (autoencoder_grid_search, "combination_0_fold_0", "metrics"),
      (autoencoder_fine_tuning, "dtl_ac_1", "metrics"), (autoencoder_training, "ac_1", "metrics"),
      (autoencoder_fine_tuning, "ac_1", "network"), (cnn_training, "ac_1", "network")],
-)  # fmt: skip
+)
 def test_sidecar_of_an_earlier_version_without_its_numbers(act, name, part, copied, tiny, capsys):
     path = next(copied.rglob(f"{name}.json"))
     old = {key: value for key, value in json.loads(path.read_text()).items() if key != "digest"}
@@ -371,7 +353,7 @@ def test_sidecar_of_an_earlier_version_without_its_numbers(act, name, part, copi
      (["--data", "{file}"], "is a file"), (["--reg-par", "inf"], "inf"), (["--reg-par", "nan"], "nan"),
      (["--lr", "-1"], "-1"), (["--neurons-in", "7"], "7"), (["--seed", "-1"], "-1"), (["--jobs", "0"], "0"),
      (["--jobs", "1e3"], "1e3")],
-)  # fmt: skip
+)
 def test_flags_that_cannot_be(wanted, said, tiny, tmp_path, capsys):
     (tmp_path / "file").touch()
     wanted = [word.format(file=tmp_path / "file") for word in wanted]
@@ -420,17 +402,17 @@ SCRIPTS = [
     ("Methodology/literature.py", ["--help"], 0, ""),
     ("src_files/simulate_spectra.py", ["--help"], 0, ""),
     ("src_files/download.py", ["--help"], 0, ""),
-]  # fmt: skip
+]
 
 
 def test_scripts_in_real_processes_are_not_shadowed_and_end_in_one_line(tmp_path):
-    for name in ("paper", "files", "figures", "artifacts", "records", "training", "search", "cluster", "command_line"):
+    for name in ("paper", "workflow", "spectra", "training", "inference", "evaluation", "figures", "observations"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not this one')\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     started = [(script, status, said, subprocess.Popen(
                    [sys.executable, str(ROOT / script), *(word.format(folder=tmp_path) for word in arguments)],
                    env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
-               for script, arguments, status, said in SCRIPTS]  # fmt: skip
+               for script, arguments, status, said in SCRIPTS]
     for script, status, said, process in started:
         error = process.communicate(timeout=120)[1]
         assert process.returncode == status and re.fullmatch(said, error), (script, error)
@@ -446,11 +428,11 @@ def test_worker_with_other_code_is_refused(tiny, tmp_path, capsys):
     quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     note, wanted = tmp_path / "note.json", ["--no-dashboard", "--scheduler-file", str(tmp_path / "note.json")]
     started = [subprocess.Popen([*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", *wanted],
-                                env={**os.environ, "PYTHONPATH": str(METHODOLOGY)}, **quiet)]  # fmt: skip
+                                env={**os.environ, "PYTHONPATH": str(METHODOLOGY)}, **quiet)]
     try:
         for path in (METHODOLOGY, clone):
             started.append(subprocess.Popen([*dask, "worker", "--nthreads", "1", "--no-nanny", *wanted],
-                                            env={**os.environ, "PYTHONPATH": str(path)}, **quiet))  # fmt: skip
+                                            env={**os.environ, "PYTHONPATH": str(path)}, **quiet))
         with distributed.Client(scheduler_file=str(note), timeout=60) as client:
             client.wait_for_workers(2, timeout=60)
             address = client.scheduler.address

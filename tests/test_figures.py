@@ -4,28 +4,27 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
 
-import literature  # noqa: E402
-from figures import hr_diagram as hr_figures  # noqa: E402
-from figures import section4 as figures  # noqa: E402
-from workflow.command_line import ROOT  # noqa: E402
+from evaluation import catalogues
+from figures import hr_diagram, section4, style
+from workflow.command_line import ROOT
 
 FIGURES = {
-    "kiel_and_hr": lambda e: hr_figures.kiel_and_hr(e, hr_figures.load_isochrones()),
-    "populations": figures.metallicity_by_population,
-    "teff": lambda e: figures.one_to_one(e, "teff", figures.CARMENES, figures.DEEP_LEARNING),
-    "older_logg": lambda e: figures.one_to_one(e, "logg", figures.OLDER, errors=True),
-    "vsini": figures.vsini_with_errors,
+    "kiel_and_hr": lambda e: hr_diagram.kiel_and_hr(e, hr_diagram.load_isochrones()),
+    "populations": section4.metallicity_by_population,
+    "teff": lambda e: section4.one_to_one(e, "teff", section4.CARMENES, section4.DEEP_LEARNING),
+    "older_logg": lambda e: section4.one_to_one(e, "logg", section4.OLDER, errors=True),
+    "vsini": section4.vsini_with_errors,
 }
 
 
 @pytest.fixture(scope="module")
 def published():
-    return literature.load_estimates()
+    return catalogues.load_estimates()
 
 
 def stars(ax):
@@ -46,7 +45,7 @@ def points(ax):
 
 
 def test_populations_have_a_row_each(published):
-    axes = figures.metallicity_by_population(published).axes
+    axes = section4.metallicity_by_population(published).axes
     texts = [ax.texts[0].get_text() for ax in axes]
     assert [text.split("\n")[0] for text in texts] == ["YD", "D", "TD-D", "TD"]
     assert [int(text.split()[-2]) for text in texts] == [85, 167, 13, 21]
@@ -57,14 +56,14 @@ def test_populations_have_a_row_each(published):
 
 @pytest.mark.parametrize(
     "par, groups, expected",
-    [("teff", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278], [283, 286, 14]]),
-     ("logg", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278, 278], [286]]),
-     ("mh", (figures.CARMENES, figures.DEEP_LEARNING), [[286, 275, 278], [283, 286, 6]]),
-     ("teff", (figures.OLDER,), [[230, 266, 92, 97]]), ("logg", (figures.OLDER,), [[230]]),
-     ("mh", (figures.OLDER,), [[230, 126, 85, 97]])],
-)  # fmt: skip
+    [("teff", (section4.CARMENES, section4.DEEP_LEARNING), [[286, 275, 278], [283, 286, 14]]),
+     ("logg", (section4.CARMENES, section4.DEEP_LEARNING), [[286, 275, 278, 278], [286]]),
+     ("mh", (section4.CARMENES, section4.DEEP_LEARNING), [[286, 275, 278], [283, 286, 6]]),
+     ("teff", (section4.OLDER,), [[230, 266, 92, 97]]), ("logg", (section4.OLDER,), [[230]]),
+     ("mh", (section4.OLDER,), [[230, 126, 85, 97]])],
+)
 def test_one_to_one_has_every_pair(par, groups, expected, published):
-    figure = figures.one_to_one(published, par, *groups)
+    figure = section4.one_to_one(published, par, *groups)
     axes = np.array(figure.axes).reshape(3, len(groups))
     for scatter, residual, histogram, numbers in zip(*axes, expected):
         assert list(points(scatter).values()) == numbers
@@ -73,23 +72,23 @@ def test_one_to_one_has_every_pair(par, groups, expected, published):
             np.testing.assert_allclose(below[:, 1], above[:, 1] - above[:, 0])
         low, high = scatter.get_xlim()
         assert scatter.get_ylim() == histogram.get_xlim() == (low, high)
-        assert groups == (figures.OLDER,) or (low, high) == figures.LIMITS[par]
+        assert groups == (section4.OLDER,) or (low, high) == section4.LIMITS[par]
         assert all(low < xy.min() and xy.max() < high for xy in stars(scatter).values())
         medians = [line for line in residual.lines if line.get_ls() == "-"]
-        assert len(medians) == len(histogram.patches) - 1 == sum(n >= figures.N_DENSITY for n in numbers)
+        assert len(medians) == len(histogram.patches) - 1 == sum(n >= style.N_DENSITY for n in numbers)
         assert [text.get_text() for text in histogram.get_legend().get_texts()][0] == "this work"
         assert len(histogram.get_legend().get_texts()) == len(histogram.patches)
 
 
 def test_published_limits():
-    assert figures.LIMITS == {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
+    assert section4.LIMITS == {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
 
 
 def test_histograms_of_a_panel_share_bins_and_integrate_to_one(published):
-    for ax in figures.one_to_one(published, "logg", figures.CARMENES, figures.DEEP_LEARNING).axes[4:]:
+    for ax in section4.one_to_one(published, "logg", section4.CARMENES, section4.DEEP_LEARNING).axes[4:]:
         steps = [patch.get_data() for patch in ax.patches]
         for density, edges, _ in steps:
-            np.testing.assert_array_equal(edges, np.linspace(4.4, 5.4, figures.N_BINS + 1))
+            np.testing.assert_array_equal(edges, np.linspace(4.4, 5.4, section4.N_BINS + 1))
             assert density @ np.diff(edges) == pytest.approx(1)
         np.testing.assert_allclose(steps[0][0], np.histogram(published["logg"], steps[0][1], density=True)[0])
         assert [patch.get_fill() for patch in ax.patches] == [True] + [False] * (len(steps) - 1)
@@ -97,11 +96,11 @@ def test_histograms_of_a_panel_share_bins_and_integrate_to_one(published):
 
 def test_values_outside_widen_the_published_limits(published):
     hot = published.assign(teff=published["teff"] + 300)
-    scatter, _, histogram = figures.one_to_one(hot, "teff", figures.CARMENES).axes
+    scatter, _, histogram = section4.one_to_one(hot, "teff", section4.CARMENES).axes
     assert scatter.get_xlim() == scatter.get_ylim() == histogram.get_xlim()
     assert scatter.get_xlim()[0] == 2800 and scatter.get_xlim()[1] > hot["teff"].max() > 4500
     fast = published.assign(vsini=published["vsini"] + 10)
-    low, high = figures.vsini_with_errors(fast).axes[0].get_xlim()
+    low, high = section4.vsini_with_errors(fast).axes[0].get_xlim()
     assert low == 0 and high > fast["vsini"].max() > 42
 
 
@@ -110,15 +109,15 @@ def test_running_median_is_one():
     teff = pd.Series(rng.permutation(np.arange(3000.0, 3300.0)))
     unknown = pd.Series(np.full(300, np.nan))
     ax = matplotlib.figure.Figure().subplots()
-    figures._running_median(ax, unknown, unknown, "black")
+    section4._running_median(ax, unknown, unknown, "black")
     assert not ax.lines  # nothing known, nothing drawn
-    figures._running_median(ax, teff, 2 * teff, "black")
+    section4._running_median(ax, teff, 2 * teff, "black")
     np.testing.assert_allclose(ax.lines[0].get_ydata(), 2 * ax.lines[0].get_xdata())
     assert len(ax.lines[0].get_xdata()) == 300 - 30 + 1 and (np.diff(ax.lines[0].get_xdata()) > 0).all()
 
 
 def test_schweitzer_has_both_log_g(published):
-    scatter = figures.one_to_one(published, "logg", figures.CARMENES).axes[0]
+    scatter = section4.one_to_one(published, "logg", section4.CARMENES).axes[0]
     lines = {line.get_label(): line for line in scatter.lines if line.get_label().startswith("Schw19")}
     assert list(lines) == ["Schw19, log g (278)", "Schw19, log g$_c$ (278)"]
     means = [np.diff(xy).mean() for label, xy in stars(scatter).items() if label in lines]
@@ -132,17 +131,17 @@ def test_flagged_stars_are_pale(told, published):
     scatter, residual, _ = FIGURES["older_logg"](published if told else published.assign(flags_logg="")).axes
     for ax in (scatter, residual):
         alphas = {line.get_label() == "_pale": line.get_alpha() for line in ax.lines if line.get_ls() == "None"}
-        assert alphas == {False: 0.5, **({True: 0.5 * figures.PALE} if told else {})}
+        assert alphas == {False: 0.5, **({True: 0.5 * style.PALE} if told else {})}
     pale = np.concatenate([*(line.get_xdata() for line in scatter.lines if line.get_label() == "_pale"), []])
-    doubted = literature.pairs(published, "pass18", "logg")["ours"]
+    doubted = catalogues.pairs(published, "pass18", "logg")["ours"]
     assert sorted(pale) == (sorted(doubted[doubted < 4.8]) if told else [])
     assert ("pale: flagged" in [text.get_text() for text in scatter.get_legend().get_texts()]) == told
 
 
 def test_error_bars_of_older_catalogues(published):
-    pairs = literature.pairs(published, "pass18", "logg")
-    plain, scatter = (figures.one_to_one(published, "logg", figures.OLDER, errors=errors).axes[0]
-                      for errors in (False, True))  # fmt: skip
+    pairs = catalogues.pairs(published, "pass18", "logg")
+    plain, scatter = (section4.one_to_one(published, "logg", section4.OLDER, errors=errors).axes[0]
+                      for errors in (False, True))
     assert not plain.containers and plain.get_xlim() == scatter.get_xlim()
     (bars,) = scatter.containers
     horizontal, vertical = (np.array(part.get_segments()) for part in bars[2])
@@ -151,7 +150,7 @@ def test_error_bars_of_older_catalogues(published):
 
 
 def test_vsini_tells_limits_from_measurements(published):
-    figure = figures.vsini_with_errors(published)
+    figure = section4.vsini_with_errors(published)
     scatter, residual = figure.axes
     found = {label: n for label, n in points(scatter).items() if "(" in label}
     assert found == {"Pass20 (286)": 286, "Rein18 (41)": 41, "Rein18, upper limits (245)": 245}
@@ -168,9 +167,9 @@ def test_face_says_where_the_spectra_came_from(draw, published):
 
 @pytest.mark.parametrize("word", ["$x", "a$b$c", r"$\frac{$", "50 %", "my_set^2", "two\nlines", r"\alpha {}", "&#~"])
 def test_any_word_can_stand_on_a_figure(word, published, tmp_path):
-    figure = figures.styled()(lambda estimates: plt.figure(figsize=(3, 1)))(published.assign(spectra=word))
+    figure = style.styled()(lambda estimates: plt.figure(figsize=(3, 1)))(published.assign(spectra=word))
     assert figure.get_suptitle() == f"{word} spectra".replace("\n", " ")
-    with plt.rc_context(figures.STYLE):
+    with plt.rc_context(style.STYLE):
         figure.savefig(tmp_path / "word.png")
 
 
@@ -180,11 +179,11 @@ def test_path_in_the_environment(tmp_path, monkeypatch):
     for text, expected in {
         "": None, "here": Path("here"), str(tmp_path / "new"): tmp_path / "new",
         "artifacts/new": ROOT / "artifacts" / "new", "literature_data": ROOT / "literature_data",
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setenv("FIGURES", text)
-        assert figures.path_in("FIGURES") == expected
+        assert style.path_in("FIGURES") == expected
     monkeypatch.delenv("FIGURES")
-    assert figures.path_in("FIGURES", figures.FOLDER) == ROOT / "artifacts" / "figures"
+    assert style.path_in("FIGURES", style.FOLDER) == ROOT / "artifacts" / "figures"
 
 
 def test_simulated_comparison_is_titled_accordingly(published):
@@ -208,14 +207,14 @@ def test_order_of_rows_changes_no_picture(draw, published):
         axes = draw(estimates).axes
         return [dots.get_offsets() for ax in axes for dots in ax.collections if len(dots.get_offsets())] + [
             line.get_xydata() for ax in axes for line in ax.lines] + [
-            patch.get_path().vertices for ax in axes for patch in ax.patches]  # fmt: skip
+            patch.get_path().vertices for ax in axes for patch in ax.patches]
 
     for one, other in zip(drawn(published), drawn(published.sample(frac=1, random_state=5))):
         np.testing.assert_allclose(one, other)
 
 
 def test_save_writes_vector_and_pixels(tmp_path, published):
-    figures.save(figures.metallicity_by_population(published), "figure", tmp_path / "new")
+    style.save(section4.metallicity_by_population(published), "figure", tmp_path / "new")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["figure.pdf", "figure.png"]
     assert (tmp_path / "new" / "figure.pdf").read_bytes().startswith(b"%PDF")
     assert plt.imread(tmp_path / "new" / "figure.png").shape[1] == pytest.approx(300 * 88 / 25.4, abs=1)
@@ -223,5 +222,5 @@ def test_save_writes_vector_and_pixels(tmp_path, published):
 
 def test_style_is_not_left_behind(published):
     before = dict(matplotlib.rcParams), plt.get_fignums()
-    figures.metallicity_by_population(published)
+    section4.metallicity_by_population(published)
     assert (dict(matplotlib.rcParams), plt.get_fignums()) == before

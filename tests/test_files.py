@@ -62,7 +62,7 @@ def test_take_copies_rows_of_a_mapped_array_piece_by_piece(rows, tmp_path, monke
 
 
 # ---------------------------------------------------------------- leftovers
-METHODOLOGY = Path(files.__file__).parent
+METHODOLOGY = Path(files.__file__).parents[1]
 LEAVE = """
 import sys, time
 sys.path.insert(0, sys.argv[1])

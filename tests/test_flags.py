@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from test_literature import write_run
 
-import literature
 import paper
-from inference import flag_limits, flags
-from inference import mode as estimates
+from evaluation import catalogues
+from evaluation.truth import errors_by_flag
+from inference import flags, mode
 from workflow import files
 from workflow.command_line import ROOT
 
@@ -20,7 +20,7 @@ NAN = np.nan
 def words(masks):
     """For each star the words it has, in the order of the rules."""
     return [" ".join(word for word in flags.RULES if word in masks and masks[word][k])
-            for k in range(len(next(iter(masks.values()))))]  # fmt: skip
+            for k in range(len(next(iter(masks.values()))))]
 
 
 # ---------------------------------------------------------------- rules
@@ -32,7 +32,7 @@ GRIDS = {"paper": flags.GRID["logg"], "two nodes": np.array([4.7, 5.3]), "one no
     ("paper", 5.0, ""), ("paper", 5.2, ""), ("paper", 5.21, "grid-edge"), ("paper", 5.3, "grid-edge"),
     ("paper", 5.31, "outside-grid"), ("paper", NAN, ""), ("two nodes", 5.0, "grid-edge"), ("one node", 5.0, ""),
     ("one node", 5.01, "outside-grid"),
-])  # fmt: skip
+])
 def test_edges_of_the_grid(grid, value, word):
     assert words(flags.of_values("logg", [value], GRIDS[grid])) == [word]
 
@@ -40,7 +40,7 @@ def test_edges_of_the_grid(grid, value, word):
 def test_steps_of_a_grid_may_differ():
     found = words(flags.of_values("vsini", [1.4, 1.9, 2.01, 2.1, 24, 26, 31], flags.GRID["vsini"]))
     assert found == ["outside-grid upper-limit", "grid-edge upper-limit", "upper-limit", "", "", "grid-edge",
-                     "outside-grid"]  # fmt: skip
+                     "outside-grid"]
 
 
 def fwhm_of_rotation(limb_darkening=0.6):
@@ -54,7 +54,7 @@ def fwhm_of_rotation(limb_darkening=0.6):
 def test_resolved_rotation(resolving_power, limit):
     assert flags.resolved_vsini(resolving_power) == pytest.approx(limit, abs=0.005)
     assert flags.resolved_vsini(resolving_power) == pytest.approx(
-        299_792.458 / resolving_power / fwhm_of_rotation(), rel=0.002)  # fmt: skip
+        299_792.458 / resolving_power / fwhm_of_rotation(), rel=0.002)
     masks = flags.of_values("vsini", [limit - 0.1, limit + 0.1], flags.GRID["vsini"], resolving_power)
     assert masks["upper-limit"].tolist() == [True, False]
     assert "upper-limit" not in flags.of_values("teff", [3000], flags.GRID["teff"])
@@ -70,7 +70,7 @@ def groups(*parts):
     (groups((20, 0, 1), (20, 2.5, 1)), False), (groups((20, 0, 1), (20, 6, 1)), True),
     (groups((20, 0, 1), (3, 8, 1)), False), (groups((10, 0, 1), (1, 30, 0)), False), (groups((5, 3, 0)), False),
     (groups((6, 0, 1), (6, NAN, 1)), False),
-])  # fmt: skip
+])
 def test_two_modes(members, two):
     for scale, offset in ((1, 0), (30, 3400), (1e-3, -0.2)):
         masks = flags.of_ensemble(np.c_[members * scale + offset, np.arange(len(members))], [0] * len(members))
@@ -91,7 +91,7 @@ def test_two_modes_by_a_density_written_out():
 
 
 @pytest.mark.parametrize(("means", "apart"), [((0, 3), False), ((0, 5), True), ((0, 0, 0, 3), False),
-                                              ((0, 9, 9), True)])  # fmt: skip
+                                              ((0, 9, 9), True)])
 def test_autoencoders_apart(means, apart):
     """Of three members each, at mean - 1, mean and mean + 1: within each the variance is 1."""
     predictions = np.add.outer(means, [-1.0, 0, 1]).ravel()
@@ -108,14 +108,14 @@ def test_nothing_tells_whether_these_are_apart(numbers):
 
 
 @pytest.mark.parametrize(("beyond", "word"), [([1], True), ([0], False), ([1, 0], False), ([1, 1, 0], True),
-                                              ([NAN], False)])  # fmt: skip
+                                              ([NAN], False)])
 def test_most_autoencoders_decide(beyond, word):
-    limits = {name: np.arange(1.0, 1 + len(beyond)) for name in flag_limits.LIMITS}
+    limits = {name: np.arange(1.0, 1 + len(beyond)) for name in flags.LIMITS}
     near, far = limits["reconstruction"] * 0.9, limits["reconstruction"] + np.array(beyond) * 0.5
     for mse, distance in ((far, near), (near, far)):
         masks = flags.of_networks(mse[:, None], distance[:, None], limits)
-        assert [masks[name][0] for name in flag_limits.LIMITS] == [word and far is mse, word and far is mse,
-                                                             word and far is distance]  # fmt: skip
+        assert [masks[name][0] for name in flags.LIMITS] == [word and far is mse, word and far is mse,
+                                                             word and far is distance]
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
@@ -123,23 +123,23 @@ def test_most_autoencoders_decide(beyond, word):
     ({"lag": [18, -19, NAN]}, ["", "lag", ""]),
     ({"seen": [True, False, True]}, ["", "unseen", ""]),
     ({"snr": [10, 10, 500], "lag": [99, 0, 0], "seen": [False, True, True]}, ["low-snr lag unseen", "low-snr", ""]),
-])  # fmt: skip
+])
 def test_flags_of_a_spectrum(arguments, expected):
     assert words(flags.of_star(**arguments)) == expected
 
 
 def test_nearest_distances(monkeypatch):
-    monkeypatch.setattr(flag_limits, "CHUNK", 7)
+    monkeypatch.setattr(flags, "CHUNK", 7)
     stars, training = RNG.normal(size=(5, 3)), RNG.normal(size=(30, 3))
     expected = np.sqrt(((stars[:, None] - training) ** 2).sum(axis=2)).min(axis=1)
-    np.testing.assert_allclose(flag_limits.nearest_distances(stars, training), expected, rtol=1e-5)
+    np.testing.assert_allclose(flags.nearest_distances(stars, training), expected, rtol=1e-5)
 
 
 # ---------------------------------------------------------------- tables
 def test_table_of_all_rules():
     values = {"teff": [3400, 2300], "logg": [5, 5], "mh": [0, NAN], "vsini": [1.7, 4]}
     ensembles = {"mh": (np.c_[groups((6, 0, 1), (6, 9, 1)), np.full(12, NAN)], np.repeat([0, 1], 6))}
-    limits = {name: np.array([1.0, 1.0]) for name in flag_limits.LIMITS}
+    limits = {name: np.array([1.0, 1.0]) for name in flags.LIMITS}
     networks = np.array([[2.0, NAN]] * 2), np.array([[0.5, NAN]] * 2), limits
     table, left_out = flags.table(values, flags.GRID, 94_600, ensembles, networks, {"seen": [False, True], "lag": None})
     assert list(table) == flags.COLUMNS and left_out == ["low-snr", "lag", "other-instrument"]
@@ -147,9 +147,9 @@ def test_table_of_all_rules():
         ["", "", "two-modes autoencoders-apart", "grid-edge upper-limit",
          "reconstruction reconstruction-observed unseen"],
         ["outside-grid", "", "", "", ""],
-    ]  # fmt: skip
+    ]
     assert [flags.flagged(table, par).tolist() for par in paper.PARAMETERS] == [[True, True], [True, False]] + 2 * [
-        [True, False]]  # fmt: skip
+        [True, False]]
     counted = flags.counts(table)[["flags_vsini", "flags"]]
     assert counted.loc[["unseen", "grid-edge"]].to_numpy().tolist() == [[0, 1], [1, 0]]
     assert not flags.flagged(table[["flags_teff"]].iloc[:1].assign(flags="unseen"), "teff").any()
@@ -157,7 +157,7 @@ def test_table_of_all_rules():
 
 
 def test_published_values_outside_of_the_grid():
-    published = literature.load_estimates()
+    published = catalogues.load_estimates()
     assert list(published.columns[-5:]) == flags.COLUMNS
     counted = flags.counts(published)
     assert counted.loc["outside-grid"].tolist() == [0, 55, 0, 13, 0] and (published["flags"] == "").all()
@@ -166,24 +166,24 @@ def test_published_values_outside_of_the_grid():
 
 
 def test_table_of_a_run_with_and_without_columns(tmp_path):
-    stars = literature.load_estimates().iloc[:4]
+    stars = catalogues.load_estimates().iloc[:4]
     path = write_run(tmp_path / "final_estimations.csv", stars)
-    old = literature.load_estimates(path)
+    old = catalogues.load_estimates(path)
     pd.testing.assert_frame_equal(old[flags.COLUMNS], stars[flags.COLUMNS])
     table = pd.read_csv(path).assign(**dict.fromkeys(flags.COLUMNS)).assign(flags_teff=["two-modes", None, None, ""])
     files.write_csv(path, table)
-    new = literature.load_estimates(path)
+    new = catalogues.load_estimates(path)
     assert new["flags_teff"].tolist() == ["two-modes", "", "", ""] and (new["flags_logg"] == "").all()
     pd.testing.assert_frame_equal(new.drop(columns=flags.COLUMNS), old.drop(columns=flags.COLUMNS))
-    assert literature.pairs(new, "pass20", "teff")["flagged"].tolist() == [True, False, False, False]
+    assert catalogues.pairs(new, "pass20", "teff")["flagged"].tolist() == [True, False, False, False]
 
 
 def test_errors_of_flagged_stars_by_hand():
     truth = pd.DataFrame({"karmn": list("ABCD"), "teff": 3000.0, "logg": 5.0, "mh": 0.0, "vsini": 3.0})
     values = {"teff": ([3030, 3040, 3100, NAN],) * 3}
-    table = estimates.table(truth, values).assign(**dict.fromkeys(flags.COLUMNS, ""))
+    table = mode.table(truth, values).assign(**dict.fromkeys(flags.COLUMNS, ""))
     table = table.assign(flags_teff=["", "", "two-modes", "two-modes"], flags=["unseen", "", "unseen", "lag"])
-    found = flags.against_truth(table, truth.iloc[::-1])
+    found = errors_by_flag(table, truth.iloc[::-1])
     assert list(found.index) == [("Teff [K]", "any doubt"), ("Teff [K]", "two-modes"), ("Teff [K]", "unseen")]
     assert found["n without"].tolist() == [2, 2, 1] and found["n with"].tolist() == [1, 1, 2]
     np.testing.assert_allclose(found["rmse without"], np.sqrt([1250, 1250, 1600]))
@@ -192,15 +192,15 @@ def test_errors_of_flagged_stars_by_hand():
 
 def test_limits_that_an_earlier_version_did_not_leave():
     metrics = {"mse_ph_test_q99": 1.0, "mse_carm_q99_before": 2.0, "mse_carm_q99_after": 3.0,
-               "distance_latent_ph_test_q99": 4.0}  # fmt: skip
+               "distance_latent_ph_test_q99": 4.0}
     stars = {"mse_after": [1.0, 2.0], "distance_latent_after": [3.0, NAN]}
     now = types.SimpleNamespace(metrics=metrics, stars=stars)
-    mse, distance, limits = flag_limits.measured([now, now], "after")
+    mse, distance, limits = flags.measured([now, now], "after")
     assert mse.tolist() == [[1.0, 2.0]] * 2 and distance.shape == (2, 2)
     assert {word: values.tolist() for word, values in limits.items()} == {
-        "reconstruction": [1, 1], "reconstruction-observed": [3, 3], "latent-distance": [4, 4]}  # fmt: skip
-    assert flag_limits.limits([now], "before")["reconstruction-observed"].tolist() == [2]
-    assert flag_limits.measured([now, types.SimpleNamespace(metrics={}, stars={})], "after") is None
+        "reconstruction": [1, 1], "reconstruction-observed": [3, 3], "latent-distance": [4, 4]}
+    assert flags.limits([now], "before")["reconstruction-observed"].tolist() == [2]
+    assert flags.measured([now, types.SimpleNamespace(metrics={}, stars={})], "after") is None
 
 
 # ---------------------------------------------------------------- docs

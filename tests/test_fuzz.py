@@ -30,14 +30,14 @@ import autoencoder_fine_tuning
 import autoencoder_grid_search
 import autoencoder_training
 import cnn_training
-import literature
 import paper
-from figures import truth as run_figures
-from training import loop as training
+from evaluation import catalogues
+from figures import truth
+from training import loop
 from workflow import files
 
 REMEDY = re.compile(r": .*\b(add|choose|delete|fetch|give|keep|mend|must|name|normalise|remove|resample|restore|run|"
-                    r"simulate|state|use)\b")  # fmt: skip
+                    r"simulate|state|use)\b")
 FINAL = ("final_estimations.csv", "final_estimations_before.csv")  # equal byte for byte; the others tell seconds
 OTHERS = ("grid_search.csv", "mse.csv", "fine_tuning.csv", "lag.csv", "tune_teff.csv", "params_final.json")
 STEP = 1 if os.environ.get("EVERY_FILE") else 3
@@ -77,7 +77,7 @@ KINDS = [
     Kind("made/final_estimations_before.json", "made/final_estimations.json", "4"),
 ]
 MAKERS = {"grid_search.csv": "1", "mse.csv": "2", "fine_tuning.csv": "3", "lag.csv": "3", "final_estimations.csv": "4",
-          "final_estimations_before.csv": "4"}  # fmt: skip
+          "final_estimations_before.csv": "4"}
 
 
 # ---------------------------------------------------------------- the folder that is spoilt
@@ -97,7 +97,7 @@ class Run:
             "3": (autoencoder_fine_tuning.main, shared),
             "t": (cnn_training.main, [*shared, "--tune", "--parameter", "teff", "logg"]),
             "4": (cnn_training.main, shared),
-            "l": (literature.main, [str(self.made / FINAL[0])]),
+            "l": (catalogues.main, [str(self.made / FINAL[0])]),
         }[reader]
         out, err = io.StringIO(), io.StringIO()
         with warnings.catch_warnings(record=True) as warned:
@@ -125,7 +125,7 @@ class Run:
         after = self.stats(self.made)
         names = [name for name in {*before, *after} if before.get(name) != after.get(name)]
         return [name for name in names if name not in after or name not in before or (self.made / name).read_bytes()
-                != contents.get(name, (self.whole / "made" / name).read_bytes())]  # fmt: skip
+                != contents.get(name, (self.whole / "made" / name).read_bytes())]
 
     def restore(self):
         now = self.stats(self.folder)
@@ -139,7 +139,7 @@ class Run:
                 shutil.copy2(self.whole / name, path)
 
     def path(self, name):
-        return (literature.ROOT if name.startswith("literature_data") else self.folder) / name
+        return (catalogues.ROOT if name.startswith("literature_data") else self.folder) / name
 
 
 def table(path):
@@ -152,14 +152,14 @@ def table(path):
 def whole(tiny, tmp_path_factory):
     """A run of all acts, with hyper-parameters of two of the four parameters tuned."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "fit", untrained)
-        patch.setattr(run_figures, "against_truth", lambda *_: Figure())  # drawn anew whenever a table was spoilt
+        patch.setattr(loop, "fit", untrained)
+        patch.setattr(truth, "against_truth", lambda *_: Figure())  # drawn anew whenever a table was spoilt
         patch.setattr(paper, "CNN_GRID", {"nf1": [8], "nf2": [8], "nu": [8], "lr": [1e-3]})
         patch.setitem(paper.BUDGETS, "smoke", dataclasses.replace(paper.BUDGETS["smoke"], repeats=1))
         run = Run(tmp_path_factory.mktemp("fuzz"))
         shutil.copytree(tiny, run.data)
         stars = pd.read_csv(run.data / "stars.csv")
-        stars["karmn"] = literature.load_estimates()["karmn"][: len(stars)]
+        stars["karmn"] = catalogues.load_estimates()["karmn"][: len(stars)]
         files.write_csv(run.data / "stars.csv", stars)
         for reader in "123t4":
             assert run.act(reader)[:2] == (0, [])
@@ -184,7 +184,7 @@ def check(run, kind, strict=True):
     """
     spoilt = run.path(kind.file)
     contents = {path.relative_to(run.made): path.read_bytes() for path in [spoilt]
-                if path.is_relative_to(run.made) and path.is_file()}  # fmt: skip
+                if path.is_relative_to(run.made) and path.is_file()}
     before = run.stats(run.made)
     for reader in kind.readers:
         status, lines, out = run.act(reader)
@@ -375,7 +375,7 @@ TABLE = {
 def all_nan(path, other):
     with h5py.File(path, "r+") as file:
         file.visititems(lambda name, item: item.write_direct(np.full(item.shape, np.nan, item.dtype))
-                        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" else None)  # fmt: skip
+                        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" else None)
 
 
 def layer_lost(path, other):
@@ -396,7 +396,7 @@ def mutations(kind):
     "kind, how", [(kind, how) for k, kind in enumerate(KINDS) for j, how in enumerate(mutations(kind))
                   if (k + j + sys.version_info.minor) % STEP == 0],
     ids=lambda value: value.file.partition("/")[2] if isinstance(value, Kind) else value,
-)  # fmt: skip
+)
 def test_spoilt(kind, how, run):
     path = run.path(kind.file)
     mutations(kind)[how](path, run.path(kind.other))
@@ -434,7 +434,7 @@ WORDS = strategies.text(max_size=9)
 LEAVES = strategies.one_of(
     strategies.none(), strategies.booleans(), strategies.integers(), strategies.floats(), WORDS,
     strategies.sampled_from(["simulated", "published", 1e308, 10**400, "0" * 64]),
-)  # fmt: skip
+)
 VALUES = strategies.recursive(
     LEAVES,
     lambda inner: strategies.lists(inner, max_size=2) | strategies.dictionaries(WORDS, inner, max_size=2),

@@ -4,19 +4,18 @@ from types import SimpleNamespace
 import matplotlib
 
 matplotlib.use("Agg")
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pandas as pd
+import pytest
 
-import gap_report  # noqa: E402
-import paper  # noqa: E402
-from evaluation import gap  # noqa: E402
-from evaluation import run as runs  # noqa: E402
-from training import networks  # noqa: E402
-from workflow import schemas as records  # noqa: E402
-from workflow import units as artifacts  # noqa: E402
-from workflow.files import BadInput  # noqa: E402
-from workflow.units import Unit  # noqa: E402
+import paper
+from evaluation import gap
+from evaluation.run import NotYet
+from figures.gap import figure_of
+from training import networks
+from workflow import schemas
+from workflow.files import BadInput
+from workflow.units import Unit, finish, read_sidecar
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def few_draws(monkeypatch):
 # ---------------------------------------------------------------- the numbers
 def test_matched_spectra_have_the_labels_of_the_stars(rng):
     labels = np.column_stack([rng.choice(paper.GRID_TEFF, 400), rng.choice(paper.GRID_LOGG, 400),
-                              rng.choice(paper.GRID_MH, 400), rng.choice(paper.GRID_VSINI, 400)])  # fmt: skip
+                              rng.choice(paper.GRID_MH, 400), rng.choice(paper.GRID_VSINI, 400)])
     labels = np.unique(labels, axis=0)
     chosen = rng.permutation(len(labels))[:50]
     rows, stars = gap.matched(labels, labels[chosen])
@@ -96,19 +95,19 @@ def make_run(folder, rng, size=0.0, moved=False):
     """Spectra of 40 stars that differ from synthetic ones by a gap and noise, and encoders of which one is another."""
     n, n_pixels, n_stars = 300, 60, 40
     labels = np.column_stack([rng.uniform(3000, 4000, n), rng.uniform(4.7, 5.3, n), rng.uniform(-1, 0.5, n),
-                              rng.uniform(1.5, 30, n)])  # fmt: skip
+                              rng.uniform(1.5, 30, n)])
     labels[n // 2 :] = labels[: n // 2] * rng.uniform(0.999, 1.001, (n // 2, 4))  # each has another that is like it
     unit = (labels - labels.min(axis=0)) / np.ptp(labels, axis=0)
     flux_ph = (1 - 0.1 * unit @ rng.uniform(0, 2, (4, n_pixels))).astype(np.float32)
     stars = rng.permutation(n // 2)[:n_stars]
     flux_carm = flux_ph[stars] + rng.normal(0, 1e-3, (n_stars, n_pixels)) - size * np.sin(np.arange(n_pixels))
-    shape, spectra = records.AutoencoderShape(64, 1e-7, n_pixels), {}
+    shape, spectra = schemas.AutoencoderShape(64, 1e-7, n_pixels), {}
     for name, seed in (("ac_0", 1), ("dtl_ac_0", 2 if moved else 1)):
         autoencoder = networks.build_autoencoder(64, 1e-7, n_pixels, seed)
         networks.save(autoencoder, folder / f"{name}.h5")
-        artifacts.finish(Unit(folder / f"{name}.h5", {}, provenance=records.Provenance(spectra="simulated")), 0,
+        finish(Unit(folder / f"{name}.h5", {}, provenance=schemas.Provenance(spectra="simulated")), 0,
                          {"mse_carm_before": 8.0, "mse_carm_after": 1.0, "mse_ph_before": 2.0, "mse_ph_after": 4.0},
-                         network=shape)  # fmt: skip
+                         network=shape)
         spectra[name] = networks.predict(networks.encoder_of(autoencoder), flux_carm.astype(np.float32))
         if name == "ac_0":
             spectra["ph"] = networks.predict(networks.encoder_of(autoencoder), flux_ph)
@@ -116,27 +115,27 @@ def make_run(folder, rng, size=0.0, moved=False):
     estimates = pd.DataFrame(labels[stars], columns=list(paper.PARAMETERS))
     return SimpleNamespace(
         artifacts=folder, spectra="simulated", estimates=estimates, truth=None, first=lambda begins: 0,
-        fine_tuned={0: artifacts.read_sidecar(folder / "dtl_ac_0.h5")}, array=lambda name, i: arrays[name],
+        fine_tuned={0: read_sidecar(folder / "dtl_ac_0.h5")}, array=lambda name, i: arrays[name],
         flux=lambda domain: {"ph": flux_ph, "carm": flux_carm.astype(np.float32)}[domain],
         labels=lambda par: labels[:, paper.PARAMETERS[par].column],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
     "size, moved, apart",
     [(0.0, False, set()), (0.1, False, {"flux", "latent, before", "latent, after", "latent, after, one encoder"}),
      (0.0, True, {"latent, after"})],
-)  # fmt: skip
+)
 def test_a_gap_is_seen_where_it_is(size, moved, apart, tmp_path, rng):
     run = make_run(tmp_path, rng, size, moved)
-    table = gap_report.report(run).set_index("space")
+    table = gap.report(run).set_index("space")
     assert len(table) == 10 and not table.index.duplicated().any()
     for space, row in table.iterrows():
         assert (row["auc"] > 0.8 and row["mmd"] > 0.02 and row["p"] == 0.01) == (space in apart), space
     measured = table.loc[["flux", "latent, before", "latent, after", "latent, after, one encoder"]]
     assert measured["reconstruction"].tolist()[1:] == [4.0, 0.5, 0.25]
-    pd.testing.assert_frame_equal(gap_report.report(run).set_index("space"), table)
-    figure = gap.figure_of(run, table.reset_index())
+    pd.testing.assert_frame_equal(gap.report(run).set_index("space"), table)
+    figure = figure_of(run, table.reset_index())
     assert figure.get_suptitle().startswith("SIMULATED")
     assert list(gap.summary(table.reset_index())["reconstruction"])[3] == "4.0"
 
@@ -145,16 +144,16 @@ def test_labels_are_the_estimates_or_the_truth(tmp_path, rng, monkeypatch):
     run, asked, matched = make_run(tmp_path, rng), [], gap.matched
     monkeypatch.setattr(gap, "matched", lambda labels, wanted: asked.append(wanted) or matched(labels, wanted))
     with pytest.raises(BadInput, match="no truth of these stars: leave out --truth"):
-        gap_report.report(run, by_truth=True)
+        gap.report(run, by_truth=True)
     run.truth, run.estimates = run.estimates, run.estimates + [9000, 0, 0, 0]
-    gap_report.report(run, by_truth=True)
+    gap.report(run, by_truth=True)
     with pytest.raises(BadInput, match="0 stars have synthetic spectra"):
-        gap_report.report(run)
+        gap.report(run)
     assert np.array_equal(asked[0], run.truth) and np.array_equal(asked[2], run.estimates)
 
 
 @pytest.mark.parametrize("kind, words", [("few stars", "19 stars have synthetic spectra of their labels, 20 are"),
-                                         ("other stars", "0 stars have synthetic spectra")])  # fmt: skip
+                                         ("other stars", "0 stars have synthetic spectra")])
 def test_too_few_stars_are_refused(kind, words, tmp_path, rng):
     run = make_run(tmp_path, rng)
     if kind == "few stars":
@@ -162,7 +161,7 @@ def test_too_few_stars_are_refused(kind, words, tmp_path, rng):
     else:
         run.estimates["teff"] = 9000.0
     with pytest.raises(BadInput, match=words):
-        gap_report.report(run)
+        gap.report(run)
     run.estimates = None
-    with pytest.raises(runs.NotYet, match="no estimates"):
-        gap_report.report(run)
+    with pytest.raises(NotYet, match="no estimates"):
+        gap.report(run)

@@ -2,24 +2,24 @@
 import matplotlib
 
 matplotlib.use("Agg")
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
-from matplotlib.colors import to_rgba  # noqa: E402
-from matplotlib.markers import MarkerStyle  # noqa: E402
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.markers import MarkerStyle
 
-import literature  # noqa: E402
-import paper  # noqa: E402
-from figures import hr_diagram as hr_figures  # noqa: E402
-from workflow import files  # noqa: E402
-from workflow.files import BadInput  # noqa: E402
+import paper
+from evaluation import catalogues
+from figures import hr_diagram
+from workflow import files
+from workflow.files import BadInput
 
 WANTED = {**dict.fromkeys(paper.KIEL_ISOCHRONES), **dict.fromkeys(paper.HR_ISOCHRONES)}
 
 
 @pytest.fixture(scope="module")
 def published():
-    return literature.load_estimates()
+    return catalogues.load_estimates()
 
 
 def made_up(wanted=WANTED, age_unit=1.0):
@@ -29,15 +29,15 @@ def made_up(wanted=WANTED, age_unit=1.0):
         pd.DataFrame({"model": model, "age_gyr": age * age_unit, "mh": mh, "teff": 2500 + 3000 * s + 100 * mh,
                       "logg": 5.3 - s - (age < 1) / 4, "lbol": 10 ** (3 * s - 3 + (age < 1) / 2)})
         for model, age, mh in wanted
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A literature_data of a test's own, with stars.csv."""
-    for path in literature.FOLDER.glob("*.csv"):
+    for path in catalogues.FOLDER.glob("*.csv"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(literature, "FOLDER", tmp_path)
+    monkeypatch.setattr(catalogues, "FOLDER", tmp_path)
     (tmp_path / "isochrones.csv").unlink(missing_ok=True)
     return tmp_path
 
@@ -51,22 +51,22 @@ def marked(ax, marker):
     path = MarkerStyle(marker).get_path().transformed(MarkerStyle(marker).get_transform()).vertices
     with_it = [dots for dots in ax.collections if np.array_equal(dots.get_paths()[0].vertices, path)]
     return [sum(len(dots.get_offsets()) for dots in with_it if (dots.get_array() is not None) is coloured)
-            for coloured in (False, True)]  # fmt: skip
+            for coloured in (False, True)]
 
 
 def test_every_star_is_in_every_panel(published):
-    figure = hr_figures.kiel_and_hr(published, hr_figures.load_isochrones())
-    star = literature.match(published, "stars").query("karmn == 'J13450+176'").iloc[0]
+    figure = hr_diagram.kiel_and_hr(published, hr_diagram.load_isochrones())
+    star = catalogues.match(published, "stars").query("karmn == 'J13450+176'").iloc[0]
     for ax, y in zip(figure.axes[:4], ("logg", *["lbol"] * 3)):
         coloured = [dots for dots in ax.collections if dots.get_array() is not None]
         at, mh, area = (np.concatenate(part) for part in zip(
             *((dots.get_offsets(), dots.get_array(), np.resize(dots.get_sizes(), len(dots.get_offsets())))
-              for dots in coloured)))  # fmt: skip
+              for dots in coloured)))
         assert len(at) == 286 and {dots.norm.vmin for dots in coloured} == {published["mh"].min()}
         k = np.argmin(np.abs(at[:, 0] - star["teff"]))
         assert at[k, 1] == pytest.approx(star[y]) and mh[k] == pytest.approx(star["mh"])
         if y == "lbol":
-            assert area[k] == pytest.approx(hr_figures.AREA * star["vsini"])
+            assert area[k] == pytest.approx(hr_diagram.AREA * star["vsini"])
             assert ax.get_yscale() == "log"
         hot, cool = ax.get_xlim()
         assert hot > 4285 > 3050 > cool
@@ -77,23 +77,23 @@ def test_every_star_is_in_every_panel(published):
 
 
 def test_marks_are_the_published_ones(published):
-    _, beside, young, old, *_ = hr_figures.kiel_and_hr(published, hr_figures.load_isochrones()).axes
+    _, beside, young, old, *_ = hr_diagram.kiel_and_hr(published, hr_diagram.load_isochrones()).axes
     assert marked(beside, "o") == [0, 286]
     assert marked(young, "+") == [85, 0] and marked(young, "o") == [13, 286]
     assert marked(old, "^") == [0, 51] and marked(old, "o") == [0, 235]
     assert marked(old, "*") == [21, 0] and marked(old, "s") == [4, 0]
     names = [text.get_text() for ax in (young, old) for text in ax.get_legend().get_texts()]
     assert names == ["young disc (85)", "young association (13)", r"H$\alpha$ active (51)", "thick disc (21)",
-                     "akin to subdwarfs (4)"]  # fmt: skip
+                     "akin to subdwarfs (4)"]
 
 
 def test_isochrones_of_a_file_are_drawn(published, folder):
-    nothing = hr_figures.load_isochrones()
-    empty = [ax.get_xlim() + ax.get_ylim() for ax in hr_figures.kiel_and_hr(published, nothing).axes[:4]]
+    nothing = hr_diagram.load_isochrones()
+    empty = [ax.get_xlim() + ax.get_ylim() for ax in hr_diagram.kiel_and_hr(published, nothing).axes[:4]]
     table = made_up().sample(frac=1, random_state=1).sort_index(kind="stable")  # models by turns, each in its order
     files.write_csv(folder / "isochrones.csv", table)
-    isochrones = hr_figures.load_isochrones()
-    axes = hr_figures.kiel_and_hr(published, isochrones).axes
+    isochrones = hr_diagram.load_isochrones()
+    axes = hr_diagram.kiel_and_hr(published, isochrones).axes
     assert [ax.get_xlim() + ax.get_ylim() for ax in axes[:4]] == empty  # the stars set the limits
     for ax, y, wanted in zip(axes, ("logg", "lbol"), (paper.KIEL_ISOCHRONES, paper.HR_ISOCHRONES)):
         drawn = lines(ax)
@@ -103,26 +103,26 @@ def test_isochrones_of_a_file_are_drawn(published, folder):
             points = table[(table["model"] == model) & (table["age_gyr"] == age) & (table["mh"] == mh)]
             np.testing.assert_allclose(line.get_xydata(), points[["teff", y]])
     assert not lines(axes[2]) and not lines(axes[3])
-    assert "has all its isochrones" in hr_figures.missing(isochrones)
+    assert "has all its isochrones" in hr_diagram.missing(isochrones)
 
 
 def test_what_is_missing_is_said(published, folder):
-    nothing = hr_figures.load_isochrones()
-    assert nothing.empty and hr_figures.missing(nothing).count("Gyr") == len(WANTED) == 6
+    nothing = hr_diagram.load_isochrones()
+    assert nothing.empty and hr_diagram.missing(nothing).count("Gyr") == len(WANTED) == 6
     for present in ([], paper.KIEL_ISOCHRONES[:1], paper.HR_ISOCHRONES[2:]):
         isochrones = made_up(present) if present else nothing
-        said = hr_figures.missing(isochrones)
+        said = hr_diagram.missing(isochrones)
         assert said.count("\n") == 0 and said.count("Gyr") == 6 - len(present)
-        small = [text for ax in hr_figures.kiel_and_hr(published, isochrones).axes[:2]
-                 for text in ax.get_legend().get_texts() if text.get_text().endswith("missing")]  # fmt: skip
+        small = [text for ax in hr_diagram.kiel_and_hr(published, isochrones).axes[:2]
+                 for text in ax.get_legend().get_texts() if text.get_text().endswith("missing")]
         assert len(small) == 7 - len(present) and {text.get_size() for text in small} == {5.5}
 
 
 def test_a_table_without_stars_is_no_catalogue(published, folder):
     files.write_csv(folder / "isochrones.csv", made_up())
-    assert len(literature.match(published, "stars")) == 286
+    assert len(catalogues.match(published, "stars")) == 286
     with pytest.raises(BadInput, match="the tables are bello23") as caught:
-        literature.load("nothing")
+        catalogues.load("nothing")
     assert "isochrones" not in str(caught.value)
 
 
@@ -144,13 +144,13 @@ SPOILT = {
 def test_file_that_cannot_be_used(spoil, cause, folder):
     files.write_csv(folder / "isochrones.csv", spoil(made_up()))
     with pytest.raises(BadInput) as caught:
-        hr_figures.load_isochrones()
+        hr_diagram.load_isochrones()
     message = str(caught.value)
     assert cause in message and message.startswith(str(folder / "isochrones.csv")) and "README.md" in message
 
 
 def test_a_star_without_metallicity_is_grey(published):
     some = published[:9].assign(mh=[np.nan, *published["mh"][1:9]])
-    for ax in hr_figures.kiel_and_hr(some, hr_figures.load_isochrones()).axes[:4]:
+    for ax in hr_diagram.kiel_and_hr(some, hr_diagram.load_isochrones()).axes[:4]:
         grey = [dots for dots in ax.collections if np.array_equal(dots.get_facecolor(), [to_rgba("0.7", 0.85)])]
         assert sum(len(dots.get_offsets()) for dots in grey) == 1

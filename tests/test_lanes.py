@@ -18,7 +18,8 @@ import autoencoder_training
 import cnn_training
 import paper
 from training import networks
-from workflow import units as artifacts
+from workflow import artifacts
+from workflow.units import read_sidecar
 
 ACTS = [autoencoder_grid_search, autoencoder_training, autoencoder_fine_tuning, cnn_training]
 OTHER = os.environ.get("OTHER_LANE")
@@ -46,7 +47,7 @@ def lanes(tiny, tmp_path_factory):
 
 
 def test_the_other_lane_is_another_keras(lanes):
-    versions = [artifacts.read_sidecar(folder / "ac_0.h5").versions["keras"] for folder in lanes]
+    versions = [read_sidecar(folder / "ac_0.h5").versions["keras"] for folder in lanes]
     assert versions[0].split(".")[0] != versions[1].split(".")[0]
 
 
@@ -84,7 +85,7 @@ def test_loader_opens_files_of_both_lanes_in_both(name, lanes, tiny, tmp_path):
 
 
 def test_file_of_keras_2_opens_whole_in_both(lanes, tiny):
-    keras_2 = next(f for f in lanes if artifacts.read_sidecar(f / "ac_0.h5").versions["keras"].startswith("2"))
+    keras_2 = next(f for f in lanes if read_sidecar(f / "ac_0.h5").versions["keras"].startswith("2"))
     x = np.load(tiny / "ph_flux_norm.npy")[:5]
     whole = keras.models.load_model(str(keras_2 / "ac_0.h5"), compile=False)
     np.testing.assert_array_equal(networks.predict(whole, x), networks.predict(networks.load(keras_2 / "ac_0.h5"), x))

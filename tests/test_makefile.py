@@ -39,7 +39,7 @@ def make(checkout, *arguments, python="python3", version="3.11"):
     done = subprocess.run(
         ["make", f"PYTHON={stub}", *arguments], cwd=checkout, capture_output=True, text=True, timeout=60,
         env={"PATH": os.environ["PATH"], "STUB_VERSION": version, "STUB_LOG": str(log)},
-    )  # fmt: skip
+    )
     return done, log.read_text().splitlines() if log.exists() else []
 
 
@@ -92,7 +92,7 @@ def end(folder):
     ("report", "ARTIFACTS", GAP, "[--artifacts={0}][--data=src_files]"),
     ("report", "DATA", REPORT, "[--artifacts=artifacts][--data={}][--figures=artifacts/figures]"),
     ("report", "FIGURES", REPORT, "[--data=src_files][--figures={}]"),
-])  # fmt: skip
+])
 def test_names_arrive_whole(target, variable, script, ends, name, checkout):
     end(checkout / name)
     done, calls = make(checkout, target, f"{variable}={name}")

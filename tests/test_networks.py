@@ -16,26 +16,23 @@ import autoencoder_fine_tuning
 import autoencoder_training
 import cnn_training
 import paper
-from training import loop as training
-from training import losses as penalties
-from training import networks, tuning
-from workflow import schemas as records
-from workflow import units as artifacts
-from workflow.units import Unit
+from training import backend, grid_search, loop, losses, networks
+from workflow import schemas
+from workflow.units import Unit, finish
 
 N_PIXELS, NEURONS = 40, 32
 REG_PAR, STRONG = 1e-6, 1e-3  # the second is large enough to be missed in a loss
 WIDTHS = {
     "encoded_1": 32, "encoded_2": 24, "encoded_3": 16, "encoded_4": 8, "encoded_5": 4, "bottleneck": 32,
     "decoded_1": 4, "decoded_2": 8, "decoded_3": 16, "decoded_4": 24, "decoded_5": 32, "output_l": N_PIXELS,
-}  # fmt: skip
+}
 REGULARISED = [name for name in WIDTHS if name not in ("encoded_1", "bottleneck", "output_l")]
 RNG = np.random.default_rng(0)
 X = 0.5 + 0.4 * np.sin(np.arange(N_PIXELS) * RNG.uniform(0.05, 0.3, (48, 1)) + RNG.uniform(0, 1, (48, 1)))
 X = X.astype(np.float32)
 LABEL = X[:, :4].sum(axis=1)
 SETTINGS = {"neurons_in": NEURONS, "reg_par": REG_PAR, "lr": 3e-3, "penalty": "live", "penalty_weight": 1e-4,
-            "precision": "float32", "batch_size": 128, "epochs": 4}  # fmt: skip
+            "precision": "float32", "batch_size": 128, "epochs": 4}
 CNN = {"nf1": 4, "nf2": 3, "nu": 8, "lr": 1e-2, "batch_size": 32, "epochs": 2}
 FROZEN = ["encoded_1", "encoded_2", "encoded_3", "encoded_4"]
 
@@ -45,8 +42,8 @@ def build(seed=3, neurons_in=NEURONS, reg_par=REG_PAR):
 
 
 def fit(autoencoder, variant, weight=paper.CONTRACTIVE_WEIGHT, epochs=1, tick=None):
-    loss = penalties.contractive_loss(autoencoder, variant, weight)
-    return training.fit(autoencoder, loss, training.adam(1e-2), X, X, len(X), epochs, tick)
+    loss = losses.contractive_loss(autoencoder, variant, weight)
+    return loop.fit(autoencoder, loss, backend.adam(1e-2), X, X, len(X), epochs, tick)
 
 
 def activations(autoencoder, x):
@@ -115,7 +112,7 @@ def test_paper_size():
         (a + 1) * b
         for a, b in zip([3501, 1024, 768, 512, 256, 128, 32, 128, 256, 512, 768, 1024],
                         [1024, 768, 512, 256, 128, 32, 128, 256, 512, 768, 1024, 3501])
-    )  # fmt: skip
+    )
 
 
 def test_cnn_has_the_layers_of_the_paper():
@@ -160,7 +157,7 @@ def test_live_penalty_is_the_published_formula():
     h, kernel = rng.gamma(1, 1, (7, 32)).astype(np.float32), rng.normal(size=(4, 32)).astype(np.float32)
     h[rng.uniform(size=h.shape) < 0.3] = 0
     for variant in ("live", "frozen"):
-        penalty = penalties.contractive_penalty(tf.constant(h), tf.constant(kernel), variant).numpy()
+        penalty = losses.contractive_penalty(tf.constant(h), tf.constant(kernel), variant).numpy()
         np.testing.assert_allclose(penalty, numpy_penalty(h.astype(float), kernel.astype(float)), rtol=1e-5)
 
 
@@ -172,7 +169,7 @@ def test_exact_penalty_is_the_jacobian_of_the_bottleneck():
         h = bottleneck(u)
     jacobian = tape.batch_jacobian(h, u).numpy()
     assert 0 < (h.numpy() == 0).mean() < 1  # both sides of the ReLU
-    penalty = penalties.contractive_penalty(h, bottleneck.kernel, "exact").numpy()
+    penalty = losses.contractive_penalty(h, bottleneck.kernel, "exact").numpy()
     np.testing.assert_allclose(penalty, (jacobian.astype(float) ** 2).sum(axis=(1, 2)), rtol=1e-5)
 
 
@@ -187,7 +184,7 @@ def jacobian_by_tape(autoencoder, x):
 
 def encoder(autoencoder, x):
     """Layers of the encoder and their outputs."""
-    layers, outputs = penalties.encoder_layers(autoencoder), [tf.constant(x)]
+    layers, outputs = losses.encoder_layers(autoencoder), [tf.constant(x)]
     for layer in layers:
         outputs.append(layer(outputs[-1]))
     return layers, outputs[1:]
@@ -199,26 +196,26 @@ def test_jacobian_penalty_is_that_of_the_whole_encoder():
     assert [layer.name for layer in layers] == list(WIDTHS)[:6]
     assert all(0 < (np.array(output) == 0).mean() < 1 for output in outputs)  # both sides of every ReLU
     jacobian = jacobian_by_tape(autoencoder, X).numpy().astype(float)
-    penalty = penalties.jacobian_penalty(layers, outputs).numpy()
+    penalty = losses.jacobian_penalty(layers, outputs).numpy()
     np.testing.assert_allclose(penalty, (jacobian**2).sum(axis=(1, 2)), rtol=1e-5)
     signs = np.random.default_rng(0).choice([-1, 1], (len(X), 32)).astype(np.float32)
-    estimate = penalties.jacobian_penalty(layers, outputs, tf.constant(signs)).numpy()
+    estimate = losses.jacobian_penalty(layers, outputs, tf.constant(signs)).numpy()
     np.testing.assert_allclose(estimate, (np.einsum("bj,bji->bi", signs, jacobian) ** 2).sum(axis=1), rtol=1e-5)
 
 
 def test_encoding_of_zeros_has_no_jacobian():
     layers, outputs = encoder(build(), X[:3])
-    assert penalties.jacobian_penalty(layers, [*outputs[:-1], tf.zeros((3, 32))]).numpy().tolist() == [0, 0, 0]
+    assert losses.jacobian_penalty(layers, [*outputs[:-1], tf.zeros((3, 32))]).numpy().tolist() == [0, 0, 0]
 
 
 def test_estimate_of_the_jacobian_penalty_and_its_gradient_have_no_bias():
     autoencoder, n = build(), 4000
-    weights = [layer.kernel for layer in penalties.encoder_layers(autoencoder)]
-    draw = penalties._random_signs(seed=3)
+    weights = [layer.kernel for layer in losses.encoder_layers(autoencoder)]
+    draw = losses._random_signs(seed=3)
 
     def found(x, signs=None):
         with tf.GradientTape() as tape:
-            penalty = penalties.jacobian_penalty(*encoder(autoencoder, x), signs)
+            penalty = losses.jacobian_penalty(*encoder(autoencoder, x), signs)
             mean = tf.reduce_mean(penalty)
         return penalty.numpy(), [np.array(gradient) for gradient in tape.gradient(mean, weights)]
 
@@ -236,11 +233,11 @@ def test_gradient_of_the_jacobian_penalty_is_that_of_the_batch_jacobian(frozen):
     networks.freeze(autoencoder, frozen)
     trained = autoencoder.trainable_variables
     with tf.GradientTape() as tape:
-        loss = penalties.contractive_loss(autoencoder, "jacobian", weight=1)(X, X)
+        loss = losses.contractive_loss(autoencoder, "jacobian", weight=1)(X, X)
         smaller = loss["loss"] - loss["penalty"]
     rest = tape.gradient(smaller, trained)
     with tf.GradientTape() as tape:
-        total = penalties.contractive_loss(autoencoder, "jacobian", weight=1)(X, X)["loss"]
+        total = losses.contractive_loss(autoencoder, "jacobian", weight=1)(X, X)["loss"]
     gradient = tape.gradient(total, trained)
     with tf.GradientTape() as tape:
         penalty = tf.reduce_mean(tf.reduce_sum(jacobian_by_tape(autoencoder, X) ** 2, axis=(1, 2)))
@@ -254,7 +251,7 @@ def test_gradient_of_the_jacobian_penalty_is_that_of_the_batch_jacobian(frozen):
 
 
 def test_random_signs_depend_on_the_seed_and_the_step_alone():
-    draw, again, other = (penalties._random_signs(seed) for seed in (3, 3, 4))
+    draw, again, other = (losses._random_signs(seed) for seed in (3, 3, 4))
     first, second = draw(5).numpy(), draw(200).numpy()
     assert set(first.ravel()) == {-1, 1} and abs(second.mean()) < 0.05
     assert np.array_equal(again(5), first) and np.array_equal(again(200), second)
@@ -340,16 +337,16 @@ def test_fine_tuning_moves_all_but_the_frozen_layers():
     assert len(ticks) == len(history["loss"]) == 2
 
 
-@pytest.mark.skipif(not training.has_bfloat16(), reason="this processor has no bfloat16: oneDNN would abort on some")
+@pytest.mark.skipif(not backend.has_bfloat16(), reason="this processor has no bfloat16: oneDNN would abort on some")
 def test_jacobian_penalty_in_bfloat16_is_nearly_the_same():
     found = []
     for precision in ("float32", "bfloat16"):
         autoencoder = networks.build_autoencoder(NEURONS, REG_PAR, N_PIXELS, 3, precision)
-        found.append(float(penalties.contractive_loss(autoencoder, "jacobian")(X, X)["penalty"]))
+        found.append(float(losses.contractive_loss(autoencoder, "jacobian")(X, X)["penalty"]))
     assert found[0] != found[1] == pytest.approx(found[0], rel=0.02)
 
 
-@pytest.mark.skipif(not training.has_bfloat16(), reason="this processor has no bfloat16: oneDNN would abort on some")
+@pytest.mark.skipif(not backend.has_bfloat16(), reason="this processor has no bfloat16: oneDNN would abort on some")
 def test_bfloat16_trains_nearly_the_same_and_gives_a_plain_autoencoder(trained):
     rough, history = autoencoder_training.train({**SETTINGS, "precision": "bfloat16"}, X, seed=3)
     np.testing.assert_allclose(history["mse"], trained[1]["mse"], rtol=0.01)
@@ -359,7 +356,8 @@ def test_bfloat16_trains_nearly_the_same_and_gives_a_plain_autoencoder(trained):
 
 
 def test_importing_tensorflow_says_nothing_where_stderr_is_closed():  # where it is open: test_faults.py
-    code = f"import sys; sys.path.insert(0, {str(Path(training.__file__).parent)!r}); import training; print('there')"
+    folder = str(Path(backend.__file__).parents[1])
+    code = f"import sys; sys.path.insert(0, {folder!r}); import training.backend; print('there')"
     done = subprocess.run(["bash", "-c", f'"{sys.executable}" -c "{code}" 2>&-'], capture_output=True, text=True)
     assert done.stdout == "there\n" and done.stderr == ""
 
@@ -370,9 +368,9 @@ def test_devices_are_taken_by_turns(monkeypatch):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus if kind == "GPU" else [])
     monkeypatch.setattr(tf, "device", taken.append)
     for number in (0, 1, 2, 3, 7):
-        training.device(number)
+        backend.device(number)
     gpus.clear()
-    training.device(2)
+    backend.device(2)
     assert taken == ["GPU:0", "GPU:1", "GPU:2", "GPU:0", "GPU:1", "CPU:0"]
 
 
@@ -401,13 +399,13 @@ def batches_of(x, y, batch_size, seed, epochs, block=1 << 20, rows=None):
         tf.py_function(lambda *pair: seen.append([part.numpy().ravel() for part in pair]), [x, y], [])
         return {"loss": tf.reduce_sum(model(x))}
 
-    training.fit(model, terms, training.adam(1e-3), x, y, batch_size, epochs, rows=rows)
+    loop.fit(model, terms, backend.adam(1e-3), x, y, batch_size, epochs, rows=rows)
     return seen
 
 
 @pytest.mark.parametrize("block", [1, 5, 1 << 20])  # in numbers: a batch, two batches, an epoch
 def test_order_of_the_batches_depends_on_seed_and_epoch_alone(block, monkeypatch):
-    monkeypatch.setattr(training, "BLOCK", block)
+    monkeypatch.setattr(loop, "BLOCK", block)
     x = np.arange(8.0)[:, None]
     assert [x.tolist() for x, _ in batches_of(x, x, 3, 11, 2)] == ORDER[0] + ORDER[1]
     assert [x.tolist() for x, _ in batches_of(x, x, 3, 12, 2)] != ORDER[0] + ORDER[1]
@@ -439,8 +437,8 @@ def test_training_from_a_memory_mapped_file_is_that_from_an_array(tmp_path):
 def test_adam_is_the_plain_one_of_keras():
     start, gradients = np.linspace(-1, 1, 6), np.random.default_rng(5).normal(size=(5, 6))
     found = []
-    for optimizer in (training.adam(1e-2), keras.optimizers.Adam(1e-2)):
-        variable = keras.Variable(start) if training.KERAS_3 else tf.Variable(start)
+    for optimizer in (backend.adam(1e-2), keras.optimizers.Adam(1e-2)):
+        variable = keras.Variable(start) if backend.KERAS_3 else tf.Variable(start)
         optimizer.build([variable]) if hasattr(optimizer, "build") else None
         for gradient in gradients:
             optimizer.apply_gradients([(tf.constant(gradient, variable.dtype), variable)])
@@ -450,7 +448,7 @@ def test_adam_is_the_plain_one_of_keras():
 
 def test_a_training_leaves_nothing_in_memory():
     def variables():
-        training.forget_models()
+        backend.forget_models()
         tensors = [thing for thing in gc.get_objects() if isinstance(thing, tf.Tensor)]
         return sum(getattr(tensor, "dtype", None) == tf.resource for tensor in tensors)
 
@@ -466,7 +464,7 @@ def test_history_is_the_same_in_both_versions_of_keras(trained):
 
 
 def test_training_is_that_of_keras_own_loop_in_the_same_order():
-    cnn = tuning.compiled_cnn(4, 3, 8, 1e-2, N_PIXELS, seed=3)
+    cnn = grid_search.compiled_cnn(4, 3, 8, 1e-2, N_PIXELS, seed=3)
     expected = []
     for epoch in range(CNN["epochs"]):
         order = np.random.default_rng([3, epoch]).permutation(len(X))
@@ -515,7 +513,7 @@ def test_chunks_change_nothing(trained, monkeypatch):
     assert networks.mse(autoencoder, X, rows) == pytest.approx(np.mean((at_once - X)[rows] ** 2), rel=1e-5)
     residual = (X - at_once)[rows]
     np.testing.assert_allclose(networks.residual(autoencoder, X, rows), [residual.mean(axis=0), residual.std(axis=0)],
-                               rtol=1e-4, atol=1e-6)  # fmt: skip
+                               rtol=1e-4, atol=1e-6)
 
 
 def classes(config):
@@ -531,13 +529,13 @@ def classes(config):
 def test_files_are_plain_and_give_the_same_predictions(kind, trained, tmp_path):
     if kind == "cnn":
         model, x = networks.build_cnn(4, 3, 6, N_PIXELS, seed=8), X[..., None]
-        network = records.CnnShape(4, 3, 6, N_PIXELS)
+        network = schemas.CnnShape(4, 3, 6, N_PIXELS)
     else:
         model, x = trained[0], X
-        network = records.AutoencoderShape(NEURONS, REG_PAR, N_PIXELS)
+        network = schemas.AutoencoderShape(NEURONS, REG_PAR, N_PIXELS)
     path = tmp_path / "network.h5"
     networks.save(model, path)
-    artifacts.finish(Unit(path, {}), time.time(), {}, network=network)
+    finish(Unit(path, {}), time.time(), {}, network=network)
     predicted = networks.predict(model, x)
     rebuilt = networks.load(path, seed=77)
     assert np.array_equal(networks.predict(rebuilt, x), predicted) and rebuilt.seed == 77
@@ -554,7 +552,7 @@ def test_files_are_plain_and_give_the_same_predictions(kind, trained, tmp_path):
 def test_loaded_autoencoder_can_be_fine_tuned(trained, tmp_path):
     path = tmp_path / "ac_0.h5"
     networks.save(trained[0], path)
-    artifacts.finish(Unit(path, {}), time.time(), {}, network=records.AutoencoderShape(NEURONS, REG_PAR, N_PIXELS))
+    finish(Unit(path, {}), time.time(), {}, network=schemas.AutoencoderShape(NEURONS, REG_PAR, N_PIXELS))
     autoencoder = networks.load(path)
     before = weights(autoencoder)
     settings = {**SETTINGS, "lr": 1e-2, "penalty": "frozen", "epochs": 1, "frozen": FROZEN}

@@ -9,7 +9,7 @@ import pytest
 from test_literature import write_run
 from test_section3 import make_run
 
-import literature
+from evaluation import catalogues
 from workflow.command_line import ROOT
 
 NOTEBOOKS = {"Section4_1_figs.ipynb": 2, "Section4_2_figs.ipynb": 7}  # and their figures
@@ -23,7 +23,7 @@ def execute(folder, names=NOTEBOOKS, **environment):
         [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(folder), *names],
         cwd=ROOT, env={**os.environ, "FIGURES": str(folder / "figures"), **environment},
         check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+    )
     return {name: read(folder / name) for name in names}
 
 
@@ -72,11 +72,11 @@ def run(tiny, tmp_path_factory):
     for name, source in STAND_INS.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(source)
-    stars = literature.load_estimates().iloc[::14][:20].reset_index(drop=True)
+    stars = catalogues.load_estimates().iloc[::14][:20].reset_index(drop=True)
     stars.loc[3, ["teff", "logg", "mh", "vsini"]] = None
     path = write_run(folder / "final_estimations.csv", stars.assign(logg=None))
     return folder, execute(folder, ALL, ESTIMATES=str(path), DATA=str(tiny), ARTIFACTS=str(artifacts),
-                           PYTHONPATH=str(folder), IPYTHONDIR=str(folder))  # fmt: skip
+                           PYTHONPATH=str(folder), IPYTHONDIR=str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_committed_outputs_are_of_the_published_estimates(name, published):
     if not (ROOT / "literature_data" / "isochrones.csv").exists():  # anybody's own; the notebook says what it lacks
         assert printed(committed) == printed(executed)
     tables = [[o["data"].get("text/plain") for o in outputs(n) if "text/html" in o.get("data", {})]
-              for n in (committed, executed)]  # fmt: skip
+              for n in (committed, executed)]
     assert tables[0] == tables[1] and len(tables[0]) == 1
     assert [cell["source"] for cell in code(committed)] == [cell["source"] for cell in code(executed)]
     assert len(pictures(committed)) == NOTEBOOKS[name]
@@ -144,7 +144,7 @@ def test_started_anywhere(name, start, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", source + "\nprint(folder)"], cwd=tmp_path if start == "elsewhere" else ROOT / start,
         env=environment, capture_output=True, text=True, encoding="utf-8",
-    )  # fmt: skip
+    )
     if start == "elsewhere":
         assert done.returncode and done.stderr.count("\n") == 1 and "inside the repository" in done.stderr
     else:

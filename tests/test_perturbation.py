@@ -13,12 +13,11 @@ import autoencoder_training
 import cnn_training
 import paper
 import report
-from evaluation import run as runs
-from spectra import dataset as spectra
-from training import loop as training
-from training import networks, perturbation
+from evaluation.run import load
+from spectra import dataset
+from training import backend, loop, networks, perturbation
 from training.perturbation import Strengths, perturb
-from workflow import units as artifacts
+from workflow.units import read_sidecar, seed_of
 
 NOTHING = Strengths(opacity=0, common=0, lines=0, shift=0, tilt=0, noise=0, least_noise=0)
 RNG = np.random.default_rng(0)
@@ -57,11 +56,11 @@ def test_without_strength_changes_nothing(n_pixels):
     np.testing.assert_array_equal(perturb(flux, rows(flux), 0, 0, NOTHING), flux)
 
 
-LOW, HIGH = spectra.FLUX_RANGE
+LOW, HIGH = dataset.FLUX_RANGE
 FLUX = {
     "ordinary": lines(20, 600, depth=0.6), "zero": np.zeros((20, 600)), "lowest": np.full((20, 600), LOW),
     "highest": np.full((20, 600), HIGH), "anything": RNG.uniform(LOW, HIGH, (20, 600)), "short": RNG.random((20, 2)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("times", [1, 5])
@@ -164,7 +163,7 @@ def test_memory_beyond_the_result_does_not_grow():
 # ---------------------------------------------------------------- training on it
 @pytest.mark.parametrize("block", [1, 5, 1 << 20])  # in numbers: a batch, two batches, an epoch
 def test_network_sees_what_is_perturbed_and_targets_stay(block, monkeypatch):
-    monkeypatch.setattr(training, "BLOCK", block)
+    monkeypatch.setattr(loop, "BLOCK", block)
     encoding = keras.Input((1,))
     model = networks.SeededModel(encoding, keras.layers.Dense(1)(encoding), 11)
     seen = []
@@ -174,8 +173,8 @@ def test_network_sees_what_is_perturbed_and_targets_stay(block, monkeypatch):
         return {"loss": tf.reduce_sum(model(x))}
 
     x = np.arange(16.0)[:, None]
-    training.fit(model, terms, training.adam(1e-3), x, x, 3, 2, rows=np.arange(1, 16, 2),
-                 perturb=lambda x, rows, epoch: x + np.float32(100 * rows[:, None] + 10_000 * epoch))  # fmt: skip
+    loop.fit(model, terms, backend.adam(1e-3), x, x, 3, 2, rows=np.arange(1, 16, 2),
+                 perturb=lambda x, rows, epoch: x + np.float32(100 * rows[:, None] + 10_000 * epoch))
     given, target = np.concatenate(seen).T
     np.testing.assert_array_equal(given, 101 * target + 10_000 * np.repeat([0, 1], 8))
 
@@ -189,7 +188,7 @@ def test_an_error_while_spectra_are_perturbed_ends_the_training():
         raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        training.fit(model, training.squared_error(model), training.adam(1e-3), x, x, 3, 1, perturb=fail)
+        loop.fit(model, loop.squared_error(model), backend.adam(1e-3), x, x, 3, 1, perturb=fail)
 
 
 def flags(data, folder, *more):
@@ -215,7 +214,7 @@ def test_result_depends_neither_on_jobs_nor_on_an_interruption(tiny, tmp_path):
     assert encoded.shape == (perturbation.COPIES, 200, paper.N_LATENT)
     assert all((encoded[0] != copy).any() for copy in encoded[1:])
     network = networks.encoder_of(networks.load(one / "ac_1.h5"))  # the copies are those of the epochs to come
-    flux, seed = np.load(tiny / "ph_flux_norm.npy"), artifacts.seed_of(paper.SPLIT_SEED, "ac_1")
+    flux, seed = np.load(tiny / "ph_flux_norm.npy"), seed_of(paper.SPLIT_SEED, "ac_1")
     again = perturb(flux, rows(flux), paper.BUDGETS["smoke"].train_epochs + 1, seed)
     np.testing.assert_allclose(encoded[1], networks.predict(network, again), atol=1e-6)
 
@@ -224,7 +223,7 @@ def test_regressors_learn_from_perturbed_encodings(tiny, tmp_path, capsys, monke
     monkeypatch.setitem(paper.BUDGETS, "smoke", dataclasses.replace(paper.BUDGETS["smoke"], repeats=1))
     folder, regress = selection(tmp_path / "artifacts"), flags(tiny, tmp_path / "artifacts", "--parameter", "mh")
     assert autoencoder_training.main(flags(tiny, folder)) == 0
-    assert "perturb" not in artifacts.read_sidecar(folder / "ac_0.h5").settings  # as before there was such a flag
+    assert "perturb" not in read_sidecar(folder / "ac_0.h5").settings  # as before there was such a flag
     capsys.readouterr()
     assert cnn_training.main([*regress, "--perturb"]) == 2
     error = capsys.readouterr().err
@@ -237,8 +236,8 @@ def test_regressors_learn_from_perturbed_encodings(tiny, tmp_path, capsys, monke
     train = cnn_training.train
     monkeypatch.setattr(cnn_training, "train", lambda *data: learnt.append(data) or train(*data))
     assert cnn_training.main([*regress, "--perturb"]) == 0
-    encoded, label = np.load(folder / "encoded_ph_perturbed_ac_0.npy"), spectra.label("mh", tiny / "ph_pars.npy")
-    train_rows, test_rows = spectra.split_stratified(label)
+    encoded, label = np.load(folder / "encoded_ph_perturbed_ac_0.npy"), dataset.label("mh", tiny / "ph_pars.npy")
+    train_rows, test_rows = dataset.split_stratified(label)
     [(settings, x, y, *_)] = learnt
     np.testing.assert_array_equal(x, np.concatenate(encoded[:, train_rows]))
     np.testing.assert_array_equal(y, np.tile(label[train_rows], len(encoded)))
@@ -246,5 +245,5 @@ def test_regressors_learn_from_perturbed_encodings(tiny, tmp_path, capsys, monke
     one = folder / "cnn_regressor_mh_0_ac_0.h5"
     predicted = networks.predict(networks.load(one), np.concatenate(encoded[:, test_rows])[..., None])[:, 0]
     mse = np.mean((predicted - np.tile(label[test_rows], len(encoded))) ** 2)
-    assert artifacts.read_sidecar(one).metrics["mse_test"] == pytest.approx(mse, rel=1e-4)
-    assert "\n".join(report.what_was_run(runs.load(tiny, folder))).count("on perturbed spectra") == 2
+    assert read_sidecar(one).metrics["mse_test"] == pytest.approx(mse, rel=1e-4)
+    assert "\n".join(report.what_was_run(load(tiny, folder))).count("on perturbed spectra") == 2

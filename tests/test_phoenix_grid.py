@@ -21,12 +21,12 @@ from scipy.interpolate import RegularGridInterpolator
 
 import paper
 import phoenix_grid
-import simulate_spectra as sim
-from label_grid import label_grid
-from spectra import continuum as preparation
-from spectra import dataset as spectra
-from spectra import transforms as broadening
-from synthetic import phoenix_models
+from spectra import dataset
+from spectra.continuum import normalise
+from spectra.transforms import LIMB_DARKENING, WINDOW, broaden
+from synthetic import phoenix_models, phoenix_spectra
+from synthetic import simulation as sim
+from synthetic.labels import label_grid
 
 RANGES = ["--teff", "3325", "3325", "--logg", "4.8", "4.9", "--mh", "-0.2", "0", "--vsini", "1.5", "5", "--jobs", "1"]
 AXES = (3300.0, 3400.0), (4.5, 5.0), (-0.5, -0.0)
@@ -117,7 +117,7 @@ def test_weights_reproduce_what_is_linear_in_each_parameter(labels_once):
     ((3000.0, 5.0, -0.0), "Z-0.0/lte03000-5.00-0.0.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits"),
     ((2300.0, 4.5, 0.5), "Z+0.5/lte02300-4.50+0.5.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits"),
     ((4500.0, 5.5, -1.0), "Z-1.0/lte04500-5.50-1.0.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits"),
-])  # fmt: skip
+])
 def test_a_label_on_a_node_needs_that_file(node, name):
     assert phoenix_models.nodes_around(node, phoenix_models.NODE_STEPS) == {node: 1}
     assert phoenix_models.node_file(phoenix_models.NODE_FILE, node) == f"PHOENIX-ACES-AGSS-COND-2011/{name}"
@@ -133,7 +133,7 @@ def pyasl():
 
 def independently(pyasl, wave, flux, vsini, resolving_power=paper.RESOLVING_POWER):
     """Broadened by PyAstronomy."""
-    flux = pyasl.rotBroad(wave, flux, broadening.LIMB_DARKENING, vsini, edgeHandling="firstlast")
+    flux = pyasl.rotBroad(wave, flux, LIMB_DARKENING, vsini, edgeHandling="firstlast")
     return pyasl.instrBroadGaussFast(wave, flux, resolving_power, edgeHandling="firstlast")
 
 
@@ -141,7 +141,7 @@ def independently(pyasl, wave, flux, vsini, resolving_power=paper.RESOLVING_POWE
 def test_broadening_agrees_with_pyastronomy(pyasl, vsini):
     flux = sim.intrinsic_spectra(np.array([[3300, 4.9, -0.1]]), PHYSICS)[0]
     theirs = independently(pyasl, sim.WAVE, flux, vsini)
-    np.testing.assert_allclose(broadening.broaden(flux, [vsini])[0][150:-150], theirs[150:-150], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(broaden(flux, [vsini])[0][150:-150], theirs[150:-150], rtol=0, atol=1e-3)
 
 
 def test_spectra_are_what_other_implementations_make(pyasl, made):
@@ -149,7 +149,7 @@ def test_spectra_are_what_other_implementations_make(pyasl, made):
     interpolated = RegularGridInterpolator(AXES, flux_of(NODES).reshape(2, 2, 2, -1))
     for label, ours in list(zip(labels, flux_ph))[::6]:
         theirs = independently(pyasl, sim.WAVE, interpolated(label[:3])[0], label[3])
-        theirs = preparation.normalise(theirs[sim.NORMALISED])[preparation.WINDOW]
+        theirs = normalise(theirs[sim.NORMALISED])[WINDOW]
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
 
 
@@ -157,7 +157,7 @@ def test_between_the_nodes_they_are_near_the_truth(made):
     labels, flux_ph = np.load(made / "ph_pars.npy"), np.load(made / "ph_flux_norm.npy")
     for rows, smooth in sim.smooth_spectra(labels, PHYSICS):
         for row, flux in zip(rows, smooth):
-            truth = preparation.normalise(flux[sim.NORMALISED])[preparation.WINDOW]
+            truth = normalise(flux[sim.NORMALISED])[WINDOW]
             assert np.std(flux_ph[row] - truth) < 0.004
 
 
@@ -168,7 +168,7 @@ def test_arrays_have_the_published_form_and_order(made, labels_once):
     every = labels_once
     expected = every[np.all((every > np.subtract(low, 0.01)) & (every < np.add(high, 0.01)), axis=1)]
     assert labels.tobytes() == expected.tobytes() and len(labels) == 24
-    flux_ph, read = spectra.load_synthetic(made)
+    flux_ph, read = dataset.load_synthetic(made)
     assert flux_ph.shape == (len(labels), paper.N_PIXELS) and flux_ph.dtype == np.float32
     assert np.abs(np.percentile(flux_ph, 95, axis=1) - 1).max() < 0.05
     np.testing.assert_array_equal(read, labels)
@@ -180,7 +180,7 @@ def test_provenance_says_phoenix(made):
     assert written["settings"]["teff"] == [3325, 3325] and written["settings"]["resolution"] == 94_600
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents(made).items()}
     assert {"provenance.json": digests["provenance.json"], **written["files"]} == digests
-    assert spectra.provenance(made).settings == written["settings"]
+    assert dataset.provenance(made).settings == written["settings"]
 
 
 def test_list_says_what_it_takes(models, tmp_path, capsys):
@@ -210,7 +210,7 @@ def test_same_settings_do_nothing_and_others_are_refused(made, models, tmp_path,
 
 @pytest.mark.parametrize("after", [0, 2])
 def test_interrupted_it_goes_on(made, models, tmp_path, monkeypatch, after):
-    calls, synthesise = [], phoenix_grid.synthesise
+    calls, synthesise = [], phoenix_spectra.synthesise
 
     def counted(*args):
         if len(calls) == limit:
@@ -218,8 +218,8 @@ def test_interrupted_it_goes_on(made, models, tmp_path, monkeypatch, after):
         calls.append(args)
         return synthesise(*args)
 
-    monkeypatch.setattr(phoenix_grid, "PIECE", 1)
-    monkeypatch.setattr(phoenix_grid, "synthesise", counted)
+    monkeypatch.setattr(phoenix_spectra, "PIECE", 1)
+    monkeypatch.setattr(phoenix_spectra, "synthesise", counted)
     limit = after
     assert run(models, tmp_path / "out") == 130
     assert not (tmp_path / "out" / "ph_flux_norm.npy").exists()
@@ -254,7 +254,7 @@ def test_labels_that_are_there_already_are_no_hindrance(made, models, tmp_path):
 @pytest.mark.parametrize("name, content, words", [
     ("ph_flux_norm.npy", b"own", "may be real"), ("ph_pars.npy", b"own", "may be real"),
     ("provenance.json", b'{"spectra": "simulated"}', "simulated"), ("provenance.json", b"x", "no JSON"),
-])  # fmt: skip
+])
 def test_what_it_did_not_write_is_kept(models, tmp_path, capsys, name, content, words):
     (tmp_path / name).write_bytes(content)
     assert run(models, tmp_path, "--overwrite") == 2
@@ -284,13 +284,13 @@ def test_other_models_in_other_steps_and_another_window(models, tmp_path):
     wave = np.exp(np.linspace(np.log(8795), np.log(8841), 12_000))
     write_fits(tmp_path / "models" / "lambda.fits", wave)
     for node in [(3300.0, 4.0, -0.4), (3300.0, 4.0, -0.0), (3300.0, 5.0, -0.4), (3300.0, 5.0, -0.0),
-                 (3400.0, 4.0, -0.4), (3400.0, 4.0, -0.0), (3400.0, 5.0, -0.4), (3400.0, 5.0, -0.0)]:  # fmt: skip
+                 (3400.0, 4.0, -0.4), (3400.0, 4.0, -0.0), (3400.0, 5.0, -0.4), (3400.0, 5.0, -0.0)]:
         flux = np.interp(wave, sim.WAVE, flux_of([node])[0])
         write_fits(tmp_path / "models" / "t{:d}g{:.1f}m{:.1f}.fits".format(int(node[0]), *node[1:]), flux, node)
     out = tmp_path / "out"
     assert run(tmp_path / "models", out, "--window", "8803", "8831.5", "--wave", "lambda.fits",
-               "--pattern", "t{teff:d}g{logg:.1f}m{mh:.1f}.fits", "--steps", "100", "1", "0.4") == 0  # fmt: skip
-    flux_ph, labels = spectra.load_synthetic(out)
+               "--pattern", "t{teff:d}g{logg:.1f}m{mh:.1f}.fits", "--steps", "100", "1", "0.4") == 0
+    flux_ph, labels = dataset.load_synthetic(out)
     assert flux_ph.shape[1] == 2851
     truth = sim.synthesise(labels, PHYSICS)[:, 300:3151]
     assert np.std(flux_ph - truth) < 0.015
@@ -300,8 +300,8 @@ def test_other_models_in_other_steps_and_another_window(models, tmp_path):
 
 def test_lower_resolution_makes_shallower_lines(made, models, tmp_path):
     assert run(models, tmp_path / "out", "--resolution", "20000") == 0
-    provenance = spectra.provenance(tmp_path / "out")  # from which prepare_spectra.py knows how sharp they are
-    assert spectra.resolving_power_of(provenance) == 20_000 and provenance.continuum == "gisic"
+    provenance = dataset.provenance(tmp_path / "out")  # from which prepare_spectra.py knows how sharp they are
+    assert dataset.resolving_power_of(provenance) == 20_000 and provenance.continuum == "gisic"
     shallow, deep = (np.load(folder / "ph_flux_norm.npy").min(axis=1) for folder in (tmp_path / "out", made))
     assert np.all(shallow > deep + 0.05)
 
@@ -316,12 +316,12 @@ def test_real_models(pyasl, tmp_path, teff):
     path = tmp_path / phoenix_models.node_file(phoenix_models.NODE_FILE, node)
     write_fits(path, model["flux"].astype(">f4"), node)
     wave = phoenix_models.read_wave(tmp_path / WAVE)
-    sampling = phoenix_grid.Sampling.of(tmp_path / WAVE, wave, (8802, 8833), paper.RESOLVING_POWER)
+    sampling = phoenix_spectra.Sampling.of(tmp_path / WAVE, wave, (8802, 8833), paper.RESOLVING_POWER)
     flux = phoenix_models.read_node(path, node, len(wave), sampling.seen)
     fine = np.arange(wave[0], wave[-1], 0.01)
-    for vsini, ours in zip((1.5, 10, 30), phoenix_grid.synthesise([flux], [[1.5, 10, 30]], sampling)):
+    for vsini, ours in zip((1.5, 10, 30), phoenix_spectra.synthesise([flux], [[1.5, 10, 30]], sampling)):
         theirs = independently(pyasl, fine, np.interp(fine, wave, model["flux"]), vsini)
-        theirs = preparation.normalise(np.interp(sampling.normalised, fine, theirs))[500:-500]
+        theirs = normalise(np.interp(sampling.normalised, fine, theirs))[500:-500]
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
         assert ours.min() < 0.75
 
@@ -367,7 +367,7 @@ def half(path):
     (Path.unlink, "404"), (half, "truncated"), (lambda path: path.write_text("<html>log in</html>"), "no FITS"),
     (lambda path: write_fits(path, fits.getdata(path), NODES[1]), "PHXM_H"),
     (lambda path: write_fits(path, fits.getdata(path)[:-1], NODES[0]), "pixels"),
-], ids=["absent", "truncated", "web page", "another model", "other wavelengths"])  # fmt: skip
+], ids=["absent", "truncated", "web page", "another model", "other wavelengths"])
 def test_what_cannot_be_fetched_is_one_line_and_the_same_command_goes_on(
         made, models, broken, server, tmp_path, capsys, spoil, words):
     spoil(broken / CENTRE)
@@ -458,7 +458,7 @@ def test_bad_files_are_one_line(broken, tmp_path, capsys, case):
 @pytest.mark.parametrize("extra", [
     ["--teff", "5000", "6000"], ["--teff", "3325", "3300"], ["--mh", "0.05", "0.06"], ["--vsini", "40", "50"],
     ["--teff", "2325", "2325", "--logg", "4.7", "4.7"],
-], ids=lambda extra: " ".join(extra))  # fmt: skip
+], ids=lambda extra: " ".join(extra))
 def test_ranges_without_a_label_are_one_line(models, tmp_path, capsys, extra):
     assert run(models, tmp_path / "out", *extra) == 2
     assert "no label lies in these ranges" in one_error(capsys)
@@ -468,7 +468,7 @@ def test_ranges_without_a_label_are_one_line(models, tmp_path, capsys, extra):
     ["--window", "8835", "8800"], ["--window", "8800", "8810"], ["--window", "8000", "9000"], ["--resolution", "0"],
     ["--resolution", "nan"], ["--pattern", "{x}"], ["--pattern", "model.fits"], ["--pattern", "{teff}{logg:q}{mh}"],
     ["--steps", "0", "1", "1"], ["--jobs", "0"], ["--mirror", "ftp://x"], ["--models", __file__], ["--teff", "3000"],
-], ids=lambda extra: " ".join(extra)[-30:])  # fmt: skip
+], ids=lambda extra: " ".join(extra)[-30:])
 def test_impossible_settings_exit_2(models, tmp_path, capsys, extra):
     with pytest.raises(SystemExit) as end:
         run(models, tmp_path / "out", *extra)

@@ -11,14 +11,12 @@ from astropy.io import fits
 
 import paper
 import prepare_spectra
-import simulate_spectra as sim
-from figures import preparation_page as preparation_pages
-from observations import orders
-from observations import preparation as observed_star
-from observations import readers as spectrum_files
-from spectra import continuum as preparation
-from spectra import dataset as spectra
-from spectra.continuum import LIGHT
+import simulate_spectra
+from figures import preparation_page
+from observations import orders, preparation, readers
+from spectra import dataset
+from spectra.transforms import LIGHT, WINDOW, degrade, to_air
+from synthetic import simulation as sim
 from workflow.files import UnitFailed
 
 PUBLISHED = Path(__file__).resolve().parents[1].parent / "shared" / "published"
@@ -32,20 +30,20 @@ NATIVE = np.arange(8793.5, 8842.4, 0.03)  # [Angstrom] in vacuum, in the observe
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory):
     folder = tmp_path_factory.mktemp("synthetic") / "simulated"
-    assert sim.main(["--out", str(folder), "--n-spectra", "300", "--n-observed", "2"]) == 0
+    assert simulate_spectra.main(["--out", str(folder), "--n-spectra", "300", "--n-observed", "2"]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def templates(synthetic):
-    return observed_star.load_templates(synthetic)[0]
+    return preparation.load_templates(synthetic)[0]
 
 
 @pytest.fixture(autouse=True)
 def no_pages(monkeypatch, request):
     """Pages take longer than all the rest; one test draws them."""
     if "moving_star" not in request.node.name:
-        monkeypatch.setattr(preparation_pages, "write", lambda path, stars, *_: path.write_text(str(len(list(stars)))))
+        monkeypatch.setattr(preparation_page, "write", lambda path, stars, *_: path.write_text(str(len(list(stars)))))
 
 
 def observe(rv=30.0, snr=100.0, smooth=SMOOTH, seed=0, blaze=lambda x: 0.6 + 0.25 * x - 0.2 * x**2):
@@ -57,7 +55,7 @@ def observe(rv=30.0, snr=100.0, smooth=SMOOTH, seed=0, blaze=lambda x: 0.6 + 0.2
 
 def write(path, flux, wave=None):
     """A CSV in air without errors, as a new user has it."""
-    wave = preparation.to_air(NATIVE) if wave is None else wave
+    wave = to_air(NATIVE) if wave is None else wave
     pd.DataFrame({"wavelength_air": wave, "flux": flux}).to_csv(path, index=False)
     return path
 
@@ -69,20 +67,20 @@ def run(out, synthetic, *files, extra=("--resolution", str(paper.RESOLVING_POWER
 def prepared(flux, templates, wave=NATIVE, error=None, medium="vacuum", **settings):
     spectrum = orders.from_arrays(wave, flux, error, medium=medium, resolving_power=paper.RESOLVING_POWER)
     settings = {"continuum": "envelope", **settings}
-    return observed_star.prepare(spectrum, templates, observed_star.Settings(**settings))
+    return preparation.prepare(spectrum, templates, preparation.Settings(**settings))
 
 
 # ---------------------------------------------------------------- stars whose truth is known
 def test_a_moving_star_in_air_behind_a_blaze_gives_the_prepared_array(tmp_path, synthetic, capsys):
     truth = sim.normalise(SMOOTH[None])[0]
     flux = observe()
-    step = preparation.to_air(NATIVE)[1] - preparation.to_air(NATIVE)[0]
-    header = fits.Header({"CRVAL1": preparation.to_air(NATIVE)[0], "CDELT1": step, "CTYPE1": "AWAV", "OBJECT": "star"})
+    step = to_air(NATIVE)[1] - to_air(NATIVE)[0]
+    header = fits.Header({"CRVAL1": to_air(NATIVE)[0], "CDELT1": step, "CTYPE1": "AWAV", "OBJECT": "star"})
     fits.PrimaryHDU(flux, header).writeto(tmp_path / "a.fits")
     files = [tmp_path / "a.fits", write(tmp_path / "star.csv", flux)]
     assert run(tmp_path / "out", synthetic, *files) == 0
     assert "2 of 2 files prepared, 0 left out" in capsys.readouterr().out
-    found, stars = spectra.load_observed(tmp_path / "out")
+    found, stars = dataset.load_observed(tmp_path / "out")
     assert list(stars["karmn"]) == ["star", "star [2]"] and (stars["medium"] == "air").all()
     for row, rv, error, snr in zip(found, stars["rv"], stars["e_rv"], stars["snr"]):
         assert rv == pytest.approx(30, abs=5 * error) and error < 0.1
@@ -90,7 +88,7 @@ def test_a_moving_star_in_air_behind_a_blaze_gives_the_prepared_array(tmp_path, 
         difference = row - truth
         assert abs(difference.mean()) < 0.004 and difference.std() < 1.1 / 100
     np.testing.assert_allclose(found[0], found[1], atol=2e-3)
-    flux_ph, labels_ph = spectra.load_synthetic(tmp_path / "out")
+    flux_ph, labels_ph = dataset.load_synthetic(tmp_path / "out")
     assert len(flux_ph) == len(labels_ph) == 300
     note = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert note["complete"] and note["continuum"] == "envelope" and "simulated" in note["spectra"]
@@ -100,12 +98,12 @@ def test_a_moving_star_in_air_behind_a_blaze_gives_the_prepared_array(tmp_path, 
 @pytest.mark.parametrize("medium, rv", [("", 30.0), ("", -60.0), ("vacuum", 30.0)])
 def test_where_nothing_is_said_of_the_medium_the_smaller_velocity_is_taken(templates, medium, rv):
     star = prepared(observe(rv), templates, medium=medium)
-    other = abs(rv + observed_star.AIR_AS_VACUUM)
-    expected = rv if medium or abs(rv) < other else rv + observed_star.AIR_AS_VACUUM
+    other = abs(rv + preparation.AIR_AS_VACUUM)
+    expected = rv if medium or abs(rv) < other else rv + preparation.AIR_AS_VACUUM
     assert star.record["rv"] == pytest.approx(expected, abs=0.3)
     assert star.record["medium"] == (medium or ("vacuum?" if abs(rv) < other else "air?"))
     np.testing.assert_allclose(star.flux, prepared(observe(rv), templates).flux, atol=1e-6)
-    np.testing.assert_allclose((star.raw[0] / star.raw[1])[preparation.WINDOW], star.flux, rtol=1e-5)
+    np.testing.assert_allclose((star.raw[0] / star.raw[1])[WINDOW], star.flux, rtol=1e-5)
     assert np.nanmax(np.abs(np.diff(star.raw[1], 2))) < 2e-6  # no kink in what the page shows
 
 
@@ -115,7 +113,7 @@ def test_an_instrument_above_is_degraded_and_one_below_degrades_the_synthetic_se
     assert run(tmp_path / "above", synthetic, *files, extra=("--resolution", "130000", "--jobs", "1")) == 0
     np.testing.assert_array_equal(np.load(tmp_path / "above" / "ph_flux_norm.npy"), sharp)
     assert run(tmp_path / "below", synthetic, *files, extra=("--resolution", "55000", "--jobs", "1")) == 0
-    degraded = preparation.degrade(sharp.astype(float), paper.RESOLVING_POWER, 55_000)
+    degraded = degrade(sharp.astype(float), paper.RESOLVING_POWER, 55_000)
     np.testing.assert_allclose(np.load(tmp_path / "below" / "ph_flux_norm.npy"), degraded, atol=1e-6)
     above, below = (np.load(tmp_path / name / "carmf_norm.npy")[0] for name in ("above", "below"))
     assert above.min() > below.min() + 0.005
@@ -148,10 +146,10 @@ def test_bad_pixels_are_bridged(templates):
 
 def test_lines_of_water_are_masked_where_the_observer_sees_them(templates):
     spectrum = orders.from_arrays(NATIVE, observe(), medium="vacuum", resolving_power=paper.RESOLVING_POWER)
-    settings = observed_star.Settings(continuum="envelope", telluric=True)
-    for frame, share in (("observer", 4 * 2 * observed_star.TELLURIC_WIDTH / 35), ("barycentre", 0)):
+    settings = preparation.Settings(continuum="envelope", telluric=True)
+    for frame, share in (("observer", 4 * 2 * preparation.TELLURIC_WIDTH / 35), ("barycentre", 0)):
         seen = replace(spectrum, observation=replace(spectrum.observation, frame=frame))
-        bad = observed_star.prepare(seen, templates, settings).record["bad"]
+        bad = preparation.prepare(seen, templates, settings).record["bad"]
         assert bad == pytest.approx(share, abs=0.004 * (share > 0))
 
 
@@ -176,7 +174,7 @@ BAD = {
     "noise": (1e4 * (1 + NOISE / 10), "no peak in its cross-correlation"),
     "half the window": (np.where(NATIVE > 8818, np.nan, observe()), "covers .* to find its velocity"),
     "nearly the window": (np.where(NATIVE > 8831, np.nan, observe()), r"covers 8800\.0 to 883\d\.\d Angstrom of"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -189,7 +187,7 @@ def test_bad_spectra_are_left_out_with_the_reason(templates, name):
 
 def test_a_resolving_power_that_nobody_states_is_asked_for(templates):
     with pytest.raises(UnitFailed, match="--resolution"):
-        observed_star.prepare(orders.from_arrays(NATIVE, observe()), templates, observed_star.Settings())
+        preparation.prepare(orders.from_arrays(NATIVE, observe()), templates, preparation.Settings())
 
 
 def test_one_broken_file_costs_only_itself(tmp_path, synthetic, capsys):
@@ -202,7 +200,7 @@ def test_one_broken_file_costs_only_itself(tmp_path, synthetic, capsys):
     assert "1 of 5 files prepared, 4 left out" in out and "Traceback" not in out
     for path in bad:
         assert out.count(f"left out: {path} ") == 1
-    assert list(spectra.load_observed(tmp_path / "out")[1]["karmn"]) == ["good"]
+    assert list(dataset.load_observed(tmp_path / "out")[1]["karmn"]) == ["good"]
     assert run(tmp_path / "none", synthetic, *bad) == 2
     assert "none of 4 files gave a star" in capsys.readouterr().err
 
@@ -224,7 +222,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path, synthetic, capsys)
 def test_it_goes_on_from_an_interruption_and_does_nothing_twice(tmp_path, synthetic, monkeypatch, capsys):
     files = [write(tmp_path / f"{name}.csv", observe(rv, seed=rv)) for name, rv in (("a", 0), ("b", 9))]
     assert run(tmp_path / "whole", synthetic, *files) == 0
-    prepare, calls = observed_star.prepare, []
+    prepare, calls = preparation.prepare, []
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -232,13 +230,13 @@ def test_it_goes_on_from_an_interruption_and_does_nothing_twice(tmp_path, synthe
             raise KeyboardInterrupt
         return prepare(*arguments)
 
-    monkeypatch.setattr(observed_star, "prepare", interrupted)
+    monkeypatch.setattr(preparation, "prepare", interrupted)
     assert run(tmp_path / "out", synthetic, *files) == 130
     assert not (tmp_path / "out" / "provenance.json").exists()
     assert run(tmp_path / "out", synthetic, *files) == 0
     assert run(tmp_path / "out", synthetic, *reversed(files)) == 0
     assert len(calls) == 3
-    found, stars = spectra.load_observed(tmp_path / "out")
+    found, stars = dataset.load_observed(tmp_path / "out")
     np.testing.assert_array_equal(found[::-1], np.load(tmp_path / "whole" / "carmf_norm.npy"))
     assert list(stars["karmn"]) == ["b", "a"]
     write(files[0], observe(5.0, seed=7))  # another spectrum under the same name
@@ -258,10 +256,10 @@ def test_interrupted_while_writing_it_is_not_taken_for_whole(tmp_path, synthetic
     with monkeypatch.context() as patch:
         patch.setattr(prepare_spectra, "degrade_synthetic", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run(tmp_path / "out", synthetic, star) == 130
-    with pytest.raises(spectra.BadInput, match="prepare_spectra.py again"):
-        spectra.provenance(tmp_path / "out")
+    with pytest.raises(dataset.BadInput, match="prepare_spectra.py again"):
+        dataset.provenance(tmp_path / "out")
     assert run(tmp_path / "out", synthetic, star) == 0
-    assert spectra.provenance(tmp_path / "out").complete
+    assert dataset.provenance(tmp_path / "out").complete
 
 
 # ---------------------------------------------------------------- real stars
@@ -272,7 +270,7 @@ def test_reality(tmp_path, synthetic, capsys):
     out = capsys.readouterr().out
     assert "FEROS_Gl674.fits covers 5000.0 to 7000.0 Angstrom, not 8800 to 8835" in out
     assert "spectra.fits has no peak in its cross-correlation" in out  # a telluric standard, of an early type
-    found, stars = spectra.load_observed(tmp_path)
+    found, stars = dataset.load_observed(tmp_path)
     flux = dict(zip(stars["file"].str[:21], np.array(found, float)))
     barnard, rotator = stars[stars["karmn"].str.startswith("GJ_699")], stars[stars["karmn"] == "G_227-22"]
     assert len(stars) == 3 and (barnard["rv"] + 110.5).abs().max() < 0.5 and abs(rotator["rv"].iloc[0] + 0.5) < 1.5
@@ -290,4 +288,4 @@ def test_reality(tmp_path, synthetic, capsys):
 
 def test_reading_is_independent_of_the_name_of_the_file(tmp_path, templates):
     path = write(tmp_path / "spectrum.fits", observe())
-    assert spectrum_files.read(path).form == "CSV"
+    assert readers.read(path).form == "CSV"

@@ -10,26 +10,24 @@ import pytest
 from test_literature import write_run
 
 import calibrate
-import literature
 import paper
 import report
-from evaluation import run as runs
-from workflow import files
-from workflow import schemas as records
-from workflow import units as artifacts
+from evaluation import catalogues
+from evaluation.run import load
+from workflow import files, schemas, units
 from workflow.units import Unit
 
 MEASURED = {"ac": {"mse_test": 5.1e-5},
             "dtl_ac": {"mse_carm_before": 3.1e-3, "mse_carm_test_after": 4.1e-4, "distance_flux": 2.719,
-                       "distance_latent_after": 0.0861}}  # fmt: skip
-CATALOGUES = literature.CATALOGUES
+                       "distance_latent_after": 0.0861}}
+CATALOGUES = catalogues.CATALOGUES
 LARGEST = {"teff": 353.2, "logg": 0.00421, "mh": 0.00159, "vsini": 0.0539}
 
 
 @pytest.fixture(autouse=True)
 def few_catalogues(monkeypatch):
     """They are what takes time."""
-    monkeypatch.setattr(literature, "CATALOGUES", {name: CATALOGUES[name] for name in ("mar21", "pass19", "schw19")})
+    monkeypatch.setattr(catalogues, "CATALOGUES", {name: CATALOGUES[name] for name in ("mar21", "pass19", "schw19")})
 
 
 def write_data(folder, stars):
@@ -44,22 +42,22 @@ def write_data(folder, stars):
 
 def finish(path, settings, inputs, spectra, metrics):
     path.write_bytes(b"weights")
-    unit = Unit(path, {"epochs": 2, **settings}, tuple(inputs), provenance=records.Provenance(spectra=spectra))
-    artifacts.finish(unit, 0, metrics)
+    unit = Unit(path, {"epochs": 2, **settings}, tuple(inputs), provenance=schemas.Provenance(spectra=spectra))
+    units.finish(unit, 0, metrics)
 
 
 def write_estimates(folder, stars, spectra, data):
     for name in ("final_estimations_before", "final_estimations"):
         path = write_run(folder / f"{name}.csv", stars, spectra)
-        kept = {par: records.Kept(["a"] * 80, LARGEST[par], ["a"] * 130) for par in paper.PARAMETERS}
+        kept = {par: schemas.Kept(["a"] * 80, LARGEST[par], ["a"] * 130) for par in paper.PARAMETERS}
         names = {"stars.csv": files.sha256(data / "stars.csv")}
-        sidecar = records.Estimates(records.Origin(spectra=spectra), 42, kept, names, {path.name: files.sha256(path)})
-        files.write_json(path.with_suffix(".json"), records.signed(records.plain(sidecar)))
+        sidecar = schemas.Estimates(schemas.Origin(spectra=spectra), 42, kept, names, {path.name: files.sha256(path)})
+        files.write_json(path.with_suffix(".json"), schemas.signed(schemas.plain(sidecar)))
 
 
 def write_all(tmp_path, spectra="simulated", acts=4, stars=None):
     """Data and what the first acts leave; returns the flags of the report."""
-    stars = literature.load_estimates().iloc[::14] if stars is None else stars
+    stars = catalogues.load_estimates().iloc[::14] if stars is None else stars
     data, folder = write_data(tmp_path / "data", stars), tmp_path / "run"
     folder.mkdir()
     ph, labels, carm = (data / name for name in ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy"))
@@ -75,7 +73,7 @@ def write_all(tmp_path, spectra="simulated", acts=4, stars=None):
             finish(folder / f"ac_{i}.h5", settings, [ph], spectra, MEASURED["ac"])
         if acts >= 3:
             finish(folder / f"dtl_ac_{i}.h5", {"penalty": "live"}, [folder / f"ac_{i}.h5", ph, carm], spectra,
-                   MEASURED["dtl_ac"])  # fmt: skip
+                   MEASURED["dtl_ac"])
         for par in paper.PARAMETERS if acts >= 4 else ():
             finish(folder / f"cnn_regressor_{par}_0_ac_{i}.h5", {"parameter": par, "repeat": 0}, [labels], spectra, {})
     if acts >= 4:
@@ -119,11 +117,11 @@ def cells(page, claim):
 
 # ---------------------------------------------------------------- what is on it
 def test_published_spectra_are_held_against_the_paper(tmp_path, monkeypatch):
-    monkeypatch.setattr(literature, "CATALOGUES", CATALOGUES)
-    folder, page, shown = write(tmp_path, "published", stars=literature.load_estimates())
+    monkeypatch.setattr(catalogues, "CATALOGUES", CATALOGUES)
+    folder, page, shown = write(tmp_path, "published", stars=catalogues.load_estimates())
     assert page.startswith("# Report of a run on the published spectra\n") and "imulated" not in page
     assert cells(page, "reconstruction error, synthetic test set") == [
-        "reconstruction error, synthetic test set", "3.1", "5e-5", "5.1e-5", "yes"]  # fmt: skip
+        "reconstruction error, synthetic test set", "3.1", "5e-5", "5.1e-5", "yes"]
     assert cells(page, "synthetic spectra above 3750 K")[2:] == ["a smaller training set there", "1 of 5", "yes"]
     assert cells(page, "outside-grid")[1:] == ["", "55", "", "13", ""]
     assert cells(page, "autoencoders")[2:] == ["26", "2", "no"]
@@ -152,20 +150,20 @@ def test_calibrated_errors_are_shown_if_they_are_of_these_estimates(tmp_path):
     assert calibrate.main([str(estimates), "--truth", str(truth)]) == report.main(flags) == 0
     page = (tmp_path / "run" / "report.md").read_text()
     assert cells(page.partition("## Calibrated errors")[2], "Teff \\[K\\]")[1:] == [
-        "truth, half of the stars", "10", "0", "+0 +- 8", "0 (below 16 at 95 %)", "100, 100", "100, 100"]  # fmt: skip
+        "truth, half of the stars", "10", "0", "+0 +- 8", "0 (below 16 at 95 %)", "100, 100", "100, 100"]
     path = tmp_path / "run" / "final_estimations_calibrated.json"
     content = json.loads(path.read_text())
     content["inputs"]["final_estimations.csv"] = "0" * 64
-    files.write_json(path, records.signed(content))
+    files.write_json(path, schemas.signed(content))
     assert report.main(flags) == 0 and "They are of other estimates" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_the_gap_is_shown_if_it_is_of_this_run(tmp_path):
     flags = write_all(tmp_path)
-    run = runs.load(tmp_path / "data", tmp_path / "run")
+    run = load(tmp_path / "data", tmp_path / "run")
     row = {"space": "latent, after", "autoencoder": 0, "n": 21, "distance": 3.14, "distance_05": 2, "distance_95": 4,
            "correlation": 11, "mmd": 0.0625, "p": 0.001, "auc": 0.9, "auc_low": 0.8, "auc_high": 1,
-           "reconstruction": 2.5}  # fmt: skip
+           "reconstruction": 2.5}
     (tmp_path / "run" / "gap_report.png").write_bytes(PIXEL)
     for title in (run.title, "another run"):
         files.write_csv(tmp_path / "run" / "gap_report.csv", pd.DataFrame([{**row, "run": title}]))
@@ -173,7 +171,7 @@ def test_the_gap_is_shown_if_it_is_of_this_run(tmp_path):
         page = (tmp_path / "run" / "report.md").read_text()
         assert ("![The gap in numbers" in page) == (title == run.title) != ("of this run as it was" in page)
         assert title != run.title or cells(page, "latent, after")[1:] == [
-            "21", "3.14 (2.00 to 4.00)", "11.00", "0.0625", "0.001", "0.900 (0.800 to 1.000)", "2.5"]  # fmt: skip
+            "21", "3.14 (2.00 to 4.00)", "11.00", "0.0625", "0.001", "0.900 (0.800 to 1.000)", "2.5"]
 
 
 def test_what_was_run_is_told(tmp_path):
@@ -189,7 +187,7 @@ def test_what_was_run_is_told(tmp_path):
     [(1, ["2 of 2 autoencoders are not trained", "not fine-tuned", "no regressor", "no estimates of the stars"]),
      (2, ["2 of 2 autoencoders are not fine-tuned: dtl\\_ac\\_0.h5", "no regressor"]),
      (3, ["no regressor is trained", "no estimates"])],
-)  # fmt: skip
+)
 def test_what_an_act_has_not_left_is_said(acts, missing, tmp_path):
     folder, page, shown = write(tmp_path, "published", acts)
     assert all(words in page for words in missing) and ("not trained:" in page) == (acts == 1)
@@ -232,8 +230,8 @@ PIXEL = base64.b64decode(
 
 def vouch(folder, figures):
     """Leave beside the pictures what the executed notebooks print of the run."""
-    run = runs.load(folder / "data", folder / "run")
-    drawn = f"{len(run.estimates)} stars, {literature.title(run.estimates)}"
+    run = load(folder / "data", folder / "run")
+    drawn = f"{len(run.estimates)} stars, {catalogues.title(run.estimates)}"
     for notebook, line in (("Section3_figs", run.title), ("Section4_1_figs", drawn)):
         (figures / f"{notebook}.ipynb").write_text(json.dumps({"text": [line + "\n"]}))
 
@@ -258,7 +256,7 @@ def test_figures_of_another_run_are_left_out(tmp_path):
     """Each notebook that drew the pictures says on what, of Section 3 a run, of Section 4 its estimates."""
     flags, figures = write_all(tmp_path, "published"), tmp_path / "run" / "figures"
     figures.mkdir()
-    run = runs.load(tmp_path / "data", tmp_path / "run")
+    run = load(tmp_path / "data", tmp_path / "run")
     for name in ("figure_09", "figure_03"):
         (figures / f"{name}.png").write_bytes(PIXEL)
     ours = {"Section3_figs": run.title, "Section4_1_figs": "21 stars, estimates from the published spectra"}
@@ -306,7 +304,7 @@ def test_what_draws_the_figures_is_said(further, tmp_path):
 
 # ---------------------------------------------------------------- names of anybody's, and bad input
 WORDS = ["a|b", "<script>alert(1)</script>", "$x^2$ & `y`", "![x](/etc/passwd)", "*a* _b_ [c](d)", "\\|", "\\\\|",
-         "&lt;", "~~x~~", "\x1b[31m", "# c", "- d", "1. e", "π — 7 %"]  # fmt: skip
+         "&lt;", "~~x~~", "\x1b[31m", "# c", "- d", "1. e", "π — 7 %"]
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -319,7 +317,7 @@ def test_words_of_anybody_are_shown_as_they_are(word):
 
 @pytest.mark.parametrize("word", [" ".join(WORDS), "a\nb\n\n# c\x00", "\ud800"])
 def test_words_of_anybody_do_not_break_the_page(word, tmp_path):
-    stars = literature.load_estimates().iloc[:3].copy()
+    stars = catalogues.load_estimates().iloc[:3].copy()
     stars.loc[1, "karmn"] = name = " ".join(word.encode("utf-8", "replace").decode().replace("\x00", "").split())
     seen = Seen(write(tmp_path, word, stars=stars)[2])
     stars.loc[1, "karmn"] = "A"
@@ -387,13 +385,13 @@ def test_folder_without_a_run(tmp_path, capsys):
 
 
 def test_stars_that_no_table_knows(tmp_path):
-    stars = literature.load_estimates().iloc[:3].assign(karmn=["A", "B", "C"])
+    stars = catalogues.load_estimates().iloc[:3].assign(karmn=["A", "B", "C"])
     folder, page, shown = write(tmp_path, "published", stars=stars)
     assert "do not know 3 of them, which are left out below: A, B, C." in page
     assert "Against the literature" not in page
 
 
 def test_stars_without_estimates_are_counted(tmp_path):
-    stars = literature.load_estimates()
+    stars = catalogues.load_estimates()
     stars.loc[:2, "logg"] = np.nan
     assert "286 stars, 283 with all four parameters" in write(tmp_path, "published", stars=pd.DataFrame(stars))[1]

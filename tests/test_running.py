@@ -12,18 +12,16 @@ import numpy as np
 import pytest
 from units import content, make_units, options, work, worker
 
-from workflow import command_line, files
-from workflow import runner as running
-from workflow import schemas as records
-from workflow import units as artifacts
+from workflow import command_line, files, runner, schemas
 from workflow.files import BadInput
+from workflow.units import is_done, sidecar_of
 
 
 def test_results_do_not_depend_on_order_or_jobs(tmp_path):
     folders = [tmp_path / name for name in ("forward", "backward", "parallel")]
-    running.run(make_units(folders[0]), work, options(folders[0]))
-    running.run(make_units(folders[1])[::-1], work, options(folders[1]))
-    running.run(make_units(folders[2]), worker(), options(folders[2], jobs=2))
+    runner.run(make_units(folders[0]), work, options(folders[0]))
+    runner.run(make_units(folders[1])[::-1], work, options(folders[1]))
+    runner.run(make_units(folders[2]), worker(), options(folders[2], jobs=2))
     forward, backward, parallel = (content(folder) for folder in folders)
     assert len(forward) == 8  # no progress file left
     assert forward == backward == parallel
@@ -44,12 +42,12 @@ def test_failing_unit_leaves_the_others_done(tmp_path, jobs):
         finish(unit, tick)
 
     with pytest.raises(RuntimeError, match="no luck"):
-        running.run(units, failing, options(tmp_path, jobs=jobs))
-    assert [artifacts.is_done(unit) for unit in units] == [True, True, False]
+        runner.run(units, failing, options(tmp_path, jobs=jobs))
+    assert [is_done(unit) for unit in units] == [True, True, False]
     assert not list(tmp_path.glob("*partial*"))
     kept = (tmp_path / "unit_0.json").read_bytes()
-    running.run(units, work, options(tmp_path))
-    assert all(artifacts.is_done(unit) for unit in units)
+    runner.run(units, work, options(tmp_path))
+    assert all(is_done(unit) for unit in units)
     assert (tmp_path / "unit_0.json").read_bytes() == kept
 
 
@@ -58,7 +56,7 @@ def test_killed_worker_process_is_one_line(tmp_path):
         os.kill(os.getpid(), 9)
 
     with pytest.raises(BadInput, match="squares: a process was killed.*--jobs 2"):
-        running.run(make_units(tmp_path, 3), dying, options(tmp_path, jobs=2), description="squares")
+        runner.run(make_units(tmp_path, 3), dying, options(tmp_path, jobs=2), description="squares")
     assert not list(tmp_path.glob(".progress*"))
 
 
@@ -66,7 +64,8 @@ def test_killed_worker_process_is_one_line(tmp_path):
 LONG = """
 import sys, time
 sys.path[:0] = sys.argv[1:3]
-import running, units
+import units
+from workflow import runner
 from workflow.command_line import command, parse
 
 def work(unit, tick):
@@ -77,7 +76,7 @@ def work(unit, tick):
 @command
 def main(argv=None):
     args = parse("", argv)
-    running.run(units.make_units(args.artifacts), work, args, 1000, "squares")
+    runner.run(units.make_units(args.artifacts), work, args, 1000, "squares")
 
 sys.exit(main(sys.argv[3:]))
 """
@@ -101,7 +100,7 @@ def gone_after(processes, seconds):
 @pytest.mark.parametrize("which, status", [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_signal_ends_the_run_and_its_workers(which, status, tmp_path):
     folder, whole = tmp_path / "folder", tmp_path / "whole"
-    paths = Path(running.__file__).parent, Path(__file__).parent
+    paths = Path(runner.__file__).parents[1], Path(__file__).parent
     command = [sys.executable, "-c", LONG, *paths, "--artifacts", folder, "--jobs", 2]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(list(map(str, command)), **pipes) as process:
@@ -118,49 +117,49 @@ def test_signal_ends_the_run_and_its_workers(which, status, tmp_path):
     if which == signal.SIGTERM:
         assert "the same command goes on from here" in error and not list(folder.rglob("*.partial*"))
     for place in (folder, whole):
-        running.run(make_units(place), work, options(place))
+        runner.run(make_units(place), work, options(place))
     assert content(folder) == content(whole)
 
 
 def test_unit_of_a_run_that_was_given_up_ends_at_its_next_tick(tmp_path):
     with pytest.raises(FileNotFoundError):
-        running._do(work, make_units(tmp_path, 1), tmp_path / ".progress")
+        runner._do(work, make_units(tmp_path, 1), tmp_path / ".progress")
     assert not (tmp_path / ".progress").exists()
 
 
 def test_failing_redo_is_not_done(tmp_path):
     units = make_units(tmp_path, 1)
-    running.run(units, work, options(tmp_path))
+    runner.run(units, work, options(tmp_path))
 
     def failing(unit, tick):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        running.run(units, failing, options(tmp_path, overwrite=True))
-    assert not artifacts.is_done(units[0])
+        runner.run(units, failing, options(tmp_path, overwrite=True))
+    assert not is_done(units[0])
 
 
 def test_rerun_does_nothing(tmp_path, capsys):
     units = make_units(tmp_path)
-    running.run(units[:3], work, options(tmp_path))
+    runner.run(units[:3], work, options(tmp_path))
     done = []
 
     def noting(unit, tick):
         done.append(unit.name)
         work(unit, tick)
 
-    assert running.run(units, noting, options(tmp_path)) == []
+    assert runner.run(units, noting, options(tmp_path)) == []
     assert done == ["unit_3"]
-    assert running.run(units, noting, options(tmp_path)) == []
+    assert runner.run(units, noting, options(tmp_path)) == []
     assert done == ["unit_3"]
     assert "4 in all, 4 done, 0 to do" in capsys.readouterr().out
-    assert running.run(units, noting, options(tmp_path, overwrite=True)) == []
+    assert runner.run(units, noting, options(tmp_path, overwrite=True)) == []
     assert done[1:] == [unit.name for unit in units]
 
 
 def test_interrupted_overwriting_goes_on_where_it_was(tmp_path):
     units, done = make_units(tmp_path), []
-    running.run(units, work, options(tmp_path))
+    runner.run(units, work, options(tmp_path))
 
     def interrupted(unit, tick):
         if len(done) == 2:
@@ -169,15 +168,15 @@ def test_interrupted_overwriting_goes_on_where_it_was(tmp_path):
         work(unit, tick)
 
     with pytest.raises(KeyboardInterrupt):
-        running.run(units, interrupted, options(tmp_path, overwrite=True))
+        runner.run(units, interrupted, options(tmp_path, overwrite=True))
 
     def noting(unit, tick):
         done.append(unit.name)
         work(unit, tick)
 
-    running.run(units, noting, options(tmp_path, overwrite=True))
+    runner.run(units, noting, options(tmp_path, overwrite=True))
     assert done == [unit.name for unit in units]  # each once
-    running.run(units, noting, options(tmp_path, overwrite=True))
+    runner.run(units, noting, options(tmp_path, overwrite=True))
     assert len(done) == 2 * len(units)  # that one had come to its end, so this is another
     assert len(content(tmp_path)) == 2 * len(units)
 
@@ -188,12 +187,12 @@ def test_unit_that_another_run_did_meanwhile_is_not_done_again(tmp_path):
     def work_of_both(unit, tick):
         if unit.name == "unit_0":  # the other run is faster with the second unit
             work(units[1], lambda: None)
-            times.append(artifacts.sidecar_of(units[1].path).stat().st_mtime_ns)
+            times.append(sidecar_of(units[1].path).stat().st_mtime_ns)
         work(unit, tick)
 
     times = []
-    running.run(units, work_of_both, options(tmp_path))
-    assert artifacts.sidecar_of(units[1].path).stat().st_mtime_ns == times[0]
+    runner.run(units, work_of_both, options(tmp_path))
+    assert sidecar_of(units[1].path).stat().st_mtime_ns == times[0]
 
 
 def test_dry_run_computes_nothing(tmp_path, capsys):
@@ -203,15 +202,15 @@ def test_dry_run_computes_nothing(tmp_path, capsys):
     def never(unit, tick):
         raise AssertionError
 
-    assert running.run(units, never, options(folder, dry_run=True)) is None
+    assert runner.run(units, never, options(folder, dry_run=True)) is None
     assert not folder.exists()
     assert all(str(unit.path) in capsys.readouterr().out for unit in units[:1])
-    running.run(units[:2], work, options(folder))
+    runner.run(units[:2], work, options(folder))
     left = files.partial_name(folder, "unit_9", ".npy").name
     (folder / left.replace(str(os.getpid()), str(2**22 + 1))).touch()  # no process has that number
     before = content(folder)
     capsys.readouterr()
-    assert running.run(units, never, options(folder, dry_run=True, overwrite=False)) is None
+    assert runner.run(units, never, options(folder, dry_run=True, overwrite=False)) is None
     out = capsys.readouterr().out
     assert content(folder) == before
     assert str(units[2].path) in out and str(units[3].path) in out and str(units[0].path) not in out
@@ -254,23 +253,23 @@ def test_parse(tmp_path, capsys):
 # ---------------------------------------------------------------- cost
 def test_a_run_ends_with_what_it_cost(tmp_path, capsys):
     units = make_units(tmp_path)
-    running.run(units, work, options(tmp_path), description="squares")
+    runner.run(units, work, options(tmp_path), description="squares")
     line = capsys.readouterr().out.strip().splitlines()[-1]
     found = re.fullmatch(r"squares: (\d+) units in \d+ s, (\d+) an hour, peak memory of a process ([\d.]+) GB", line)
     assert int(found[1]) == len(units) and int(found[2]) > 0 and 0.01 < float(found[3]) < 100
-    running.run(units, work, options(tmp_path), description="squares")
+    runner.run(units, work, options(tmp_path), description="squares")
     assert "an hour" not in capsys.readouterr().out  # nothing was done
 
 
 def test_dry_run_judges_the_time_by_the_units_that_are_done(tmp_path, capsys):
     units = make_units(tmp_path)
-    running.run(units[:1], work, options(tmp_path))
-    sidecar = artifacts.sidecar_of(units[0].path)
+    runner.run(units[:1], work, options(tmp_path))
+    sidecar = sidecar_of(units[0].path)
     slow = {**json.loads(sidecar.read_text()), "seconds": 600.0}
-    files.write_json(sidecar, {**slow, "digest": records.digest(slow)})
+    files.write_json(sidecar, {**slow, "digest": schemas.digest(slow)})
     capsys.readouterr()
-    running.run(units, work, options(tmp_path, jobs=2, dry_run=True))
+    runner.run(units, work, options(tmp_path, jobs=2, dry_run=True))
     expected = f"about {300 * (len(units) - 1)} s with --jobs 2: those done took 600.0 s each"
     assert expected in capsys.readouterr().out
-    running.run(make_units(tmp_path / "new"), work, options(tmp_path / "new", dry_run=True))
+    runner.run(make_units(tmp_path / "new"), work, options(tmp_path / "new", dry_run=True))
     assert "about" not in capsys.readouterr().out

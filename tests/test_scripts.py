@@ -22,16 +22,14 @@ import estimate
 import gap_report
 import paper
 from evaluation import claims
-from evaluation import run as runs
+from evaluation.run import load
 from figures import section3
-from inference import flags as flagging
-from spectra import dataset as spectra
-from training import grid_search as search
-from training import loop as training
-from training import networks, tuning
-from workflow import dask_cluster
-from workflow import schemas as records
-from workflow import units as artifacts
+from inference.flags import COLUMNS
+from spectra import dataset
+from training import backend, grid_search, networks
+from workflow import dask_cluster, schemas
+from workflow.artifacts import architectures
+from workflow.units import read_sidecar
 
 METHODOLOGY = Path(cnn_training.__file__).parent
 ACTS = [autoencoder_grid_search, autoencoder_training, autoencoder_fine_tuning, cnn_training]
@@ -43,7 +41,7 @@ def flags(data, folder, *more):
 
 def snapshot(folder):
     return {path.relative_to(folder): path.stat().st_mtime_ns
-            for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}  # fmt: skip
+            for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +65,7 @@ def test_chain_ends_in_the_published_columns(chain, tiny):
     expected = ["karmn", "ra_gaiadr3", "dec_gaiadr3"]
     for x in ("Teff", "logg", "[M/H]", "vsini"):
         expected += [x, f"e_{x}", f"E_{x}"]
-    assert list(table) == expected + flagging.COLUMNS
+    assert list(table) == expected + COLUMNS
     assert list(table.karmn) == list(stars.karmn)
     assert table[expected].notna().all(axis=None)
     assert (table.filter(regex="^[eE]_") >= 0).all(axis=None)
@@ -82,12 +80,12 @@ def test_tables_hold_a_row_a_unit(chain):
     search = pd.read_csv(chain / "grid_search.csv")
     assert len(search) == 2 and set(search["rank"]) == {1, 2}
     np.testing.assert_allclose(search.filter(like="mse_fold_").mean(axis=1), search.mse_mean)
-    n = len(artifacts.architectures(chain))
+    n = len(architectures(chain))
     assert len(pd.read_csv(chain / "mse.csv")) == len(pd.read_csv(chain / "fine_tuning.csv")) == n
 
 
 def test_sidecar_tells_how_a_unit_was_made(chain):
-    sidecar = artifacts.read_sidecar(chain / "ac_0.h5")
+    sidecar = read_sidecar(chain / "ac_0.h5")
     assert sidecar.settings["epochs"] == paper.BUDGETS["smoke"].train_epochs
     assert len(sidecar.history["mse"]) == len(sidecar.history["penalty"]) == sidecar.settings["epochs"]
     assert {"tensorflow", "keras", "python"} <= set(sidecar.versions)
@@ -158,7 +156,7 @@ def cluster(tmp_path):
     def dask(*words):
         command = [sys.executable, "-m", "dask", *words, "--scheduler-file", note, "--no-dashboard"]
         return subprocess.Popen(list(map(str, command)), env=environment, cwd=tmp_path,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     started = [dask("scheduler", "--host", "127.0.0.1", "--port", 0)]
     try:
@@ -176,7 +174,7 @@ def cluster(tmp_path):
 def test_cluster_loses_a_worker_and_ends_the_same(cluster, chain, tiny, tmp_path):
     address, workers = cluster
     folder = shutil.copytree(chain, tmp_path / "artifacts",
-                             ignore=shutil.ignore_patterns("cnn_*", "*_estimation_*", "final_*"))  # fmt: skip
+                             ignore=shutil.ignore_patterns("cnn_*", "*_estimation_*", "final_*"))
     victim, process = next(iter(workers.items()))
     from distributed import Client
 
@@ -232,7 +230,7 @@ def test_cluster_without_this_project_on_its_path(tiny, tmp_path, capsys):
     with subprocess.Popen([*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
                            "--scheduler-file", note], **quiet) as scheduler, \
          subprocess.Popen([*dask, "worker", "--nthreads", "1", "--no-nanny", "--no-dashboard",
-                           "--scheduler-file", note], **quiet) as worker:  # fmt: skip
+                           "--scheduler-file", note], **quiet) as worker:
         try:
             with distributed.Client(scheduler_file=note, timeout=60) as client:
                 client.wait_for_workers(1, timeout=60)
@@ -249,8 +247,8 @@ def test_cluster_without_this_project_on_its_path(tiny, tmp_path, capsys):
 DIE_BEFORE_THE_SIDECAR = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from workflow import units as artifacts
-artifacts.finish = lambda *args, **kwargs: os._exit(9)
+from workflow import units
+units.finish = lambda *args, **kwargs: os._exit(9)
 import {act}
 {act}.main(sys.argv[2:])
 """
@@ -260,7 +258,7 @@ import {act}
     "act, lost, result",
     [(autoencoder_training, "ac_* encoded_ph_ac_* dtl* *carm* *estimation* cnn*", "encoded_ph_ac_0.npy"),
      (autoencoder_fine_tuning, "dtl* *carm* *estimation* cnn*", "encoded_carm_ac_0.npy")],
-)  # fmt: skip
+)
 def test_death_between_the_files_of_a_unit_and_its_sidecar(act, lost, result, chain, tiny, tmp_path):
     folder = tmp_path / "artifacts"
     shutil.copytree(chain, folder, ignore=shutil.ignore_patterns(*lost.split()))
@@ -276,12 +274,12 @@ def test_death_between_the_files_of_a_unit_and_its_sidecar(act, lost, result, ch
 def test_fine_tuning_leaves_what_figures_need_of_the_networks(chain, tiny):
     flux_ph, flux_carm, labels = (np.load(tiny / f"{name}.npy") for name in ("ph_flux_norm", "carmf_norm", "ph_pars"))
     left = {path.name: np.load(path) for path in chain.glob("re*_ac_0.npy")}
-    rows = spectra.examples_ph(labels[:, 0]), spectra.examples_carm(flux_carm)
+    rows = dataset.examples_ph(labels[:, 0]), dataset.examples_carm(flux_carm)
     for when, network in (("_before", "ac_0.h5"), ("", "dtl_ac_0.h5")):
         autoencoder = networks.load(chain / network)
         residual = flux_carm - networks.predict(autoencoder, flux_carm)
         expected = {f"reconstructed_carm{when}_ac_0.npy": (flux_carm - residual)[rows[1]],
-                    f"residual_carm{when}_ac_0.npy": [residual.mean(axis=0), residual.std(axis=0)]}  # fmt: skip
+                    f"residual_carm{when}_ac_0.npy": [residual.mean(axis=0), residual.std(axis=0)]}
         if when:
             expected["reconstructed_ph_ac_0.npy"] = networks.predict(autoencoder, flux_ph)[rows[0]]
         for name, values in expected.items():
@@ -291,8 +289,8 @@ def test_fine_tuning_leaves_what_figures_need_of_the_networks(chain, tiny):
 
 def test_flags_rest_on_what_fine_tuning_left(copied, tiny):
     flux_ph, flux_carm = (np.load(tiny / f"{name}.npy") for name in ("ph_flux_norm", "carmf_norm"))
-    train, test = spectra.split(len(flux_ph), "ph")
-    tuned, encoded = artifacts.read_sidecar(copied / "dtl_ac_0.h5"), np.load(copied / "encoded_ph_ac_0.npy")
+    train, test = dataset.split(len(flux_ph), "ph")
+    tuned, encoded = read_sidecar(copied / "dtl_ac_0.h5"), np.load(copied / "encoded_ph_ac_0.npy")
     distances = lambda points: np.linalg.norm(points[:, None] - encoded[train], axis=2).min(axis=1)  # noqa: E731
     of_each = lambda network, flux: ((flux - networks.predict(network, flux)) ** 2).mean(axis=1)  # noqa: E731
     before, after = (networks.load(copied / name) for name in ("ac_0.h5", "dtl_ac_0.h5"))
@@ -302,14 +300,14 @@ def test_flags_rest_on_what_fine_tuning_left(copied, tiny):
         for name, values in expected.items():
             np.testing.assert_allclose(tuned.stars[f"{name}_{when}"], values, rtol=1e-3, atol=1e-6, err_msg=name)
     limits = {"mse_ph_test_q99": of_each(before, flux_ph[test]), "mse_carm_q99_after": mse["after"],
-              "distance_latent_ph_test_q99": distances(encoded[test])}  # fmt: skip
+              "distance_latent_ph_test_q99": distances(encoded[test])}
     for name, values in limits.items():
         assert tuned.metrics[name] == pytest.approx(np.quantile(values, 0.99), rel=1e-3), name
     table = pd.read_csv(copied / "final_estimations.csv").fillna("")
     beyond = {word: np.array(tuned.stars[name]) > tuned.metrics[limit] for word, name, limit in (
         ("reconstruction", "mse_after", "mse_ph_test_q99"), ("reconstruction-observed", "mse_after",
          "mse_carm_q99_after"), ("latent-distance", "distance_latent_after", "distance_latent_ph_test_q99"))}
-    beyond["unseen"] = ~np.isin(np.arange(len(table)), spectra.split(len(table), "carm")[0])
+    beyond["unseen"] = ~np.isin(np.arange(len(table)), dataset.split(len(table), "carm")[0])
     for word, expected in beyond.items():
         assert table["flags"].map(lambda text, word=word: word in text.split()).tolist() == expected.tolist(), word
     assert beyond["reconstruction-observed"].sum() == 1
@@ -320,7 +318,7 @@ def test_fine_tuning_of_an_earlier_version_counts_and_its_flags_are_left_out(cop
     (copied / "lag.csv").unlink()
     content = {name: value for name, value in json.loads(path.read_text()).items() if name != "stars"}
     content["metrics"] = {name: value for name, value in content["metrics"].items() if "q99" not in name}
-    path.write_text(json.dumps(records.signed(content)))
+    path.write_text(json.dumps(schemas.signed(content)))
     before = pd.read_csv(copied / "final_estimations.csv").fillna("")
     assert cnn_training.main(flags(tiny, copied, "--jobs", 1)) == 0
     after, sidecar = pd.read_csv(copied / "final_estimations.csv").fillna(""), copied / "final_estimations.json"
@@ -329,7 +327,7 @@ def test_fine_tuning_of_an_earlier_version_counts_and_its_flags_are_left_out(cop
     assert set(" ".join(after["flags"]).split()) == {"unseen"}
     pd.testing.assert_frame_equal(before.drop(columns="flags"), after.drop(columns="flags"))
     assert autoencoder_fine_tuning.main(flags(tiny, copied, "--jobs", 1)) == 0
-    assert "1 in all, 1 done" in capsys.readouterr().out and json.loads(path.read_text()) == records.signed(content)
+    assert "1 in all, 1 done" in capsys.readouterr().out and json.loads(path.read_text()) == schemas.signed(content)
 
 
 @pytest.mark.parametrize("act, companion", [(1, "encoded_ph_ac_0.npy"), (2, "encoded_carm_before_ac_0.npy")])
@@ -344,10 +342,11 @@ def test_lost_companion_file_is_made_again(act, companion, copied, tiny, capsys)
 
 def test_every_figure_of_section_3_can_be_drawn(chain, tiny, monkeypatch):
     monkeypatch.setattr(section3.embedding, "embed", lambda vectors: vectors[:, :2])  # it takes seconds to compile
-    run = runs.load(tiny, chain)
+    run = load(tiny, chain)
     assert "epochs: 2; 1 fine-tuned, epochs: 2" in run.title and not run.missing
     assert "not there yet" not in set(claims.of_run(run.measured(), run.spectra)["value"])
-    for name in set(section3.__all__) - {"show"}:
+    for name in ("dead_units", "embedded_encodings", "embedded_fluxes", "ensemble", "fine_tuning", "reconstruction",
+                 "residuals", "scores", "training_curves"):
         assert getattr(section3, name)(run).get_suptitle() == "SIMULATED spectra", name
 
 
@@ -362,7 +361,8 @@ def test_only_keeps_the_tables_of_the_rest(copied, tiny, capsys):
 
 def test_search_by_halving(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(paper.BUDGETS, "smoke", dataclasses.replace(paper.BUDGETS["smoke"], search_epochs=3))
-    monkeypatch.setattr(search, "fold_score", lambda _, s, *data: abs(s["neurons_in"] - 16) + s["fold"] / s["epochs"])
+    score = lambda _, s, *data: abs(s["neurons_in"] - 16) + s["fold"] / s["epochs"]  # noqa: E731
+    monkeypatch.setattr(grid_search, "fold_score", score)
     wanted = flags(tiny, tmp_path, "--jobs", 1, "--search", "halving", "--neurons-in", 8, 16, 24)
     assert autoencoder_grid_search.main(wanted) == 0
     table = pd.read_csv(tmp_path / "grid_search.csv")
@@ -373,7 +373,7 @@ def test_search_by_halving(tiny, tmp_path, monkeypatch):
 
 
 def test_halving_of_so_few_that_nothing_is_halved_keeps_the_papers_rule(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
+    monkeypatch.setattr(grid_search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
     wanted = flags(tiny, tmp_path, "--jobs", 1, "--search", "halving", "--neurons-in", 8, 16, 16)
     assert autoencoder_grid_search.main(wanted) == 0
     kept = json.loads((tmp_path / "params_final.json").read_text())
@@ -382,7 +382,7 @@ def test_halving_of_so_few_that_nothing_is_halved_keeps_the_papers_rule(tiny, tm
 
 def test_dry_run_of_halving_names_the_later_rounds(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(paper.BUDGETS, "smoke", dataclasses.replace(paper.BUDGETS["smoke"], search_epochs=3))
-    monkeypatch.setattr(search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
+    monkeypatch.setattr(grid_search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
     wanted = flags(tiny, tmp_path, "--jobs", 1, "--search", "halving", "--neurons-in", 8, 16, 24)
     assert autoencoder_grid_search.main([*wanted, "--dry-run"]) == 0
     out = capsys.readouterr().out
@@ -411,7 +411,7 @@ def test_more_to_keep_than_the_search_leaves(tiny, tmp_path, capsys):
 
 
 def test_search_that_keeps_nothing_says_so(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
+    monkeypatch.setattr(grid_search, "fold_score", lambda _, settings, *data: settings["neurons_in"])
     assert autoencoder_grid_search.main(flags(tiny, tmp_path, "--jobs", 1, "--lr", 3e-4, "--neurons-in", 16, 24)) == 2
     assert "--keep" in capsys.readouterr().err
     assert not (tmp_path / "params_final.json").exists()
@@ -438,7 +438,7 @@ def test_bad_observed_spectrum_costs_only_its_own_star(chain, data, tmp_path):
     values = table.filter(regex="^(Teff|logg|.M/H.|vsini|[eE]_.*)$")
     assert values.loc[bad].isna().all()
     assert len(values.columns) == 12 and values.drop(index=bad).notna().all(axis=None)
-    assert table.loc[bad, flagging.COLUMNS].isna().all()  # no flag where there is nothing to doubt
+    assert table.loc[bad, COLUMNS].isna().all()  # no flag where there is nothing to doubt
 
 
 def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch):
@@ -447,13 +447,13 @@ def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch)
     tune = flags(tiny, copied, "--jobs", 1, "--parameter", "logg")
     assert cnn_training.main([*tune, "--tune"]) == 0
     table = pd.read_csv(copied / "tune_logg.csv")
-    used = tuning.hyper_parameters("logg", copied)
+    used = grid_search.hyper_parameters("logg", copied)
     assert len(table) == 2 and used["lr"] == table.sort_values("mse_mean").lr.iloc[0]
     assert used["nf1"] == 8
-    assert tuning.hyper_parameters("mh", copied)["nf1"] == paper.PARAMETERS["mh"].cnn.nf1
+    assert grid_search.hyper_parameters("mh", copied)["nf1"] == paper.PARAMETERS["mh"].cnn.nf1
     assert cnn_training.main(tune) == 2  # the regressors that are there are stale now
     assert cnn_training.main([*tune, "--overwrite"]) == 0
-    assert artifacts.read_sidecar(copied / "cnn_regressor_logg_0_ac_0.h5").settings["nf1"] == 8
+    assert read_sidecar(copied / "cnn_regressor_logg_0_ac_0.h5").settings["nf1"] == 8
 
 
 def test_stacked_regressors_leave_the_same_files(copied, tiny, monkeypatch):
@@ -465,12 +465,12 @@ def test_stacked_regressors_leave_the_same_files(copied, tiny, monkeypatch):
 
     monkeypatch.setattr(cnn_training, "train_together", counting)
     before = pd.read_csv(copied / "final_estimations.csv")
-    alone = [artifacts.read_sidecar(copied / f"cnn_regressor_teff_{k}_ac_0.h5") for k in range(2)]
+    alone = [read_sidecar(copied / f"cnn_regressor_teff_{k}_ac_0.h5") for k in range(2)]
     wanted = flags(tiny, copied, "--jobs", 1, "--parameter", "teff", "--stack", 5, "--overwrite")
     assert cnn_training.main(wanted) == 0
     assert stacks == [len(alone)]
     for k, one in enumerate(alone):
-        other = artifacts.read_sidecar(copied / f"cnn_regressor_teff_{k}_ac_0.h5")
+        other = read_sidecar(copied / f"cnn_regressor_teff_{k}_ac_0.h5")
         assert other.metrics["mse_test"] == pytest.approx(one.metrics["mse_test"], rel=1e-4)
         assert (other.settings, other.seed, other.network) == (one.settings, one.seed, one.network)
     np.testing.assert_allclose(pd.read_csv(copied / "final_estimations.csv")["Teff"], before["Teff"], rtol=1e-3)
@@ -488,7 +488,7 @@ def test_penalty_variant_is_recorded_and_handed_on(chain, tiny, tmp_path):
     shutil.copy(chain / "params_final.json", folder)
     assert autoencoder_training.main(flags(tiny, folder, "--penalty", "exact", "--jobs", 1)) == 0
     assert autoencoder_fine_tuning.main(flags(tiny, folder, "--jobs", 1)) == 0
-    assert artifacts.read_sidecar(folder / "dtl_ac_0.h5").settings["penalty"] == "exact"
+    assert read_sidecar(folder / "dtl_ac_0.h5").settings["penalty"] == "exact"
     assert not np.allclose(np.load(folder / "encoded_ph_ac_0.npy"), np.load(chain / "encoded_ph_ac_0.npy"))
 
 
@@ -498,7 +498,7 @@ def test_fine_tuning_may_have_a_penalty_of_its_own(chain, tiny, tmp_path, capsys
     assert "penalty live there, none now" in capsys.readouterr().err
     overwriting = flags(tiny, folder, "--penalty", "none", "--only", 0, "--jobs", 1, "--overwrite")
     assert autoencoder_fine_tuning.main(overwriting) == 0
-    assert artifacts.read_sidecar(folder / "dtl_ac_0.h5").settings["penalty"] == "none"
+    assert read_sidecar(folder / "dtl_ac_0.h5").settings["penalty"] == "none"
     assert not np.allclose(np.load(folder / "encoded_carm_ac_0.npy"), np.load(chain / "encoded_carm_ac_0.npy"))
 
 
@@ -562,6 +562,6 @@ def test_help_shows_what_is_read_and_written(act, capsys):
 
 
 def test_precision_that_the_processor_has_not(tiny, chain, capsys, monkeypatch):
-    monkeypatch.setattr(training, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(backend, "has_bfloat16", lambda: False)
     assert autoencoder_training.main(flags(tiny, chain, "--precision", "bfloat16")) == 2
     assert "--precision bfloat16" in capsys.readouterr().err

@@ -16,12 +16,10 @@ import autoencoder_grid_search
 import cnn_training
 import paper
 from autoencoder_grid_search import compiled_autoencoder, select
-from inference import mode as estimates
-from training import grid_search as search
-from training import loop as training
-from training import networks
-from workflow import units as artifacts
+from inference import mode
+from training import grid_search, loop, networks
 from workflow.command_line import parse
+from workflow.units import finish
 
 RNG = np.random.default_rng(4)
 X = RNG.uniform(0, 1, (32, 40)).astype(np.float32)
@@ -30,12 +28,12 @@ Y = (X[:, :3].sum(axis=1) + RNG.normal(0, 0.3, 32)).astype(np.float32)
 
 def searched(folder, estimator, grid, x, y):
     """Table of a search, fitted in the opposite order."""
-    units = search.fit_units(folder, grid, {"epochs": 2}, (), 3)
+    units = grid_search.fit_units(folder, grid, {"epochs": 2}, (), 3)
     for unit in reversed(units):
         settings = {name: unit.settings[name] for name in (*grid, "fold")}
-        mse = search.fold_score(estimator, settings, x, y, np.arange(len(x)))
-        artifacts.finish(unit, time.time(), {"mse": mse})
-    return search.table(units)
+        mse = grid_search.fold_score(estimator, settings, x, y, np.arange(len(x)))
+        finish(unit, time.time(), {"mse": mse})
+    return grid_search.table(units)
 
 
 def assert_same(table, grid, estimator, x, y):
@@ -60,7 +58,7 @@ def eager():
 
 def test_autoencoders_score_as_in_grid_search_cv(tmp_path, eager):
     grid = {"neurons_in": [32], "reg_par": [1e-5], "lr": [1e-3, 1e-2]}
-    estimator = search.regressor(compiled_autoencoder, grid, n_pixels=40, seed=3, epochs=2, batch_size=16)
+    estimator = grid_search.regressor(compiled_autoencoder, grid, n_pixels=40, seed=3, epochs=2, batch_size=16)
     table = searched(tmp_path, estimator, grid, X, X)
     assert_same(table, grid, estimator, X, X)
     assert table["mse_mean"].nunique() == 2 and (table["epochs"] == 2).all()
@@ -70,17 +68,17 @@ def test_table_is_that_of_grid_search_cv(tmp_path):
     # max_iter does nothing here, so that every score is there twice
     grid = {"alpha": [10.0, 0.1, 1.0], "max_iter": [100, 200]}
     scores = GridSearchCV(Ridge(solver="cholesky"), grid, cv=4, scoring="neg_mean_squared_error").fit(X, Y).cv_results_
-    for k, unit in enumerate(search.fit_units(tmp_path, grid, {}, (), 3)):
+    for k, unit in enumerate(grid_search.fit_units(tmp_path, grid, {}, (), 3)):
         mse = -scores[f"split{unit.settings['fold']}_test_score"][k // 4]
-        artifacts.finish(unit, time.time(), {"mse": mse})
-    table = search.table(search.fit_units(tmp_path, grid, {}, (), 3))
+        finish(unit, time.time(), {"mse": mse})
+    table = grid_search.table(grid_search.fit_units(tmp_path, grid, {}, (), 3))
     assert_same(table, grid, Ridge(solver="cholesky"), X, Y)
     assert sorted(table["rank"]) == [1, 1, 3, 3, 5, 5]
 
 
 def test_units_are_every_combination_on_every_fold(tmp_path):
     grid = {"neurons_in": [64, 96], "reg_par": [1e-7], "lr": [1e-4, 1e-3]}
-    units = search.fit_units(tmp_path, grid, {"epochs": 2}, (), 3)
+    units = grid_search.fit_units(tmp_path, grid, {"epochs": 2}, (), 3)
     assert len({unit.path for unit in units}) == len({tuple(unit.settings.values()) for unit in units}) == 16
     assert [unit.settings["fold"] for unit in units] == [0, 1, 2, 3] * 4
 
@@ -88,13 +86,13 @@ def test_units_are_every_combination_on_every_fold(tmp_path):
 def test_fit_copies_no_spectra(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", np.tile(X, (100, 10)))  # 5 MB
     x, seen = np.load(tmp_path / "x.npy", mmap_mode="r"), []
-    monkeypatch.setattr(training, "fit", lambda model, terms, optimizer, x, y, *_, **__: seen.append((x, y)) or {})
+    monkeypatch.setattr(loop, "fit", lambda model, terms, optimizer, x, y, *_, **__: seen.append((x, y)) or {})
     monkeypatch.setattr(networks, "mse", lambda *_: 0.5)
     grid = {"neurons_in": [16], "reg_par": [1e-5], "lr": [1e-3]}
-    estimator = search.regressor(compiled_autoencoder, grid, n_pixels=x.shape[1], seed=3, epochs=2, batch_size=16)
+    estimator = grid_search.regressor(compiled_autoencoder, grid, n_pixels=x.shape[1], seed=3, epochs=2, batch_size=16)
     settings = {"neurons_in": 16, "reg_par": 1e-5, "lr": 1e-3, "fold": 1}
     tracemalloc.start()
-    assert search.fold_score(estimator, settings, x, x, np.arange(len(x))) == 0.5
+    assert grid_search.fold_score(estimator, settings, x, x, np.arange(len(x))) == 0.5
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < x.nbytes / 2
@@ -124,7 +122,7 @@ def test_the_papers_rule(mse, lr, kept):
 
 COMMANDS = [re.match(r"(.*)#.* (\d+) fits, (\d+) autoencoders", command).groups()
             for command in re.sub(r"\\?\n", " ", autoencoder_grid_search.__doc__).split("autoencoder_grid_search.py")
-            if "#" in command]  # fmt: skip
+            if "#" in command]
 
 
 @pytest.mark.parametrize(("flags", "n_fits", "n_kept"), COMMANDS, ids=["published", "ours"])
@@ -135,7 +133,7 @@ def test_a_documented_grid_leaves_as_many_autoencoders_and_regressors_as_is_said
     assert (4 * n, kept) == (int(n_fits), int(n_kept)) and bool(flags.strip()) == (kept == paper.N_AUTOENCODERS)
     ensemble = kept * paper.REPEATS  # of one parameter
     act_4 = cnn_training.__doc__.replace("\n", " ")
-    best = len(estimates.best(np.arange(ensemble)))
+    best = len(mode.best(np.arange(ensemble)))
     for said in (kept, 4 * ensemble, f"{ensemble} a parameter", best):
         assert f" {said}" in act_4
 
@@ -157,14 +155,14 @@ def test_halving_goes_as_that_of_scikit_learn(n, epochs):
     halving = HalvingGridSearchCV(
         SGDRegressor(tol=None, random_state=0), grid, resource="max_iter", max_resources=epochs, cv=2
     ).fit(X, Y)
-    assert search.halving_rounds(n, epochs) == list(zip(halving.n_candidates_, halving.n_resources_))
+    assert grid_search.halving_rounds(n, epochs) == list(zip(halving.n_candidates_, halving.n_resources_))
 
 
 def test_halving_of_the_published_grid_costs_less_than_a_third():
     n = len(ParameterGrid(paper.GRID))
     epochs = paper.BUDGETS["paper"].search_epochs
-    assert sum(k * e for k, e in search.halving_rounds(n, epochs)) < n * epochs / 3
-    assert search.halving_rounds(n, epochs)[-1][0] < n / 2
+    assert sum(k * e for k, e in grid_search.halving_rounds(n, epochs)) < n * epochs / 3
+    assert grid_search.halving_rounds(n, epochs)[-1][0] < n / 2
 
 
 def test_what_diverged_is_never_kept():

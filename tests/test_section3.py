@@ -7,30 +7,28 @@ import time
 import matplotlib
 
 matplotlib.use("Agg")
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pandas as pd
+import pytest
 
-import paper  # noqa: E402
+import paper
 from evaluation import (
-    claims,  # noqa: E402
-    embedding,  # noqa: E402
+    claims,
+    embedding,
 )
-from evaluation import run as runs  # noqa: E402
-from figures import section3  # noqa: E402
-from figures import section4 as figures  # noqa: E402
-from inference import mode as estimates  # noqa: E402
-from spectra import dataset as spectra  # noqa: E402
-from workflow import schemas as records  # noqa: E402
-from workflow import units as artifacts  # noqa: E402
-from workflow.command_line import ROOT  # noqa: E402
-from workflow.files import BadInput, sha256, write_array, write_csv, write_json  # noqa: E402
-from workflow.units import Unit  # noqa: E402
+from evaluation.run import METRICS, NotYet, load
+from figures import section3, style
+from inference import mode
+from spectra import dataset
+from workflow import schemas
+from workflow.command_line import ROOT
+from workflow.files import BadInput, sha256, write_array, write_csv, write_json
+from workflow.units import Unit, finish, read_sidecar
 
 ACT_3 = ("reconstructed_ph", "encoded_carm_before", "reconstructed_carm_before", "residual_carm_before",
-         "encoded_carm", "reconstructed_carm", "residual_carm")  # fmt: skip
+         "encoded_carm", "reconstructed_carm", "residual_carm")
 FIGURES = ("embedded_fluxes", "reconstruction", "fine_tuning", "embedded_encodings", "ensemble", "training_curves",
-           "scores", "dead_units", "residuals")  # fmt: skip
+           "scores", "dead_units", "residuals")
 
 
 def leave(unit, metrics, arrays=(), history=None):
@@ -39,46 +37,46 @@ def leave(unit, metrics, arrays=(), history=None):
         path.write_bytes(values) if isinstance(values, bytes) else write_array(path, values)
     if arrays:
         unit.path.write_bytes(unit.name.encode())
-    artifacts.finish(unit, time.time(), metrics, history)
+    finish(unit, time.time(), metrics, history)
 
 
 def make_run(data, folder, n=2):
     """A run of n autoencoders without networks: everything that drawing reads, of the right form."""
-    rng, origin = np.random.default_rng(8), spectra.provenance(data)
+    rng, origin = np.random.default_rng(8), dataset.provenance(data)
     ph, carm, pars = (data / f"{name}.npy" for name in ("ph_flux_norm", "carmf_norm", "ph_pars"))
     flux_ph, flux_carm = np.load(ph), np.load(carm)
     folder.mkdir(exist_ok=True)
-    kept = [records.Architecture(64 + 32 * i, 1e-7, 1e-4) for i in range(n)]
-    write_json(folder / "params_final.json", records.plain(records.Selection(kept, origin, "the best")))
-    grid = pd.DataFrame([records.plain(a) for a in [*kept, records.Architecture(8, 1e-7, 1e-4)]])
+    kept = [schemas.Architecture(64 + 32 * i, 1e-7, 1e-4) for i in range(n)]
+    write_json(folder / "params_final.json", schemas.plain(schemas.Selection(kept, origin, "the best")))
+    grid = pd.DataFrame([schemas.plain(a) for a in [*kept, schemas.Architecture(8, 1e-7, 1e-4)]])
     write_csv(folder / "grid_search.csv", grid.assign(epochs=2, mse_mean=0.01 * (1 + grid.index), mse_std=1e-3))
     encode = lambda flux: np.maximum(rng.normal(0.3, 0.5, (len(flux), paper.N_LATENT)), 0)  # noqa: E731
     history = {name: list(rng.uniform(0.1, 1, 3)) for name in ("loss", "mse", "penalty")}
-    rows = spectra.examples_ph(np.load(pars)[:, 0]), spectra.examples_carm(flux_carm)
+    rows = dataset.examples_ph(np.load(pars)[:, 0]), dataset.examples_carm(flux_carm)
     for i in range(n):
-        ac = Unit(folder / f"ac_{i}.h5", {**records.plain(kept[i]), "epochs": 3}, (ph,),
-                  also=(folder / f"encoded_ph_ac_{i}.npy",), provenance=origin)  # fmt: skip
+        ac = Unit(folder / f"ac_{i}.h5", {**schemas.plain(kept[i]), "epochs": 3}, (ph,),
+                  also=(folder / f"encoded_ph_ac_{i}.npy",), provenance=origin)
         leave(ac, {"mse_test": 5e-5 * (1 + i)}, [encode(flux_ph)], history)
         tuned = Unit(folder / f"dtl_ac_{i}.h5", {"epochs": 4}, (ac.path, ph, carm, pars),
-                     also=tuple(folder / f"{name}_ac_{i}.npy" for name in ACT_3), provenance=origin)  # fmt: skip
+                     also=tuple(folder / f"{name}_ac_{i}.npy" for name in ACT_3), provenance=origin)
         left = {"reconstructed_ph": flux_ph[rows[0]] + 0.01, "reconstructed_carm_before": flux_carm[rows[1]] + 0.1,
                 "reconstructed_carm": flux_carm[rows[1]] - 0.01, "encoded_carm_before": encode(flux_carm),
                 "encoded_carm": encode(flux_carm), "residual_carm_before": rng.uniform(0, 1, (2, flux_ph.shape[1])),
-                "residual_carm": rng.uniform(0, 0.1, (2, flux_ph.shape[1]))}  # fmt: skip
-        metrics = {name: 1e-3 * (1 + i) for name in runs.METRICS["dtl_"]}
+                "residual_carm": rng.uniform(0, 0.1, (2, flux_ph.shape[1]))}
+        metrics = {name: 1e-3 * (1 + i) for name in METRICS["dtl_"]}
         leave(tuned, metrics, [left[name] for name in ACT_3], history)
     members = {par: [f"cnn_regressor_{par}_{k}_ac_{i}" for i in range(n) for k in range(3)] for par in paper.PARAMETERS}
     predicted = {par: rng.normal(3, 0.1, (3 * n, len(flux_carm))) for par in members}
     for par, names in members.items():
         for name, values in zip(names, predicted[par]):
-            leave(Unit(folder / estimates.prediction_name(name), {}, provenance=origin), {"values": values})
-    table = estimates.table(pd.read_csv(data / "stars.csv"), {p: estimates.estimate(v) for p, v in predicted.items()})
+            leave(Unit(folder / mode.prediction_name(name), {}, provenance=origin), {"values": values})
+    table = mode.table(pd.read_csv(data / "stars.csv"), {p: mode.estimate(v) for p, v in predicted.items()})
     write_csv(folder / "final_estimations.csv", table)
-    kept = {par: records.Kept(names, 0.1, names) for par, names in members.items()}
-    sidecar = records.Estimates(records.Origin(spectra="simulated"), 42, kept, {},
-                                {"final_estimations.csv": sha256(folder / "final_estimations.csv")})  # fmt: skip
-    write_json(folder / "final_estimations.json", records.signed(records.plain(sidecar)))
-    return runs.load(data, folder)
+    kept = {par: schemas.Kept(names, 0.1, names) for par, names in members.items()}
+    sidecar = schemas.Estimates(schemas.Origin(spectra="simulated"), 42, kept, {},
+                                {"final_estimations.csv": sha256(folder / "final_estimations.csv")})
+    write_json(folder / "final_estimations.json", schemas.signed(schemas.plain(sidecar)))
+    return load(data, folder)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +87,7 @@ def run(tiny, tmp_path_factory):
 @pytest.fixture
 def copied(run, data, tmp_path):
     """The same run, which a test may spoil."""
-    return runs.load(data, shutil.copytree(run.artifacts, tmp_path / "artifacts"))
+    return load(data, shutil.copytree(run.artifacts, tmp_path / "artifacts"))
 
 
 @pytest.fixture(autouse=True)
@@ -114,15 +112,15 @@ def test_every_figure_says_simulated(name, run):
     ("residual*", {"residuals"}, "autoencoder_fine_tuning.py again"),
     ("grid_search.csv", {"scores"}, "Methodology/autoencoder_grid_search.py"),
     ("../data/*.npy", set(FIGURES) - {"training_curves", "scores", "dead_units", "residuals"}, "src_files/download.py"),
-])  # fmt: skip
+])
 def test_what_an_act_has_not_left_is_said_in_a_line(gone, skipped, remedy, copied, tmp_path, monkeypatch, capsys):
     saved, old = [], [tmp_path / f"{name}.png" for name in skipped]
-    monkeypatch.setattr(figures, "save", lambda figure, name, folder: saved.append(name))
+    monkeypatch.setattr(style, "save", lambda figure, name, folder: saved.append(name))
     if gone == "residual*":  # of an earlier version: not in the sidecar either
         for path in copied.artifacts.glob("dtl_*.json"):
-            sidecar = records.plain(artifacts.read_sidecar(path))
+            sidecar = schemas.plain(read_sidecar(path))
             sidecar["outputs"] = {name: d for name, d in sidecar["outputs"].items() if not name.startswith("residual")}
-            write_json(path, records.signed(sidecar))
+            write_json(path, schemas.signed(sidecar))
     for path in copied.artifacts.parent.glob(f"artifacts/{gone}"):
         path.unlink()
     wanted = [name for name in FIGURES if name in skipped or gone == "dtl_*"]  # all only once, for they take time
@@ -141,14 +139,14 @@ def test_what_an_act_has_not_left_is_said_in_a_line(gone, skipped, remedy, copie
     ("residual_carm_before_ac_1.npy", "residuals"), ("reconstructed_ph_ac_0.npy", "reconstruction"),
     ("reconstructed_carm_ac_0.npy", "fine_tuning"), ("encoded_carm_ac_0.npy", "embedded_encodings"),
     ("teff_estimation_0_ac_0.npy", "ensemble"), ("final_estimations.csv", "ensemble"),
-])  # fmt: skip
+])
 def test_what_was_changed_is_named(spoilt, name, copied, tmp_path):
     path = copied.artifacts / spoilt
     content = path.read_bytes()
     path.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
     with pytest.raises(BadInput, match=spoilt) as caught:
         section3.show(getattr(section3, name), copied, name, tmp_path)
-    assert not isinstance(caught.value, runs.NotYet)
+    assert not isinstance(caught.value, NotYet)
 
 
 @pytest.mark.parametrize("name", ["ph_flux_norm.npy", "carmf_norm.npy", "ph_pars.npy", "provenance.json"])
@@ -164,7 +162,7 @@ def test_other_spectra_are_refused(name, copied):
 def test_nothing_at_all_is_one_line(tmp_path):
     for folder in (tmp_path, tmp_path / "absent", ROOT / "src_files"):
         with pytest.raises(BadInput, match="holds nothing of a run: .* Methodology/autoencoder_grid_search.py"):
-            runs.load(tmp_path, folder)
+            load(tmp_path, folder)
 
 
 def test_what_the_run_is(run):
@@ -172,7 +170,7 @@ def test_what_the_run_is(run):
     assert run.title.startswith(expected + "digest ")
     held = claims.of_run(run.measured(), run.spectra)
     assert list(held["value"])[2:8] == ["2", "7.5e-5 (5.0e-5 to 1.0e-4)", *["1.5e-3 (1.0e-3 to 2.0e-3)"] * 2,
-                                        "0.002 (0.001 to 0.002)", "0.0015 (0.0010 to 0.0020)"]  # fmt: skip
+                                        "0.002 (0.001 to 0.002)", "0.0015 (0.0010 to 0.0020)"]
     no_regressor, no_truth = run.missing
     assert no_regressor == "no regressor is trained" and "no truth of the simulation in" in no_truth
 
@@ -181,7 +179,7 @@ def test_what_is_there_is_told(copied):
     before = copied.title
     for path in copied.artifacts.glob("dtl_*"):
         path.unlink()
-    left = runs.load(copied.data, copied.artifacts)
+    left = load(copied.data, copied.artifacts)
     held = claims.of_run(left.measured(), left.spectra).set_index("claim")["value"]
     assert (held.iloc[4:8] == "not there yet").all() and held["autoencoders"] == "2"
     assert "2 autoencoders trained, epochs: 3; 0 fine-tuned, epochs: none yet" in left.title
@@ -191,9 +189,9 @@ def test_what_is_there_is_told(copied):
 
 @pytest.mark.parametrize("name", ["ac_0.json", "dtl_ac_1.json", "teff_estimation_0_ac_0.json"])
 def test_mixed_spectra_are_refused(name, copied):
-    sidecar = records.plain(records.read(copied.artifacts / name, records.Sidecar, ""))
+    sidecar = schemas.plain(schemas.read(copied.artifacts / name, schemas.Sidecar, ""))
     sidecar["spectra"]["spectra"] = "HARPS"
-    write_json(copied.artifacts / name, records.signed(sidecar))
+    write_json(copied.artifacts / name, schemas.signed(sidecar))
     with pytest.raises(BadInput, match="mixes spectra .*'HARPS'.*: keep one run in a folder"):
         section3.training_curves(copied)
 
@@ -204,9 +202,9 @@ def test_umap_shows_both_domains_and_leaves_out_bad_stars(copied, monkeypatch):
     encoded = np.load(path)
     encoded[2] = np.nan
     np.save(path, encoded)
-    sidecar = records.plain(artifacts.read_sidecar(copied.artifacts / "dtl_ac_0.h5"))
+    sidecar = schemas.plain(read_sidecar(copied.artifacts / "dtl_ac_0.h5"))
     sidecar["outputs"][path.name] = sha256(path)
-    write_json(copied.artifacts / "dtl_ac_0.json", records.signed(sidecar))
+    write_json(copied.artifacts / "dtl_ac_0.json", schemas.signed(sidecar))
     axes = section3.embedded_encodings(copied).axes[:2]
     for ax, column in zip(axes, (0, 2)):
         synthetic, observed = ax.collections
@@ -220,7 +218,7 @@ def test_umap_shows_both_domains_and_leaves_out_bad_stars(copied, monkeypatch):
 
 def test_reconstruction_is_that_of_its_spectrum(run):
     top, below, latent = section3.reconstruction(run, 2).axes[:3]
-    row = spectra.examples_ph(run.labels("teff"))[2]
+    row = dataset.examples_ph(run.labels("teff"))[2]
     np.testing.assert_allclose(lines(top)["spectrum"], np.load(run.data / "ph_flux_norm.npy")[row])
     np.testing.assert_allclose(lines(top)["reconstruction"] - lines(top)["spectrum"], 0.01, atol=1e-5)
     np.testing.assert_allclose(below.lines[1].get_ydata(), -0.01, atol=1e-5)
@@ -230,7 +228,7 @@ def test_reconstruction_is_that_of_its_spectrum(run):
 
 def test_fine_tuning_of_its_star(run):
     top, before, after, image_before, image_after = section3.fine_tuning(run, 0).axes[:5]
-    row = spectra.examples_carm(np.load(run.data / "carmf_norm.npy"))[0]
+    row = dataset.examples_carm(np.load(run.data / "carmf_norm.npy"))[0]
     assert f"J{row:05d}+000" in top.get_title()
     for ax, difference in ((before, -0.1), (after, 0.01)):
         np.testing.assert_allclose(ax.lines[1].get_ydata(), difference, atol=1e-5)
@@ -240,7 +238,7 @@ def test_fine_tuning_of_its_star(run):
 
 def test_ensemble_is_the_estimate_of_the_table(run):
     table = pd.read_csv(run.artifacts / "final_estimations.csv")
-    row = spectra.examples_carm(np.load(run.data / "carmf_norm.npy"))[1]
+    row = dataset.examples_carm(np.load(run.data / "carmf_norm.npy"))[1]
     for ax, (par, parameter) in zip(section3.ensemble(run, 1).axes, paper.PARAMETERS.items()):
         members = [np.load(run.artifacts / f"{par}_estimation_{k}_ac_{i}.npy")[row] for i in range(2) for k in range(3)]
         drawn = {line.get_label(): line for line in ax.lines}
@@ -254,7 +252,7 @@ def test_ensemble_is_the_estimate_of_the_table(run):
 def test_beyond_the_paper(run):
     curves = section3.training_curves(run).axes
     for ax, (term, begins) in zip(curves, [(t, b) for t in ("loss", "mse", "penalty") for b in ("", "dtl_")]):
-        histories = [artifacts.read_sidecar(run.artifacts / f"{begins}ac_{i}.h5").history for i in (0, 1)]
+        histories = [read_sidecar(run.artifacts / f"{begins}ac_{i}.h5").history for i in (0, 1)]
         assert [list(line.get_ydata()) for line in ax.lines] == [history[term] for history in histories]
     np.testing.assert_allclose(section3.scores(run).axes[0].collections[-1].get_offsets(), [[0.01, 5e-5], [0.02, 1e-4]])
     for ax, name in zip(section3.dead_units(run).axes, ("encoded_ph", "encoded_carm")):
@@ -278,7 +276,8 @@ UMAP = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-import embedding, runs, section3
+from evaluation import embedding, run
+from figures import section3
 rng = np.random.default_rng(1)
 shape = rng.normal(size=(2, 1, 8))
 vectors = np.concatenate([scale * (shape[k] + rng.normal(0, 0.1, (20, 8))) for k, scale in ((0, 1), (1, 1), (0, 9))])
@@ -286,7 +285,7 @@ at = embedding.embed(vectors)
 assert at.shape == (60, 2) and (at == embedding.embed(vectors)).all()
 one, other = np.r_[at[:20], at[40:]], at[20:40]
 assert np.linalg.norm(one.mean(axis=0) - other.mean(axis=0)) > 2 * max(one.std(axis=0).max(), other.std(axis=0).max())
-assert not {"tensorflow", "keras", "networks"} & set(sys.modules)
+assert not {"tensorflow", "keras", "training.networks"} & set(sys.modules)
 """
 
 

@@ -8,9 +8,9 @@ import pytest
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
 import paper
-from spectra import dataset as spectra
-from workflow import command_line
-from workflow import schemas as records
+from spectra import dataset, velocity
+from spectra.velocity import check_lag, lag, mean_flux
+from workflow import command_line, schemas
 from workflow.files import BadInput
 
 
@@ -33,17 +33,17 @@ def message_of(load, data):
 @pytest.mark.parametrize(("domain", "fraction"), [("ph", 0.3), ("carm", 0.2)])
 @pytest.mark.parametrize("n", [2, 10, 286, 1000])
 def test_split_is_that_of_the_published_code(domain, fraction, n):
-    train, test = spectra.split(n, domain)
+    train, test = dataset.split(n, domain)
     assert np.array_equal(np.sort(np.r_[train, test]), np.arange(n))
     assert len(test) == int(np.ceil(fraction * n))
     for found, expected in zip((train, test), train_test_split(np.arange(n), test_size=fraction, random_state=42)):
         assert np.array_equal(found, expected)
-    assert all(np.array_equal(a, b) for a, b in zip((train, test), spectra.split(n, domain)))
+    assert all(np.array_equal(a, b) for a, b in zip((train, test), dataset.split(n, domain)))
 
 
 def test_stratified_split_is_that_of_the_published_code():
     label = np.random.default_rng(3).choice(paper.GRID_VSINI, 600, p=np.arange(1, 14) / 91).astype(np.float32)
-    train, test = spectra.split_stratified(label)
+    train, test = dataset.split_stratified(label)
     assert np.array_equal(np.sort(np.r_[train, test]), np.arange(600)) and len(test) == 180
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=0.3, random_state=42)
     expected = next(splitter.split(label[:, None], label.astype(str)))
@@ -57,7 +57,7 @@ def test_stratified_split_is_that_of_the_published_code():
 
 def test_continuous_labels_are_split_alike():
     label = np.random.default_rng(5).uniform(2300, 4400, 200)
-    train, test = spectra.split_stratified(label)
+    train, test = dataset.split_stratified(label)
     assert np.array_equal(np.sort(np.r_[train, test]), np.arange(200)) and len(test) == 60
     edges = np.quantile(label, [0, 0.25, 0.5, 0.75, 1])
     assert (np.abs(np.histogram(label[test], edges)[0] - 15) <= 2).all()  # a stratified one would be 15 each
@@ -66,7 +66,7 @@ def test_continuous_labels_are_split_alike():
 @pytest.mark.parametrize("n", [2, 12, 1000])
 def test_examples_are_a_few_test_spectra_from_cool_to_hot(n):
     teff = np.random.default_rng(4).choice(paper.GRID_TEFF, n).astype(np.float32)
-    test_rows, rows = spectra.split(n, "ph")[1], spectra.examples_ph(teff)
+    test_rows, rows = dataset.split(n, "ph")[1], dataset.examples_ph(teff)
     assert set(rows) <= set(test_rows) and len(set(rows)) == len(rows) == min(4, len(test_rows))
     assert (np.diff(teff[rows]) >= 0).all()
     if n == 1000:
@@ -75,10 +75,10 @@ def test_examples_are_a_few_test_spectra_from_cool_to_hot(n):
 
 def test_observed_examples_are_usable_test_spectra():
     flux_carm = np.random.default_rng(4).normal(1, 0.01, (40, 60)).astype(np.float32)
-    first = spectra.examples_carm(flux_carm)
-    assert len(first) == 4 and set(first) <= set(spectra.split(40, "carm")[1]) and (np.diff(first) > 0).all()
+    first = dataset.examples_carm(flux_carm)
+    assert len(first) == 4 and set(first) <= set(dataset.split(40, "carm")[1]) and (np.diff(first) > 0).all()
     flux_carm[first[1]] = np.nan
-    assert first[1] not in spectra.examples_carm(flux_carm)
+    assert first[1] not in dataset.examples_carm(flux_carm)
 
 
 @pytest.mark.parametrize("kind", ["continuous", "constant", "one rare", "two", "grid", "pairs"])
@@ -89,16 +89,16 @@ def test_stratified_split_never_fails(kind):
             "continuous": rng.normal(size=n), "constant": np.full(n, 4.9), "two": np.arange(n) % 2,
             "one rare": np.r_[np.full(n - 1, 5.0), 4.7], "grid": rng.choice(paper.GRID_TEFF, n),
             "pairs": np.arange(n) // 2,
-        }[kind]  # fmt: skip
-        train, test = spectra.split_stratified(label)
+        }[kind]
+        train, test = dataset.split_stratified(label)
         assert np.array_equal(np.sort(np.r_[train, test]), np.arange(n))
         assert len(test) == int(np.ceil(0.3 * n))
 
 
 # ---------------------------------------------------------------- good input
 def test_good_input_is_loaded_as_it_is(data):
-    flux_ph, labels_ph = spectra.load_synthetic(data)
-    flux_carm, stars = spectra.load_observed(data)
+    flux_ph, labels_ph = dataset.load_synthetic(data)
+    flux_carm, stars = dataset.load_observed(data)
     assert np.array_equal(flux_ph, np.load(data / "ph_flux_norm.npy")) and isinstance(flux_ph, np.memmap)
     assert np.array_equal(labels_ph, np.load(data / "ph_pars.npy"))
     assert np.array_equal(flux_carm, np.load(data / "carmf_norm.npy"))
@@ -108,7 +108,7 @@ def test_good_input_is_loaded_as_it_is(data):
 def test_published_names_without_own_ones(data):
     (data / "stars.csv").unlink()
     spoil(data / "carmf_norm.npy", lambda flux: np.resize(flux, (286, 60)))
-    _, stars = spectra.load_observed(data)
+    _, stars = dataset.load_observed(data)
     published = pd.read_csv(command_line.ROOT / "literature_data" / "mas24.csv")
     assert stars["karmn"].tolist() == published["karmn"].tolist() == sorted(published["karmn"])
     assert list(stars) == ["karmn", "ra", "dec", "good"]  # nothing that could be taken for a truth
@@ -116,9 +116,9 @@ def test_published_names_without_own_ones(data):
 
 # ---------------------------------------------------------------- bad arrays
 ARRAYS = [
-    (spectra.load_synthetic, "ph_flux_norm.npy"), (spectra.load_synthetic, "ph_pars.npy"),
-    (spectra.load_observed, "carmf_norm.npy"),
-]  # fmt: skip
+    (dataset.load_synthetic, "ph_flux_norm.npy"), (dataset.load_synthetic, "ph_pars.npy"),
+    (dataset.load_observed, "carmf_norm.npy"),
+]
 any_array = pytest.mark.parametrize(("load", "name"), ARRAYS, ids=[name for _, name in ARRAYS])
 any_flux = pytest.mark.parametrize(("load", "name"), ARRAYS[::2], ids=[name for _, name in ARRAYS[::2]])
 
@@ -208,19 +208,19 @@ def test_array_without_rows(load, name, data):
 @pytest.mark.parametrize("change", [lambda a: a[:-1], lambda a: a[:, :3]])
 def test_labels_of_other_shape(change, data):
     spoil(data / "ph_pars.npy", change)
-    message = message_of(spectra.load_synthetic, data)
+    message = message_of(dataset.load_synthetic, data)
     assert str(data / "ph_pars.npy") in message and "(200, 4)" in message and "same set" in message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3000.0, -0.6, 2.1])
 def test_bad_flux_names_its_rows(value, data, monkeypatch):
-    monkeypatch.setattr(spectra, "CHUNK", 64)  # rows in several chunks
+    monkeypatch.setattr(dataset, "CHUNK", 64)  # rows in several chunks
 
     def change(flux):
         flux[[3, 70, 199], 5] = value
 
     spoil(data / "ph_flux_norm.npy", change)
-    message = message_of(spectra.load_synthetic, data)
+    message = message_of(dataset.load_synthetic, data)
     assert str(data / "ph_flux_norm.npy") in message
     assert "rows 3, 70, 199 (3 in all)" in message and "remove or mend" in message
 
@@ -230,7 +230,7 @@ def test_many_bad_rows_are_counted(data):
         flux[10:30] = np.nan
 
     spoil(data / "ph_flux_norm.npy", change)
-    message = message_of(spectra.load_synthetic, data)
+    message = message_of(dataset.load_synthetic, data)
     assert "rows 10, 11, 12, 13, 14, ... (20 in all)" in message
 
 
@@ -240,13 +240,13 @@ def test_bad_label_names_its_row(value, data):
         labels[17, 2] = value
 
     spoil(data / "ph_pars.npy", change)
-    message = message_of(spectra.load_synthetic, data)
+    message = message_of(dataset.load_synthetic, data)
     assert str(data / "ph_pars.npy") in message and "row 17 " in message and "remove or mend" in message
 
 
 CORNERS = np.array(list(itertools.product(*(
     (grid[0], grid[-1]) for grid in (paper.GRID_TEFF, paper.GRID_LOGG, paper.GRID_MH, paper.GRID_VSINI)
-))))  # fmt: skip
+))))
 
 
 def swapped(i, j):
@@ -274,7 +274,7 @@ BAD_LABELS = {
     "all times 1e36": (scaled(1e36, 0, 1, 2, 3), PUBLISHED),
     "backwards": (lambda labels: labels[:, ::-1].copy(), ("Teff", "vsini")),
     "all zero": (scaled(0, 0, 1, 2, 3), ("Teff",)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "columns"), BAD_LABELS.values(), ids=BAD_LABELS)
@@ -282,9 +282,9 @@ BAD_LABELS = {
 def test_labels_that_cannot_be(change, columns, corners, data):
     if corners:  # the ends of the real label grid
         spoil(data / "ph_pars.npy", lambda labels: np.resize(CORNERS, labels.shape))
-    spectra.load_synthetic(data)
+    dataset.load_synthetic(data)
     spoil(data / "ph_pars.npy", change)
-    message = message_of(spectra.load_synthetic, data)
+    message = message_of(dataset.load_synthetic, data)
     assert str(data / "ph_pars.npy") in message and any(f"{name} (column " in message for name in columns)
     assert message.endswith("Teff [K], log g [dex], [M/H] [dex], v sin i [km/s], in this order")
 
@@ -294,32 +294,32 @@ def test_one_impossible_label_names_its_row(data):
         labels[17, 1] = 58
 
     spoil(data / "ph_pars.npy", change)
-    assert "logg (column 1) is 58 instead of -1..9 dex in row 17 (1 in all)" in message_of(spectra.load_synthetic, data)
+    assert "logg (column 1) is 58 instead of -1..9 dex in row 17 (1 in all)" in message_of(dataset.load_synthetic, data)
 
 
 def test_label_is_one_column(data):
     labels = np.load(data / "ph_pars.npy")
     for par, parameter in paper.PARAMETERS.items():
-        found = spectra.label(par, data / "ph_pars.npy")
+        found = dataset.label(par, data / "ph_pars.npy")
         assert found.dtype == np.float32 and np.array_equal(found, labels[:, parameter.column].astype(np.float32))
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.3])
 def test_constant_synthetic_spectrum_is_refused(value, data, monkeypatch):
-    monkeypatch.setattr(spectra, "CHUNK", 64)
+    monkeypatch.setattr(dataset, "CHUNK", 64)
 
     def change(flux):
         flux[[3, 70, 199]] = value
         flux[5, :-1] = value  # not wholly
 
     spoil(data / "ph_flux_norm.npy", change)
-    message = message_of(spectra.load_synthetic, data)
+    message = message_of(dataset.load_synthetic, data)
     assert "the same flux in all pixels in rows 3, 70, 199 (3 in all)" in message and "remove or mend" in message
 
 
 # ---------------------------------------------------------------- bad observed spectra and names
 CONSTANT = {"zeros": (slice(None), 0), "ones": (slice(None), 1), "gap": (slice(20, 28), 0.9),
-            "end": (slice(-8, None), 1)}  # fmt: skip
+            "end": (slice(-8, None), 1)}
 
 
 @pytest.mark.parametrize(("pixels", "value"), CONSTANT.values(), ids=CONSTANT)
@@ -329,18 +329,18 @@ def test_constant_observed_spectrum_is_left_out_and_named(pixels, value, data, c
         flux[4, 20:27] = value  # not long enough
 
     spoil(data / "carmf_norm.npy", change)
-    flux_carm, stars = spectra.load_observed(data)
+    flux_carm, stars = dataset.load_observed(data)
     assert np.flatnonzero(~stars["good"]).tolist() == [2, 7]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     for line, row in zip(lines, (2, 7)):
         assert f"row {row}, {stars['karmn'][row]}: constant over 8 pixels or more; left out" in line
-    assert np.array_equal(spectra.usable(flux_carm), stars["good"]) and not capsys.readouterr().out
+    assert np.array_equal(dataset.usable(flux_carm), stars["good"]) and not capsys.readouterr().out
 
 
 def test_only_constant_spectra(data):
     spoil(data / "carmf_norm.npy", np.ones_like)
-    assert "no spectrum is usable" in message_of(spectra.load_observed, data)
+    assert "no spectrum is usable" in message_of(dataset.load_observed, data)
 
 
 def test_noisy_and_interpolated_spectra_are_usable():
@@ -352,15 +352,15 @@ def test_noisy_and_interpolated_spectra_are_usable():
     flux[3, 1000:1400] = np.linspace(flux[3, 999], flux[3, 1400], 400)  # a gap filled with a line
     flux[4, 1000:1069] = 0.98
     flux[5, 1000:1070] = 0.98
-    assert spectra.usable(flux.astype(np.float32)).tolist() == [True] * 5 + [False]
-    assert spectra.usable(flux[:3].round(3)).all()
+    assert dataset.usable(flux.astype(np.float32)).tolist() == [True] * 5 + [False]
+    assert dataset.usable(flux[:3].round(3)).all()
 
 
 @pytest.mark.parametrize("n_pixels", [2, 5, 8])
 def test_few_pixels(n_pixels):
     flux = np.tile(np.linspace(0.5, 1, n_pixels), (3, 1))
     flux[1] = 1
-    assert spectra.usable(flux).tolist() == [True, False, True]
+    assert dataset.usable(flux).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 50.0])
@@ -369,7 +369,7 @@ def test_bad_observed_spectrum_is_left_out_and_named(value, data, capsys):
         flux[[2, 7], 30] = value
 
     spoil(data / "carmf_norm.npy", change)
-    _, stars = spectra.load_observed(data)
+    _, stars = dataset.load_observed(data)
     assert np.flatnonzero(~stars["good"]).tolist() == [2, 7] and len(stars) == 12
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[2].endswith("12 observed spectra, simulated")
@@ -382,7 +382,7 @@ def test_no_usable_observed_spectrum(data):
         flux[:, 0] = np.nan
 
     spoil(data / "carmf_norm.npy", change)
-    message = message_of(spectra.load_observed, data)
+    message = message_of(dataset.load_observed, data)
     assert str(data / "carmf_norm.npy") in message and "no spectrum is usable" in message and "normalise" in message
 
 
@@ -392,7 +392,7 @@ def test_other_number_of_names(own, data):
         pd.read_csv(data / "stars.csv")[:-1].to_csv(data / "stars.csv", index=False)
     else:
         (data / "stars.csv").unlink()
-    message = message_of(spectra.load_observed, data)
+    message = message_of(dataset.load_observed, data)
     assert str(data / "carmf_norm.npy") in message and str(data / "stars.csv") in message
     assert "12 spectra" in message and ("11 stars" if own else "286 stars") in message and "karmn" in message
 
@@ -404,9 +404,9 @@ def write_stars(data, names, heading="karmn"):
 def test_names_are_text(data):
     names = ["001", "1", "00E0", "NA", "nan", "None", "1e5", "True", "-", "0x1", "1.50", "2024-01-01"]
     write_stars(data, names)
-    assert spectra.load_observed(data)[1]["karmn"].tolist() == names
+    assert dataset.load_observed(data)[1]["karmn"].tolist() == names
     write_stars(data, [f" {name} ,1" for name in names], "karmn,ra")
-    assert spectra.load_observed(data)[1]["karmn"].tolist() == names
+    assert dataset.load_observed(data)[1]["karmn"].tolist() == names
 
 
 TWELVE = [f"J{i}" for i in range(12)]
@@ -428,14 +428,14 @@ BAD_NAMES = {
 @pytest.mark.parametrize(("names", "heading", "cause"), BAD_NAMES.values(), ids=BAD_NAMES)
 def test_names_that_cannot_be_used(names, heading, cause, data):
     write_stars(data, names, heading)
-    message = message_of(spectra.load_observed, data)
+    message = message_of(dataset.load_observed, data)
     assert str(data / "stars.csv") in message and cause in message and "karmn" in message
 
 
 @pytest.mark.parametrize("content", [b"", "karmn\nJ\u00e9\n".encode("latin-1"), "karmn\nJ1\n".encode("utf-16")])
 def test_stars_that_are_no_text(content, data):
     (data / "stars.csv").write_bytes(content)
-    assert str(data / "stars.csv") in message_of(spectra.load_observed, data)
+    assert str(data / "stars.csv") in message_of(dataset.load_observed, data)
 
 
 @pytest.mark.parametrize("column", ["ra", "dec", *paper.PARAMETERS])
@@ -445,7 +445,7 @@ def test_text_where_a_number_should_be(column, text, all_rows, data):
     stars = pd.read_csv(data / "stars.csv").astype({column: object})
     stars.loc[stars.index if all_rows else [4], column] = text
     stars.to_csv(data / "stars.csv", index=False)
-    message = message_of(spectra.load_observed, data)
+    message = message_of(dataset.load_observed, data)
     row = 0 if all_rows else 4
     assert f"{data / 'stars.csv'} row {row}, {stars['karmn'][row]}: {column} is {text!r}, no number" in message
 
@@ -454,28 +454,28 @@ def test_numbers_and_other_columns_stay_what_they_are(data):
     stars = pd.read_csv(data / "stars.csv").assign(snr=200, kind="M4")
     stars.loc[3, ["teff", "ra"]] = np.nan
     stars.to_csv(data / "stars.csv", index=False)
-    found = spectra.load_observed(data)[1]
+    found = dataset.load_observed(data)[1]
     pd.testing.assert_frame_equal(found.drop(columns="good"), stars, check_dtype=False)
     assert {found[column].dtype.kind for column in ("ra", "dec", *paper.PARAMETERS)} == {"f"}
 
 
 # ---------------------------------------------------------------- provenance
 def test_provenance(data):
-    assert spectra.provenance(data) == records.Provenance(spectra="simulated", n_pixels=60)
+    assert dataset.provenance(data) == schemas.Provenance(spectra="simulated", n_pixels=60)
     (data / "provenance.json").unlink()
-    assert spectra.provenance(data) == records.Provenance(spectra="unknown", n_pixels=3501)
+    assert dataset.provenance(data) == schemas.Provenance(spectra="unknown", n_pixels=3501)
 
 
 def test_provenance_of_a_simulation_keeps_its_settings_but_no_digests(data):
     note = {"spectra": "simulated", "n_pixels": 60, "seed": 3, "gap": 0.5, "files": {"ph_pars.npy": "0" * 64}}
     (data / "provenance.json").write_text(json.dumps(note))
-    assert spectra.provenance(data) == records.Provenance(spectra="simulated", n_pixels=60, seed=3, gap=0.5)
+    assert dataset.provenance(data) == schemas.Provenance(spectra="simulated", n_pixels=60, seed=3, gap=0.5)
 
 
 @pytest.mark.parametrize("word", ["published", "Published", " published\n"])
 def test_only_the_published_arrays_are_called_so(word, data):
     (data / "provenance.json").write_text(json.dumps({"spectra": word, "n_pixels": 60}))
-    message = message_of(spectra.load_synthetic, data)
+    message = message_of(dataset.load_synthetic, data)
     assert str(data / "provenance.json") in message and "delete it" in message
 
 
@@ -484,22 +484,22 @@ def test_only_the_published_arrays_are_called_so(word, data):
 )
 def test_provenance_of_another_form(note, data):
     (data / "provenance.json").write_text(json.dumps(note))
-    message = message_of(spectra.load_observed, data)
+    message = message_of(dataset.load_observed, data)
     assert str(data / "provenance.json") in message and "src_files/README.md" in message
 
 
 def test_published_arrays_are_known_by_their_content(tmp_path, monkeypatch):
     for name in paper.BLOB_ID:
         (tmp_path / name).write_bytes(b"hello\n")
-    assert spectra.provenance(tmp_path).spectra == "unknown"
+    assert dataset.provenance(tmp_path).spectra == "unknown"
     hello = "ce013625030ba8dba906f756967f9e9ca394464a"  # what git calls this content
     monkeypatch.setattr(paper, "BLOB_ID", dict.fromkeys(paper.BLOB_ID, hello))
-    assert spectra.provenance(tmp_path).spectra == "published"
+    assert dataset.provenance(tmp_path).spectra == "published"
     (tmp_path / "carmf_norm.npy").unlink()
-    assert spectra.provenance(tmp_path).spectra == "unknown"
+    assert dataset.provenance(tmp_path).spectra == "unknown"
 
 
-@pytest.mark.parametrize("load", [spectra.load_synthetic, spectra.load_observed, spectra.provenance])
+@pytest.mark.parametrize("load", [dataset.load_synthetic, dataset.load_observed, dataset.provenance])
 def test_interrupted_simulation(load, data):
     note = {"spectra": "simulated", "n_pixels": 60, "complete": False}
     (data / "provenance.json").write_text(json.dumps(note))
@@ -509,13 +509,13 @@ def test_interrupted_simulation(load, data):
 
 def test_own_pixels_are_enough_of_a_provenance(data):
     (data / "provenance.json").write_text('{"n_pixels": 60}')  # as the message on pixels asks for
-    assert spectra.provenance(data).spectra == "unknown"
-    assert spectra.load_synthetic(data)[0].shape == (200, 60)
+    assert dataset.provenance(data).spectra == "unknown"
+    assert dataset.load_synthetic(data)[0].shape == (200, 60)
 
 
 def test_unreadable_provenance(data):
     (data / "provenance.json").write_text('{"n_pixels": 60')
-    assert str(data / "provenance.json") in message_of(spectra.provenance, data)
+    assert str(data / "provenance.json") in message_of(dataset.provenance, data)
 
 
 # ---------------------------------------------------------------- wavelengths
@@ -530,7 +530,7 @@ def sky(n, shift=lambda wavelength: wavelength, seed=1, width=(0.05, 0.3)):
     return (flux + rng.normal(0, 1 / 150, flux.shape)).astype(np.float32)
 
 
-def velocity(v):
+def moved(v):
     return lambda wavelength: wavelength * (1 + v / 299_792.458)
 
 
@@ -539,14 +539,14 @@ def air(wavelength):
     return wavelength / 1.0002746
 
 
-SHIFTS = {"none": (velocity(0), 0), "air": (air, -242), "30 km/s": (velocity(30), 88), "-10 km/s": (velocity(-10), -29),
-          "3 km/s": (velocity(3), 9), "1 km/s": (velocity(1), 3)}  # fmt: skip
+SHIFTS = {"none": (moved(0), 0), "air": (air, -242), "30 km/s": (moved(30), 88), "-10 km/s": (moved(-10), -29),
+          "3 km/s": (moved(3), 9), "1 km/s": (moved(1), 3)}
 
 
 @pytest.mark.parametrize(("shift", "pixels"), SHIFTS.values(), ids=SHIFTS)
 def test_lag_of_all(shift, pixels):
     stars = pd.DataFrame({"karmn": [f"J{i}" for i in range(14)], "good": True})
-    lags, mean_lag, warnings = spectra.check_lag(sky(40), sky(14, shift, seed=2), stars)
+    lags, mean_lag, warnings = check_lag(sky(40), sky(14, shift, seed=2), stars)
     assert abs(mean_lag - pixels) <= 1 and (lags["lag"] - pixels).abs().max() <= 3
     assert lags["karmn"].tolist() == stars["karmn"].tolist()
     assert len(warnings) == (abs(pixels) > paper.LAG_MEAN)
@@ -557,46 +557,46 @@ def test_lag_of_all(shift, pixels):
 
 def test_lag_of_one_star():
     flux_carm = sky(14, seed=2)
-    flux_carm[[3, 9]] = sky(2, velocity(-20), seed=3)
+    flux_carm[[3, 9]] = sky(2, moved(-20), seed=3)
     flux_carm[5] = np.nan
     stars = pd.DataFrame({"karmn": [f"J{i}" for i in range(14)]})
-    lags, mean_lag, warnings = spectra.check_lag(sky(40), flux_carm, stars.assign(good=spectra.usable(flux_carm)))
+    lags, mean_lag, warnings = check_lag(sky(40), flux_carm, stars.assign(good=dataset.usable(flux_carm)))
     assert abs(mean_lag) <= 1 and np.flatnonzero(lags["lag"].isna()).tolist() == [5]
     assert len(warnings) == 1 and "2 of the observed spectra" in warnings[0] and "velocity" in warnings[0]
     assert "J3 by -5" in warnings[0] and "J9 by -5" in warnings[0]
 
 
 def test_many_stars_astray_are_counted():
-    flux_carm = np.r_[sky(20, seed=2), sky(7, velocity(30), seed=3)]
+    flux_carm = np.r_[sky(20, seed=2), sky(7, moved(30), seed=3)]
     stars = pd.DataFrame({"karmn": [f"J{i}" for i in range(27)], "good": True})
-    warnings = spectra.check_lag(sky(40), flux_carm, stars)[2]
+    warnings = check_lag(sky(40), flux_carm, stars)[2]
     assert len(warnings) == 1 and "7 of the observed" in warnings[0] and warnings[0].count(" by +8") == 5
     assert ", ... pixels" in warnings[0]
 
 
 @pytest.mark.parametrize("width", [(0.04, 0.06), (0.4, 0.5)], ids=["narrow", "broad"])
 def test_lag_of_narrow_and_broad_lines(width):
-    assert np.abs(spectra.lag(sky(10, velocity(-10), 5, width), sky(40).mean(axis=0)) + 29).max() <= 4
+    assert np.abs(lag(sky(10, moved(-10), 5, width), sky(40).mean(axis=0)) + 29).max() <= 4
 
 
 def test_lag_of_the_tiny_arrays(data):
-    flux_ph, _ = spectra.load_synthetic(data)
-    lags, mean_lag, warnings = spectra.check_lag(flux_ph, *spectra.load_observed(data))
+    flux_ph, _ = dataset.load_synthetic(data)
+    lags, mean_lag, warnings = check_lag(flux_ph, *dataset.load_observed(data))
     assert mean_lag == 1 and lags["lag"].between(0, 1).all() and not warnings
-    assert spectra.lag(np.roll(flux_ph[:5], -4, axis=1), flux_ph[:].mean(axis=0)).tolist() == [-4] * 5
+    assert lag(np.roll(flux_ph[:5], -4, axis=1), flux_ph[:].mean(axis=0)).tolist() == [-4] * 5
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("n_pixels", [2, 3, 9, 60])
 def test_lag_of_nothing_is_none(n_pixels):
-    assert spectra.lag(np.ones((2, n_pixels)), np.ones(n_pixels)).tolist() == [0, 0]
+    assert lag(np.ones((2, n_pixels)), np.ones(n_pixels)).tolist() == [0, 0]
 
 
 def test_mean_is_taken_in_pieces(data, monkeypatch):
-    flux_ph, _ = spectra.load_synthetic(data)
+    flux_ph, _ = dataset.load_synthetic(data)
     pieces = []
-    monkeypatch.setattr(spectra, "CHUNK", 30)
-    monkeypatch.setattr(spectra, "take", lambda flux, rows: pieces.append(len(rows)) or flux[rows])
+    monkeypatch.setattr(velocity, "CHUNK", 30)
+    monkeypatch.setattr(velocity, "take", lambda flux, rows: pieces.append(len(rows)) or flux[rows])
     rows = np.arange(0, 200, 2)
-    np.testing.assert_allclose(spectra.mean_flux(flux_ph, rows), flux_ph[rows].mean(axis=0, dtype=float))
+    np.testing.assert_allclose(mean_flux(flux_ph, rows), flux_ph[rows].mean(axis=0, dtype=float))
     assert pieces == [30, 30, 30, 10]

@@ -7,9 +7,10 @@ from astropy.io import fits
 from numpy.polynomial import chebyshev, legendre
 
 import paper
-from observations import orders
-from observations import readers as spectrum_files
-from spectra import continuum as preparation
+from observations import orders, readers
+from spectra import transforms
+from spectra.transforms import LIGHT, to_air
+from spectra.velocity import MAX_VELOCITY
 from workflow.files import UnitFailed
 
 WAVE = np.linspace(8770, 8860, 3001)  # [Angstrom]
@@ -118,7 +119,7 @@ FITS = {  # name: HDUs, unit, medium, frame
     "HPF by Goldilocks": (
         extensions({"INSTRUME": "HPF", "BRVCORR": 12500.0}, Sci_Flux=echelle(FLUX), Sci_Error=echelle(ERROR),
                    Sci_Wavl=echelle(WAVE, -80)), "Angstrom", "vacuum", "observer"),
-}  # fmt: skip
+}
 
 
 def rows(*columns, separator=",", form="{:.4f}"):
@@ -139,7 +140,7 @@ TEXT = {
     "micron, Windows": (rows(WAVE / 1e4, FLUX, form="{:.8f}").replace("\n", "\r\n"), "micron", ""),
     "NaN and empty cells": ("wave,flux\n" + rows(WAVE, FLUX) + "8861,\n8862,nan\n", "Angstrom", ""),
     ".s": (ESPADONS.decode(), "nm", "air"),
-}  # fmt: skip
+}
 
 
 def check(spectrum, unit, medium):
@@ -157,7 +158,7 @@ def check(spectrum, unit, medium):
 def test_a_star_has_the_name_of_its_header_or_else_of_its_file(tmp_path, object_, name):
     header = fits.Header({"CRVAL1": WAVE[0], "CDELT1": WAVE[1] - WAVE[0], **object_})
     fits.PrimaryHDU(FLUX, header).writeto(tmp_path / "star.fits")
-    assert spectrum_files.read(tmp_path / "star.fits").observation.name == name
+    assert readers.read(tmp_path / "star.fits").observation.name == name
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
@@ -166,7 +167,7 @@ def test_fits(tmp_path, name, packed):
     hdus, unit, medium, frame = FITS[name]
     path = tmp_path / ("x.fits.gz" if packed else "called_anything.dat")
     fits.HDUList([hdu.copy() for hdu in hdus]).writeto(path)
-    spectrum = spectrum_files.read(path)
+    spectrum = readers.read(path)
     check(spectrum, unit, medium)
     assert spectrum.observation.frame == frame and spectrum.observation.name == "GJ 1"
     if frame == "observer" and name != "ESO phase 3":
@@ -178,7 +179,7 @@ def test_text(tmp_path, name):
     text, unit, medium = TEXT[name]
     path = tmp_path / "star.csv.gz"
     path.write_bytes(gzip.compress(text.encode()))
-    spectrum = spectrum_files.read(path)
+    spectrum = readers.read(path)
     check(spectrum, unit, medium)
     assert spectrum.observation.name == ("GJ 1" if name == ".s" else "star")
 
@@ -187,14 +188,14 @@ def test_columns_unit_and_medium_override(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("x,y,z,wave\n" + rows(WAVE / 10, FLUX, ERROR, WAVE))
     for columns in (("x", "y", "z"), ("1", "2", "3")):
-        check(spectrum_files.read(path, columns, "nm", "air"), "nm", "air")
+        check(readers.read(path, columns, "nm", "air"), "nm", "air")
     fits.HDUList(table(["A", "B"], [WAVE, FLUX], ["nm"])).writeto(tmp_path / "b.fits")
-    check(spectrum_files.read(tmp_path / "b.fits", ("A", "B"), "Angstrom"), "Angstrom", "")
+    check(readers.read(tmp_path / "b.fits", ("A", "B"), "Angstrom"), "Angstrom", "")
     fits.HDUList(extensions({}, A=WAVE, B=FLUX)).writeto(tmp_path / "c.fits")
-    check(spectrum_files.read(tmp_path / "c.fits", ("A", "B")), "Angstrom", "")
+    check(readers.read(tmp_path / "c.fits", ("A", "B")), "Angstrom", "")
     hdus = extensions({"INSTRUME": "HPF"}, Sci_Flux=[FLUX / 2], Sci_Wavl=[WAVE], Sky_Flux=[FLUX], Sky_Wavl=[WAVE])
     fits.HDUList(hdus).writeto(tmp_path / "d.fits")
-    check(spectrum_files.read(tmp_path / "d.fits", ("Sky Wavl", "Sky Flux")), "Angstrom", "vacuum")
+    check(readers.read(tmp_path / "d.fits", ("Sky Wavl", "Sky Flux")), "Angstrom", "vacuum")
 
 
 @pytest.mark.parametrize("change", [
@@ -202,7 +203,7 @@ def test_columns_unit_and_medium_override(tmp_path):
     lambda wave, flux: (wave.astype(">f8"), flux.astype(">f4")),
     lambda wave, flux: (wave[::-1], flux[::-1]),
     lambda wave, flux: (list(wave / 10), list(flux)),
-], ids=["masked", "big-endian", "descending", "lists"])  # fmt: skip
+], ids=["masked", "big-endian", "descending", "lists"])
 def test_arrays(change):
     spectrum = orders.from_arrays(*change(WAVE, FLUX))
     check(spectrum, "nm" if isinstance(change(WAVE, FLUX)[0], list) else "Angstrom", "")
@@ -212,8 +213,8 @@ def test_orders_one_below_the_other_are_told_apart(tmp_path):
     blue, red = WAVE < 8825, WAVE > 8815
     path = tmp_path / "x.s"
     path.write_text("***Reduced spectrum of 'a'\n 1 1\n"
-                    + rows(np.r_[WAVE[blue], WAVE[red]] / 10, np.r_[FLUX[blue], FLUX[red]], separator=" "))  # fmt: skip
-    assert [len(order.wave) for order in spectrum_files.read(path).orders] == [
+                    + rows(np.r_[WAVE[blue], WAVE[red]] / 10, np.r_[FLUX[blue], FLUX[red]], separator=" "))
+    assert [len(order.wave) for order in readers.read(path).orders] == [
         np.count_nonzero(part & (WAVE > orders.REGION[0]) & (WAVE < orders.REGION[1])) for part in (blue, red)]
 
 
@@ -229,10 +230,10 @@ def spoilt(pixels, factor):
 def test_of_hpfs_sky_only_lines_are_taken_with_their_noise(tmp_path, seen, name, power):
     noise = np.random.default_rng(0).normal(0, 1, len(WAVE))
     images = {"Sci_Flux": FLUX + 0.951 * SKY, "Sky_Flux": seen + noise, f"Sci_{name}": ERROR**power,
-              f"Sky_{name}": 1 + 0 * WAVE, "Sci_Wavl": WAVE, "Sky_Wavl": WAVE}  # fmt: skip
+              f"Sky_{name}": 1 + 0 * WAVE, "Sci_Wavl": WAVE, "Sky_Wavl": WAVE}
     images = {key: [array] for key, array in images.items()}
     fits.HDUList(extensions({"INSTRUME": "HPF"}, **images)).writeto(tmp_path / "a.fits")
-    order = spectrum_files.read(tmp_path / "a.fits").orders[-1]
+    order = readers.read(tmp_path / "a.fits").orders[-1]
     flux, error = (np.interp(order.wave, WAVE, each) for each in (FLUX, ERROR))
     np.testing.assert_allclose(order.flux, flux, atol=6)
     line = np.abs(order.wave - 8829.5) < 0.5
@@ -283,10 +284,10 @@ PACKED = gzip.compress(ESPADONS)
     (multispec("chebyshev", "spline"), "only polynomials are read"),
     ([fits.PrimaryHDU(FLUX[None].repeat(3, 0), multispec("linear")[0].header)], "has 3 rows, .* wavelengths of 1"),
     (b"SIMPLE  =                    T" + b" " * 50 + b"junk" * 500, "damaged FITS|without a spectrum"),
-], ids=range(25))  # fmt: skip
+], ids=range(25))
 def test_bad_files_are_one_line(tmp_path, content, said):
     with pytest.raises(UnitFailed, match=said) as caught:
-        spectrum_files.read(written(tmp_path, content))
+        readers.read(written(tmp_path, content))
     assert "\n" not in str(caught.value)
 
 
@@ -294,11 +295,11 @@ def test_bad_files_are_one_line(tmp_path, content, said):
     (b"'GJ 1    '", b"'GJ 1 .. -", "damaged FITS .*OBJECT"),
     (b"NAXIS   =                    1", b"NAXIS   =           1111111111", "damaged FITS .*NAXIS"),
     (b"NAXIS1  =                 3001", b"NAXIS1  =                -3001", "damaged FITS .*NAXIS1 is -3001"),
-])  # fmt: skip
+])
 def test_a_damaged_header_is_refused(tmp_path, was, becomes, said):
     fits.HDUList(image()).writeto(tmp_path / "a.fits")
     with pytest.raises(UnitFailed, match=said):
-        spectrum_files.read(written(tmp_path, (tmp_path / "a.fits").read_bytes().replace(was, becomes)))
+        readers.read(written(tmp_path, (tmp_path / "a.fits").read_bytes().replace(was, becomes)))
 
 
 def test_a_fits_file_cut_short_is_refused(tmp_path):
@@ -306,21 +307,21 @@ def test_a_fits_file_cut_short_is_refused(tmp_path):
     whole = (tmp_path / "a.fits").read_bytes()
     for length in (len(whole) // 2, len(whole) - 3000):
         with pytest.raises(UnitFailed, match="damaged FITS|ends early"):
-            spectrum_files.read(written(tmp_path, whole[:length]))
+            readers.read(written(tmp_path, whole[:length]))
 
 
 @pytest.mark.parametrize("date, exposure, expected", [
     ("2018-10-03T01:46:19.850591", 330.15, -25.927), ("2019-03-19T11:49:14.485082", 191.7, 26.493),
-])  # fmt: skip
+])
 def test_barycentric_correction_is_that_of_another_programme(tmp_path, date, exposure, expected):
     """Barnard's star from the Hobby-Eberly telescope, by barycorrpy (Kanodia and Wright 2018), with proper motion."""
     header = {"INSTRUME": "HPF", "TELESCOP": "HET", "DATE-OBS": date, "ITIME": exposure, "QRA": "17:57:48.50",
-              "QDEC": "+04:41:36.1"}  # fmt: skip
+              "QDEC": "+04:41:36.1"}
     fits.HDUList(extensions(header, WAVE=WAVE, FLUX=FLUX)).writeto(tmp_path / "a.fits")
-    assert spectrum_files.read(tmp_path / "a.fits").observation.berv == pytest.approx(expected, abs=0.005)
+    assert readers.read(tmp_path / "a.fits").observation.berv == pytest.approx(expected, abs=0.005)
 
 
 def test_kept_region_leaves_room_for_every_velocity():
-    reach = 1 + preparation.MAX_VELOCITY / preparation.LIGHT
-    assert orders.REGION[0] < preparation.to_air(preparation.WAVE[0] / reach)
-    assert orders.REGION[1] > preparation.WAVE[-1] * reach
+    reach = 1 + MAX_VELOCITY / LIGHT
+    assert orders.REGION[0] < to_air(transforms.WAVE[0] / reach)
+    assert orders.REGION[1] > transforms.WAVE[-1] * reach

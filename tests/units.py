@@ -5,12 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from workflow import files
-from workflow import schemas as records
-from workflow import units as artifacts
-from workflow.units import Unit
+from workflow import files, schemas
+from workflow.units import Unit, finish
 
-SIMULATED = records.Provenance(spectra="simulated")
+SIMULATED = schemas.Provenance(spectra="simulated")
 
 
 def options(folder, jobs=1, overwrite=False, dry_run=False):
@@ -21,7 +19,7 @@ def work(unit, tick):
     """A unit whose result depends on its own seed."""
     started = time.time()
     files.write_array(unit.path, np.random.default_rng(unit.own_seed).normal(size=unit.settings["n"]))
-    artifacts.finish(unit, started, {"mse": unit.settings["n"] / 10})
+    finish(unit, started, {"mse": unit.settings["n"] / 10})
     tick()
 
 
@@ -38,7 +36,7 @@ def worker():
     def closure(unit, tick):
         started = time.time()
         files.write_array(unit.path, np.random.default_rng(unit.own_seed).normal(size=unit.settings["n"]))
-        artifacts.finish(unit, started, {"mse": unit.settings["n"] / 10})
+        finish(unit, started, {"mse": unit.settings["n"] / 10})
         tick()
 
     return closure

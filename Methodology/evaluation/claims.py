@@ -1,23 +1,9 @@
-"""What the paper says of its networks (Sect. 3) and estimates (Sect. 4), held against those of a run or the published.
-
-Reads   literature_data/*.csv; a run's final_estimations.csv and its sidecar, if one is given
-Prints  a table of the statements on the estimates, a row each; Methodology/report.py has those on the networks too
-
-    python Methodology/claims.py                                    # the published estimates
-    python Methodology/claims.py artifacts/final_estimations.csv    # those of a run
-"""
-import argparse
-import sys
-
-from workflow.command_line import command  # isort: skip  # first: it shortens what Ctrl-C says from here on
-
+"""What the paper says of its networks (Sect. 3) and estimates (Sect. 4), held against a run's or the published."""
 import numpy as np
 import pandas as pd
 
-import literature
 import paper
-
-__all__ = ["number", "of_estimates", "of_run"]
+from evaluation import catalogues, comparison
 
 COLUMNS = ["claim", "section", "paper", "value", "agrees"]
 TEFF_CATALOGUES = ("mar21", "pass19", "schw19")  # those of which the paper says it
@@ -38,7 +24,7 @@ def of_run(measured, spectra):
     -------
     DataFrame
         A row a statement: `claim`, `section`, what the `paper` prints or says, the `value` here (the mean, and the
-        range in brackets) as text, and whether it `agrees`, see `literature.mark`.
+        range in brackets) as text, and whether it `agrees`, see `comparison.mark`.
     """
     rows = []
     for name, claim in paper.CLAIMS_OF_RUNS.items():
@@ -49,8 +35,8 @@ def of_run(measured, spectra):
         if claim.words:  # a share that is said to be the smaller one
             shown, agrees = f"{values.sum():,.0f} of {len(values):,}", values.mean() < 0.5
         else:
-            shown, agrees = _mean_and_range(values, claim.printed), literature.agrees(values.mean(), claim.printed)
-        rows.append((claim, shown, literature.mark(spectra, [agrees])))
+            shown, agrees = _mean_and_range(values, claim.printed), comparison.agrees(values.mean(), claim.printed)
+        rows.append((claim, shown, comparison.mark(spectra, [agrees])))
     return _table(rows)
 
 
@@ -60,21 +46,21 @@ def _mean_and_range(values, printed):
 
 
 def of_estimates(estimates):
-    """Hold what Sect. 4 says of the estimates against these, but for the comparison of `literature.compare`.
+    """Hold what Sect. 4 says of the estimates against these, but for the comparison of `comparison.compare`.
 
     Parameters
     ----------
     estimates : DataFrame
-        As `literature.load_estimates` gives it.
+        As `catalogues.load_estimates` gives it.
 
     Returns
     -------
     DataFrame
         As of `of_run`. Where the paper says it in words, these are what is held: of two values, up to and above
-        paper.TEFF_SPLIT. First come the rows of `literature.findings`, some of which the paper has not.
+        paper.TEFF_SPLIT. First come the rows of `comparison.findings`, some of which the paper has not.
     """
     spectra = estimates["spectra"].iloc[0]
-    found = literature.printable(literature.findings(estimates)).rename(columns={"finding": "claim"})
+    found = comparison.printable(comparison.findings(estimates)).rename(columns={"finding": "claim"})
     sections = {"": "", paper.KS_THIN_THICK: "4.1"}
     found["section"] = [sections.get(printed, "abstract") for printed in found["paper"]]
     rows = [*_of_teff(estimates, spectra), *_of_stars(estimates, spectra)]
@@ -84,13 +70,13 @@ def of_estimates(estimates):
 def _of_teff(estimates, spectra):
     """Rows on the scale of Teff and its uncertainty, up to and above the split."""
     claims = paper.CLAIMS_OF_ESTIMATES
-    sets = {literature.CATALOGUES[name]: literature.pairs(estimates, name, "teff") for name in TEFF_CATALOGUES}
+    sets = {catalogues.CATALOGUES[name]: catalogues.pairs(estimates, name, "teff") for name in TEFF_CATALOGUES}
     for catalogue, stars in sets.items():
         yield _two(claims["slope"], catalogue, [_slope(part) for part in _split(stars)], ".2f",
-                   lambda low, high: max(low, high) < 1, spectra)  # fmt: skip
+                   lambda low, high: max(low, high) < 1, spectra)
     for catalogue, stars in sets.items():
         yield _two(claims["difference"], catalogue, [(part["lit"] - part["ours"]).mean() for part in _split(stars)],
-                   "+.0f", lambda low, high: high < min(low, 0), spectra)  # fmt: skip
+                   "+.0f", lambda low, high: high < min(low, 0), spectra)
     own = [((part["e_teff"] + part["E_teff"]) / 2).mean() for part in _split(estimates)]
     yield _two(claims["uncertainty"], "", own, ".1f", lambda low, high: low < high, spectra)
 
@@ -111,24 +97,24 @@ def _two(claim, catalogue, values, digits, holds, spectra):
     text = f"{claim.text.format(catalogue)}: up to {paper.TEFF_SPLIT} K, above"
     shown = ", ".join(format(value, digits) if np.isfinite(value) else "none" for value in values)
     agreements = [holds(*values)] if np.isfinite(values).all() else []
-    return claim, shown, literature.mark(spectra, agreements), text
+    return claim, shown, comparison.mark(spectra, agreements), text
 
 
 def _of_stars(estimates, spectra):
     """Rows that count stars; `None` are those that no table here can show."""
-    stars = literature.match(estimates, "stars")
+    stars = catalogues.match(estimates, "stars")
     active, young_disc, fast = stars["active"] == 1, stars["population"] == "YD", stars["vsini"] > paper.VSINI_SPLIT
     counts = {
         "active": active, "active_young_disc": active & young_disc, "fast": fast, "fast_active": fast & active,
         "fast_young_disc": fast & young_disc, "young": stars["young"] == 1, "probable": None, "very_probable": None,
         "named": None, "subdwarf": stars["subdwarf"] == 1,
-    }  # fmt: skip
+    }
     for name, rows in counts.items():
         claim = paper.CLAIMS_OF_ESTIMATES[name]
         if rows is None:
             yield claim, "in no table here", ""
         else:
-            yield claim, str(rows.sum()), literature.mark(spectra, [literature.agrees(rows.sum(), claim.printed)])
+            yield claim, str(rows.sum()), comparison.mark(spectra, [comparison.agrees(rows.sum(), claim.printed)])
 
 
 def _table(rows):
@@ -136,7 +122,7 @@ def _table(rows):
     return pd.DataFrame([
         (text[0] if text else claim.text, claim.section, claim.words or _thousands(claim.printed), value, mark)
         for claim, value, mark, *text in rows
-    ], columns=COLUMNS)  # fmt: skip
+    ], columns=COLUMNS)
 
 
 def number(value, printed):
@@ -150,16 +136,3 @@ def number(value, printed):
 
 def _thousands(text):
     return f"{int(text):,}" if text.isdigit() and len(text) > 4 else text
-
-
-@command
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("estimates", nargs="?", help="final_estimations.csv of a run; default: the published estimates")
-    estimates = literature.load_estimates(parser.parse_args(argv).estimates)
-    print(f"{len(estimates)} stars, {literature.title(estimates)}\n")
-    print(of_estimates(estimates).to_string(index=False))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

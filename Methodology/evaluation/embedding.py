@@ -7,8 +7,6 @@ from sklearn.neighbors import NearestNeighbors
 
 import paper
 
-__all__ = ["embed"]
-
 N_NEIGHBOURS = 15  # umap-learn's default
 
 
@@ -32,7 +30,7 @@ def embed(vectors):
     distance, index = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(standard).kneighbors(standard)
     umap = _umap()(n_neighbors=n_neighbours, metric="correlation", random_state=paper.SPLIT_SEED, n_jobs=1,
                    precomputed_knn=(index.astype(np.int32), (distance**2 / 2).astype(np.float32)),
-                   force_approximation_algorithm=True)  # fmt: skip  # fewer than 4096 it would compare anew
+                   force_approximation_algorithm=True)  # fewer than 4096 it would compare anew
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "precomputed_knn.*transform will be unavailable")  # nothing is added later
         return umap.fit_transform(vectors)

@@ -1,11 +1,9 @@
-"""Numbers of the gap between synthetic and observed spectra, as a table and as a figure (no TensorFlow).
+"""Numbers of the gap between synthetic and observed spectra, as a table.
 
 Two sets of vectors, spectra or encodings, are compared that belong to the same labels, row by row.
 """
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist, pdist, squareform
 from sklearn.decomposition import PCA
@@ -16,12 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import paper
-from figures.section4 import DOUBLE, styled
-
-__all__ = [
-    "BEFORE", "FEWEST", "FLUX", "HALVES", "METHOD", "ONE", "auc", "distances", "figure_of", "matched", "mmd", "nearest",
-    "summary", "told_apart",
-]  # fmt: skip
+from evaluation.run import NotYet
+from training import networks
+from workflow.files import BadInput, take
 
 N_PERMUTATIONS, N_BOOTSTRAP = 999, 200
 N_COMPONENTS = 30  # of the classifier's principal components, about as many as there are latent values
@@ -134,7 +129,7 @@ def auc(one, other, rng):
     """
     n_components = min(one.shape[1], len(one), N_COMPONENTS)
     classifier = make_pipeline(StandardScaler(), PCA(n_components, random_state=0),
-                               LogisticRegression(solver="liblinear"))  # fmt: skip
+                               LogisticRegression(solver="liblinear"))
     found, resampled = [], []
     for train, test in KFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31))).split(one):
         classifier.fit(np.concatenate([one[train], other[train]]), np.repeat([0, 1], len(train)))
@@ -154,14 +149,14 @@ def distances(observed, synthetic, same):
         unit = nearest(synthetic[same], synthetic, correlation, itself=True).mean()
         away = nearest(observed, synthetic, correlation) / unit
         found.update({name: away.mean(), **{f"{name}_{100 * q:02.0f}": np.quantile(away, q) for q in QUANTILES},
-                      f"{name}_synthetic": unit})  # fmt: skip
+                      f"{name}_synthetic": unit})
     return found
 
 
 def told_apart(one, other, rng):
     """How far two sets of vectors are told apart, by MMD and by a classifier, a dict."""
     return {**dict(zip(("mmd", "p"), mmd(one, other, rng))),
-            **dict(zip(("auc", "auc_low", "auc_high"), auc(one, other, rng)))}  # fmt: skip
+            **dict(zip(("auc", "auc_low", "auc_high"), auc(one, other, rng)))}
 
 
 # ---------------------------------------------------------------- table and figure
@@ -176,34 +171,74 @@ def summary(table):
             "MMD": f"{mean['mmd']:.4f}", "p": f"{mean['p']:.3f}",
             "AUC": f"{mean['auc']:.3f} ({mean['auc_low']:.3f} to {mean['auc_high']:.3f})",
             "reconstruction": f"{mean['reconstruction']:.1f}",
-        })  # fmt: skip
+        })
     return pd.DataFrame(rows).replace(r"^nan.*", "", regex=True)
 
 
-@styled()
-def figure_of(run, table):
-    """Nearest distances, MMD and AUC of every space, negative controls in grey."""
-    figure, axes = plt.subplots(1, 3, sharey=True, figsize=(DOUBLE, 0.4 * DOUBLE))
-    names = list(dict.fromkeys(table["space"]))
-    for at, name in enumerate(names):
-        those = table[table["space"] == name]
-        colour = "0.55" if name.endswith(HALVES) else {FLUX: "#009E73", BEFORE: "#E69F00"}.get(name, "#0072B2")
-        for k, row in enumerate(those.itertuples()):
-            y = at + 0.5 * (k + 0.5) / len(those) - 0.25
-            if np.isfinite(row.distance):
-                axes[0].plot([row.distance_05, row.distance_95], [y, y], color=colour)
-                axes[0].plot(row.distance, y, "o", color=colour, markersize=4)
-            axes[1].plot(row.mmd, y, "o", color=colour, markersize=4, mfc=colour if row.p < 0.05 else "white")
-            axes[2].plot([row.auc_low, row.auc_high], [y, y], color=colour)
-            axes[2].plot(row.auc, y, "o", color=colour, markersize=4)
-    axes[0].set(xscale="log", xlabel="relative distance", yticks=range(len(names)), yticklabels=names)
-    axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[0].xaxis.set_major_formatter("{x:g}")
-    axes[1].set(xlabel="MMD² (open: p ≥ 0.05)")
-    axes[2].set(xlabel="AUC of a classifier", xlim=(0.3, 1.03))
-    for ax, value in zip(axes, (1, 0, 0.5)):
-        ax.axvline(value, color="black", linewidth=0.7, zorder=0)
-        ax.xaxis.set_minor_formatter("")
-        ax.tick_params(axis="y", which="minor", left=False, right=False)
-    axes[0].invert_yaxis()
-    return figure
+
+
+def report(run, by_truth=False, seed=paper.SPLIT_SEED):
+    """Measure the gap of a run.
+
+    Parameters
+    ----------
+    run : run.Run
+        With estimates, and at least one fine-tuned autoencoder.
+    by_truth : bool
+        The labels of simulated stars are their true ones, not the estimates, whose errors would count as gap.
+    seed : int
+        Of folds, permutations, halves and bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        A row a space and autoencoder, and one for each of their negative controls: `space`, `autoencoder` (NaN of the
+        fluxes), `n` pairs, `distance` and its quantiles, `correlation`, `mmd`, `p`, `auc`, `auc_low`, `auc_high`,
+        `reconstruction`; distances in units of the mean of the matched synthetic spectra's, which `distance_synthetic`
+        and `correlation_synthetic` are.
+
+    Raises
+    ------
+    BadInput
+        Too few stars with estimates, or what `run.Run` raises.
+    """
+    if run.estimates is None:
+        raise NotYet(f"{run.artifacts} has no estimates, whose labels are needed: run Methodology/cnn_training.py")
+    if by_truth and run.truth is None:
+        raise BadInput(f"{run.artifacts}: there is no truth of these stars: leave out --truth")
+    run.first("dtl_")
+    wanted = (run.truth if by_truth else run.estimates)[list(paper.PARAMETERS)].to_numpy(float)
+    good = np.flatnonzero(np.isfinite(wanted).all(axis=1) & run.estimates["teff"].notna().to_numpy())
+    labels = np.column_stack([run.labels(par) for par in paper.PARAMETERS])
+    same, stars = matched(labels, wanted[good])
+    others = np.setdiff1d(np.arange(len(labels)), same)
+    twins, ones = matched(labels[others], labels[same])
+    if min(len(stars), len(ones)) < FEWEST:
+        raise BadInput(f"{run.artifacts}: {min(len(stars), len(ones))} stars have synthetic spectra of their labels, "
+                       f"{FEWEST} are needed: more spectra of either kind")
+    print(f"{len(stars)} of {len(good)} stars have a synthetic spectrum of the same labels")
+    rows = []
+    for space, i, observed, synthetic, ratio in spaces(run, good[stars]):
+        rng, number_of = np.random.default_rng([seed, i or 0]), {"autoencoder": np.nan if i is None else i}
+        rows.append({"space": space, **number_of, "n": len(stars), **distances(observed, synthetic, same),
+                     **told_apart(synthetic[same], observed, rng), "reconstruction": ratio})
+        if space != ONE:
+            half = len(stars) // 2
+            halves = observed[rng.permutation(len(stars))[: 2 * half]].reshape(2, half, -1)
+            two = synthetic[rng.permuted([same[ones], others[twins]], axis=0)]
+            rows += [{"space": space + name, **number_of, "n": len(pair[0]), **told_apart(*pair, rng)}
+                     for name, pair in zip(HALVES, (halves, two))]
+    return pd.DataFrame(rows)
+
+
+def spaces(run, good):
+    """What is compared: name, autoencoder, observed and synthetic vectors, and ratio of the reconstruction errors."""
+    flux_ph = take(run.flux("ph"), slice(None))
+    yield FLUX, None, take(run.flux("carm"), good), flux_ph, np.nan
+    for i, sidecar in run.fine_tuned.items():
+        error, trained = sidecar.metrics, np.array(run.array("encoded_ph", i))
+        before, after = (take(run.array(name, i), good) for name in ("encoded_carm_before", "encoded_carm"))
+        yield BEFORE, i, before, trained, error["mse_carm_before"] / error["mse_ph_before"]
+        yield METHOD, i, after, trained, error["mse_carm_after"] / error["mse_ph_before"]
+        encoder = networks.encoder_of(networks.load(run.artifacts / f"dtl_ac_{i}.h5"))
+        yield ONE, i, after, networks.predict(encoder, flux_ph), error["mse_carm_after"] / error["mse_ph_after"]

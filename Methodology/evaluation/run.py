@@ -10,23 +10,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-import literature
 import paper
-from inference import mode as estimates
-from spectra import dataset as spectra
-from spectra import star_tables
-from workflow import schemas as records
-from workflow import units as artifacts
+from evaluation import catalogues
+from inference import mode
+from spectra import dataset, star_tables
+from workflow import artifacts, schemas
 from workflow.command_line import ROOT
 from workflow.files import BadInput, load_array, one_line, sha256
-
-__all__ = ["ARRAYS", "METRICS", "NotYet", "Run", "listed", "load", "settings"]
+from workflow.units import read_sidecar, sidecar_of
 
 ARRAYS = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy")
 # By the beginning of its networks' names: the act that leaves them, and what it must have measured
 ACTS = {"": "autoencoder_training", "dtl_": "autoencoder_fine_tuning"}
 METRICS = {"": ("mse_test",),
-           "dtl_": ("mse_carm_before", "mse_carm_test_after", "distance_flux", "distance_latent_after")}  # fmt: skip
+           "dtl_": ("mse_carm_before", "mse_carm_test_after", "distance_flux", "distance_latent_after")}
 FITS = "grid_search/*.json", "halving_*/*.json"
 OTHERS = "*_estimation_*_ac_*.json", "tune_*/*.json"
 OWN = "give the folder of the spectra of this run (--data)"
@@ -49,7 +46,7 @@ def load(data=None, folder=None):
     left = [path for pattern in (*FITS, *OTHERS, SELECTION, ESTIMATES) for path in run.artifacts.glob(pattern)]
     if all(".partial-" in path.name for path in left):
         raise BadInput(f"{run.artifacts} holds nothing of a run: give its folder, or begin with "
-                       "Methodology/autoencoder_grid_search.py")  # fmt: skip
+                       "Methodology/autoencoder_grid_search.py")
     return run
 
 
@@ -77,9 +74,9 @@ class Run:
     # ------------------------------------------------------------ sidecars
     @functools.cached_property
     def selection(self):
-        """What act 1 chose, a records.Selection; None if it has not ended."""
+        """What act 1 chose, a schemas.Selection; None if it has not ended."""
         path = self.artifacts / SELECTION
-        return records.read(path, records.Selection, "run act 1 again") if path.exists() else None
+        return schemas.read(path, schemas.Selection, "run act 1 again") if path.exists() else None
 
     @functools.cached_property
     def trained(self):
@@ -105,7 +102,7 @@ class Run:
     def sidecars(self):
         """All of them, a list: also of predictions and of searches of hyper-parameters. Of one kind of spectra."""
         found = [*self.fits, *self.trained.values(), *self.fine_tuned.values(), *self.regressors,
-                 *self._sidecars(*OTHERS)]  # fmt: skip
+                 *self._sidecars(*OTHERS)]
         words = {sidecar.spectra.spectra: sidecar.name for sidecar in found}
         if self.estimation:
             words[self.estimation.spectra.spectra] = ESTIMATES
@@ -122,28 +119,28 @@ class Run:
         return self.artifacts / f"{begins}ac_{i}.h5"
 
     def _is_there(self, i, begins):
-        return self._network(i, begins).exists() and artifacts.sidecar_of(self._network(i, begins)).exists()
+        return self._network(i, begins).exists() and sidecar_of(self._network(i, begins)).exists()
 
     def _networks(self, begins):
         found = {}
         for i in range(len(self._architectures)):
             if self._is_there(i, begins):
-                path, wanted = self._network(i, begins), records.plain(self._architectures[i])
-                found[i] = artifacts.read_sidecar(path, METRICS[begins])
+                path, wanted = self._network(i, begins), schemas.plain(self._architectures[i])
+                found[i] = read_sidecar(path, METRICS[begins])
                 if any(found[i].settings.get(name, value) != value for name, value in wanted.items()):
                     raise BadInput(f"{path} has not the architecture of its number in {self.artifacts / SELECTION}: "
-                                   "run Methodology/autoencoder_training.py --overwrite")  # fmt: skip
+                                   "run Methodology/autoencoder_training.py --overwrite")
         return found
 
     def _sidecars(self, *patterns):
         """Those of these names, in order; without those that are half written."""
         paths = sorted(path for pattern in patterns for path in self.artifacts.glob(pattern))
-        return [artifacts.read_sidecar(path) for path in paths if ".partial-" not in path.name]
+        return [read_sidecar(path) for path in paths if ".partial-" not in path.name]
 
     # ------------------------------------------------------------ what the run is
     @property
     def provenance(self):
-        """Of its spectra, a records.Provenance: as the sidecars say, not the folder of today."""
+        """Of its spectra, a schemas.Provenance: as the sidecars say, not the folder of today."""
         return (self.sidecars or [self.estimation or self.selection])[0].spectra
 
     @property
@@ -165,7 +162,7 @@ class Run:
     def simulation(self):
         """Settings of the simulation, in brackets; "" of other spectra."""
         said = [f"{name.replace('_', ' ')} {value}" for name in ("seed", "gap", "gap_seed")
-                if (value := getattr(self.provenance, name)) is not msgspec.UNSET]  # fmt: skip
+                if (value := getattr(self.provenance, name)) is not msgspec.UNSET]
         return f" ({', '.join(said)})" if said else ""
 
     @property
@@ -178,7 +175,7 @@ class Run:
         digest = hashlib.sha256(repr([sorted(one.items()) for one in outputs]).encode()).hexdigest()
         n = len(self.trained)
         return (f"{word}{self.simulation}: {n} autoencoder{'s' * (n != 1)} trained, epochs: {epochs[0]}; "
-                f"{len(self.fine_tuned)} fine-tuned, epochs: {epochs[1]}; digest {digest[:8]}")  # fmt: skip
+                f"{len(self.fine_tuned)} fine-tuned, epochs: {epochs[1]}; digest {digest[:8]}")
 
     @property
     def missing(self):
@@ -187,13 +184,13 @@ class Run:
             lines = [f"the grid search has not chosen its architectures ({SELECTION})"]
         else:
             lines = [line for begins, what in (("", "trained"), ("dtl_", "fine-tuned"))
-                     for line in self._absent_networks(begins, what)]  # fmt: skip
+                     for line in self._absent_networks(begins, what)]
             lines += self._absent_regressors() if self.regressors else ["no regressor is trained"]
         if not self.estimation:
             lines.append(f"there are no estimates of the stars ({ESTIMATES})")
         elif self.simulated and self.truth is None:
             lines.append(f"there is no truth of the simulation in {self.data / 'stars.csv'} to hold the estimates to, "
-                         "or there are none before fine-tuning")  # fmt: skip
+                         "or there are none before fine-tuning")
         return lines
 
     def _absent_networks(self, begins, what):
@@ -239,7 +236,7 @@ class Run:
             if others:
                 raise BadInput(f"{self.artifacts}: {others[0]} was made from another {name} than {path}: {OWN}")
         note = self.data / "provenance.json"
-        word = spectra.provenance(self.data).spectra if found and note.exists() else self.spectra
+        word = dataset.provenance(self.data).spectra if found and note.exists() else self.spectra
         if word != self.spectra:
             raise BadInput(f"{note} marks the spectra {word!r}, {self.artifacts} was made from spectra marked "
                            f"{self.spectra!r}: {OWN}")
@@ -248,48 +245,48 @@ class Run:
     def source(self, name):
         """Path of one of ARRAYS."""
         if name not in self.sources:
-            raise NotYet(f"{self.data / name} not found: {spectra.REMEDY}")
+            raise NotYet(f"{self.data / name} not found: {dataset.REMEDY}")
         return self.sources[name]
 
     def flux(self, domain):
         """The spectra of a domain, "ph" or "carm", memory-mapped, (n_spectra, n_pixels)."""
-        return load_array(self.source({"ph": ARRAYS[0], "carm": ARRAYS[2]}[domain]), 2, spectra.REMEDY)
+        return load_array(self.source({"ph": ARRAYS[0], "carm": ARRAYS[2]}[domain]), 2, dataset.REMEDY)
 
     def labels(self, par):
         """One parameter of the synthetic spectra, (n_spectra,)."""
-        return spectra.label(par, self.source("ph_pars.npy"))
+        return dataset.label(par, self.source("ph_pars.npy"))
 
     def stars(self):
         """Names of the observed stars, a list of str: those of the estimates if there are any."""
         if self.estimates is not None:
             return list(self.estimates["karmn"])
-        return list(star_tables.read(spectra.stars_file(self.data), "see src_files/README.md")["karmn"])
+        return list(star_tables.read(dataset.stars_file(self.data), "see src_files/README.md")["karmn"])
 
     # ------------------------------------------------------------ estimates and tables
     @functools.cached_property
     def estimates(self):
-        """The estimates as `literature.load_estimates` gives them; None if there are none yet."""
+        """The estimates as `catalogues.load_estimates` gives them; None if there are none yet."""
         path = self.artifacts / ESTIMATES
-        return literature.load_estimates(path) if path.exists() else None
+        return catalogues.load_estimates(path) if path.exists() else None
 
     @functools.cached_property
     def estimation(self):
-        """Sidecar of the estimates, a records.Estimates, the table unchanged; None if there are none yet."""
+        """Sidecar of the estimates, a schemas.Estimates, the table unchanged; None if there are none yet."""
         if self.estimates is None:
             return None
         again = "run Methodology/cnn_training.py again"
-        return records.read(artifacts.sidecar_of(self.artifacts / ESTIMATES), records.Estimates, again)
+        return schemas.read(sidecar_of(self.artifacts / ESTIMATES), schemas.Estimates, again)
 
     @property
     def kept(self):
-        """The regressors on which the estimates rest, a records.Kept a parameter."""
+        """The regressors on which the estimates rest, a schemas.Kept a parameter."""
         if not self.estimation:
             raise NotYet(f"{self.artifacts / ESTIMATES} not found: run Methodology/cnn_training.py first")
         return self.estimation.kept
 
     def predictions(self, par):
         """Those of the kept regressors of a parameter, (n_members, n_stars)."""
-        paths = [self.artifacts / estimates.prediction_name(name) for name in self.kept[par].members]
+        paths = [self.artifacts / mode.prediction_name(name) for name in self.kept[par].members]
         for path in paths:
             artifacts.require(path, "cnn_training")
         return np.array([load_array(path, 1, "run Methodology/cnn_training.py again") for path in paths], float)
@@ -311,14 +308,14 @@ class Run:
         stars = star_tables.read(path, "restore it")
         if not set(paper.PARAMETERS) <= set(stars) or not before.exists():
             return None
-        literature.load_estimates(before)  # as it was left
+        catalogues.load_estimates(before)  # as it was left
         return stars
 
     def measured(self):
         """What `claims.of_run` holds against the paper, by the names of paper.CLAIMS_OF_RUNS."""
         found = {metric: [sidecar.metrics[metric] for sidecar in part.values()]
                  for part, metrics in zip((self.trained, self.fine_tuned), METRICS.values())
-                 for metric in metrics}  # fmt: skip
+                 for metric in metrics}
         if "ph_pars.npy" in self.sources:
             hot = self.labels("teff") > paper.TEFF_SPLIT
             found.update(synthetic=[len(hot)], hot=hot)

@@ -7,16 +7,14 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-import literature
 import paper
-from figures.section4 import COLOUR_MAP, DOUBLE, styled
+from evaluation import catalogues
+from figures.style import COLOUR_MAP, DOUBLE, styled
 from workflow.files import BadInput, read_table
-
-__all__ = ["kiel_and_hr", "load_isochrones", "missing"]
 
 # What a column of isochrones.csv can hold (ours), so that no logarithm and no age in years is taken for the value
 BOUNDS = {"age_gyr": (1e-4, 20), "lbol": (1e-8, 1e7),
-          **{name: paper.LABEL_BOUNDS[name] for name in ("teff", "logg", "mh")}}  # fmt: skip
+          **{name: paper.LABEL_BOUNDS[name] for name in ("teff", "logg", "mh")}}
 WANTED = tuple(dict.fromkeys((*paper.KIEL_ISOCHRONES, *paper.HR_ISOCHRONES)))
 MODELS = tuple(dict.fromkeys(model for model, *_ in WANTED))
 # Colours and dashes of the lines, in the order of paper.py (ours): [M/H] in the one; age and model in the other
@@ -41,7 +39,7 @@ def load_isochrones():
     BadInput
         The file is not of this form.
     """
-    path = literature.FOLDER / literature.ISOCHRONES
+    path = catalogues.FOLDER / catalogues.ISOCHRONES
     if not path.exists():
         return pd.DataFrame(columns=["model", *BOUNDS]).astype(dict.fromkeys(BOUNDS, float))
     remedy = "see literature_data/README.md, or remove the file"
@@ -57,7 +55,7 @@ def load_isochrones():
         wrong = ~numbers.between(low, high)
         if wrong.any():
             raise BadInput(f"{path} row {wrong.idxmax() + 1}: {column} is {str(table[column][wrong.idxmax()])[:40]!r}, "
-                           f"no number from {low:g} to {high:g}: {remedy}")  # fmt: skip
+                           f"no number from {low:g} to {high:g}: {remedy}")
         table[column] = numbers
     return table
 
@@ -88,7 +86,7 @@ def _draw_isochrones(ax, isochrones, wanted, lines, y):
             ax.plot([], [], ls="", label=f"{_name(*isochrone)}: missing")
             continue
         ax.plot(points["teff"], points[y], color=colour, ls=dashes, lw=1, label=_name(*isochrone), zorder=3,
-                scalex=False, scaley=False, path_effects=[withStroke(linewidth=2, foreground="white")])  # fmt: skip
+                scalex=False, scaley=False, path_effects=[withStroke(linewidth=2, foreground="white")])
     for text in ax.legend(loc="lower left", fontsize=6).get_texts():
         if text.get_text().endswith("missing"):
             text.set(size=5.5, color="0.35")
@@ -114,7 +112,7 @@ def kiel_and_hr(estimates, isochrones):
     -------
     Figure
     """
-    stars = literature.match(estimates, "stars").dropna(subset=["teff", "lbol"])
+    stars = catalogues.match(estimates, "stars").dropna(subset=["teff", "lbol"])
     active, anything = stars["active"] == 1, pd.Series(True, stars.index)
     known = estimates["mh"].dropna()
     norm = Normalize(known.min(), known.max()) if len(known) else None
@@ -125,15 +123,15 @@ def kiel_and_hr(estimates, isochrones):
     _draw_isochrones(beside, isochrones, paper.HR_ISOCHRONES, HR_LINES, "lbol")
     _hr(young, stars, {"o": anything}, norm)
     _mark(young, stars, [("young disc", "+", stars["population"] == "YD", 1),
-                         ("young association", "o", stars["young"] == 1, 1.3)])  # fmt: skip
+                         ("young association", "o", stars["young"] == 1, 1.3)])
     _hr(old, stars, {"o": ~active, "^": active}, norm)
     _mark(old, stars, [(r"H$\alpha$ active", "^", active, 0), ("thick disc", "*", stars["population"] == "TD", 4),
-                       ("akin to subdwarfs", "s", stars["subdwarf"] == 1, 2.2)])  # fmt: skip
+                       ("akin to subdwarfs", "s", stars["subdwarf"] == 1, 2.2)])
     for ax, title in zip((kiel, beside, young, old), TITLES):
         ax.set_title(title, loc="left", pad=3)
     if norm:
         bar = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=[kiel, beside, young, old], aspect=40, pad=0.01,
-                              label=paper.PARAMETERS["mh"].label)  # fmt: skip
+                              label=paper.PARAMETERS["mh"].label)
         bar.minorticks_off()
     return figure
 
@@ -142,7 +140,7 @@ def _kiel(ax, stars, norm):
     _scatter(ax, stars, "logg", pd.Series(14, stars.index), norm, linewidths=0)
     below = stars[stars["logg"] < paper.GRID_LOGG[0]]
     ax.scatter(below["teff"], below["logg"], s=22, facecolors="none", edgecolors="#D55E00", linewidths=0.8,
-               label=f"below the label grid ({len(below)})")  # fmt: skip
+               label=f"below the label grid ({len(below)})")
     ax.axhline(paper.GRID_LOGG[0], ls="--", lw=0.8, color="0.4", zorder=0)
     ax.set(xlabel=paper.PARAMETERS["teff"].label, ylabel=paper.PARAMETERS["logg"].label)
     ax.invert_xaxis()
@@ -179,8 +177,8 @@ def _mark(ax, stars, marks):
             face = {"color": "black"} if marker == "+" else {"facecolors": "none", "edgecolors": "black"}
             ax.scatter(stars["teff"][rows], stars["lbol"][rows], s=area, marker=marker, linewidths=0.8, **face)
         handles.append(Line2D([], [], ls="", marker=marker, mfc="none" if times else "0.8", mec="black", ms=6,
-                              label=f"{name} ({rows.sum()})"))  # fmt: skip
+                              label=f"{name} ({rows.sum()})"))
     speeds = [Line2D([], [], ls="", marker="o", color="0.6", ms=np.sqrt(AREA * v), label=f"{v}") for v in (2, 10, 30)]
     ax.add_artist(ax.legend(handles=speeds, title=r"$v\,\sin i$ [km/s]", title_fontsize=7, ncols=3, loc="upper right",
-                            handletextpad=0.5, columnspacing=1))  # fmt: skip
+                            handletextpad=0.5, columnspacing=1))
     ax.legend(handles=handles, loc="lower left")

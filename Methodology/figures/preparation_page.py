@@ -4,14 +4,13 @@ import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 
 import paper
-from figures import section4 as figures
-from spectra import continuum as preparation
-
-__all__ = ["write"]
+from figures import style
+from spectra.transforms import WAVE
+from spectra.velocity import MAX_VELOCITY
 
 FAST = {  # what makes a page a third of the time, as there may be thousands
     "figure.constrained_layout.use": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
-}  # fmt: skip
+}
 FLUX, MODEL, MARK = "black", "#D55E00", "#0072B2"
 
 
@@ -21,20 +20,19 @@ def write(path, stars, templates, synthetic):
     Parameters
     ----------
     path : Path
-    stars : iterable of (str, observed_star.Star)
+    stars : iterable of (str, preparation.Star)
         Names and prepared spectra; one at a time is in memory.
-    templates : preparation.Templates
+    templates : velocity.Templates
     synthetic : str
         What the synthetic spectra are, such as "simulated".
     """
-    style = {**figures.STYLE, **FAST}
-    with plt.rc_context(style), PdfPages(path) as pdf:
-        figure, axes = plt.subplots(3, 1, figsize=(figures.DOUBLE, 1.05 * figures.DOUBLE))
+    with plt.rc_context({**style.STYLE, **FAST}), PdfPages(path) as pdf:
+        figure, axes = plt.subplots(3, 1, figsize=(style.DOUBLE, 1.05 * style.DOUBLE))
         figure.subplots_adjust(left=0.075, right=0.975, bottom=0.06, top=0.955, hspace=0.2)
         raw, normalised, velocity = axes
-        raw.set(ylabel="flux / median", xlim=preparation.WAVE[[0, -1]])
+        raw.set(ylabel="flux / median", xlim=WAVE[[0, -1]])
         normalised.set(ylabel="normalised flux", xlabel="vacuum wavelength at rest [Å]", xlim=paper.WINDOW)
-        reach = preparation.MAX_VELOCITY
+        reach = MAX_VELOCITY
         velocity.set(xlabel="velocity in the wavelengths as read [km/s]", ylabel="correlation", xlim=(-reach, reach))
         for name, star in stars:
             for line in [line for ax in axes for line in ax.lines]:
@@ -49,15 +47,15 @@ def _draw(axes, star, template, synthetic):
     raw, normalised, velocity = axes
     record = star.record
     flux, continuum = star.raw
-    raw.plot(preparation.WAVE, flux, color=FLUX, linewidth=0.6, label=f"as read, S/N {record['snr']:.0f} a pixel")
-    raw.plot(preparation.WAVE, continuum, color=MODEL, label="blaze and continuum")
+    raw.plot(WAVE, flux, color=FLUX, linewidth=0.6, label=f"as read, S/N {record['snr']:.0f} a pixel")
+    raw.plot(WAVE, continuum, color=MODEL, label="blaze and continuum")
     raw.set_ylim(0, 1.25 * np.nanpercentile(flux, 99))
     for edge in paper.WINDOW:
         raw.axvline(edge, color="0.6", linewidth=0.7, linestyle=":")
     normalised.plot(paper.WAVELENGTH, star.flux, color=FLUX, linewidth=0.6,
-                    label=f"normalised; {100 * record['bad']:.1f} % of its pixels bridged")  # fmt: skip
+                    label=f"normalised; {100 * record['bad']:.1f} % of its pixels bridged")
     normalised.plot(paper.WAVELENGTH, template, color=MODEL, linewidth=0.6,
-                    label=f"the {synthetic} synthetic spectrum it was found with")  # fmt: skip
+                    label=f"the {synthetic} synthetic spectrum it was found with")
     normalised.set_ylim(min(0, star.flux.min()), 1.35)
     velocity.plot(star.lags, star.correlation, color=FLUX, linewidth=0.8)
     measured = f"{record['rv']:+.2f} ± {record['e_rv']:.2f} km/s"

@@ -1,6 +1,6 @@
 """Figures of Sect. 3, and a few beyond, of a run (no TensorFlow).
 
-Every function takes a `runs.Run` and returns the Figure, or raises `runs.NotYet`; `show` draws and saves one in a
+Every function takes a `evaluation.run.Run` and returns the Figure, or raises `NotYet`; `show` draws and saves one in a
 notebook. Where one autoencoder stands for all, it is the best ranked of those that are there. What is not the published
 spectra is named on the figure's face.
 """
@@ -12,19 +12,14 @@ import pandas as pd
 
 import paper
 from evaluation import embedding
-from evaluation import run as runs
-from figures import section4 as figures
-from figures.section4 import DOUBLE, SINGLE, styled
+from evaluation.run import NotYet
+from figures import style
 from figures.star_page import difference, predicted, spectrum, wavelength
+from figures.style import DOUBLE, SINGLE, styled
 from figures.truth import AFTER, BEFORE
-from spectra import dataset as spectra
+from spectra import dataset
 from workflow.command_line import ROOT
 from workflow.files import BadInput, one_line, take
-
-__all__ = [
-    "dead_units", "embedded_encodings", "embedded_fluxes", "ensemble", "fine_tuning", "reconstruction",
-    "residuals", "scores", "show", "training_curves",
-]  # fmt: skip
 
 N_EMBEDDED = 5000  # synthetic spectra in a UMAP; with all 22,933 a panel is one smear
 LATENT = "cividis"
@@ -37,12 +32,12 @@ def show(draw, run, name, folder):
     """Draw and save a figure; of what an act has not left yet, print the line that says so, and draw nothing."""
     try:
         figure = draw(run)
-    except runs.NotYet as error:
+    except NotYet as error:
         print(f"{name} is not drawn: {one_line(error)}")
         for ending in ("pdf", "png"):  # of an earlier time, it would be taken for this run's
             (Path(folder) / f"{name}.{ending}").unlink(missing_ok=True)
         return None
-    figures.save(figure, name, folder)
+    style.save(figure, name, folder)
     return figure
 
 
@@ -51,7 +46,7 @@ def show(draw, run, name, folder):
 def embedded_fluxes(run):
     """UMAP of the fluxes of both domains, synthetic ones coloured by Teff and by [M/H] (Fig. 1)."""
     flux_carm = run.flux("carm")
-    return _embedded(run, run.flux("ph"), take(flux_carm, np.flatnonzero(spectra.usable(flux_carm))))
+    return _embedded(run, run.flux("ph"), take(flux_carm, np.flatnonzero(dataset.usable(flux_carm))))
 
 
 @styled()
@@ -72,9 +67,9 @@ def _embedded(run, ph, carm):
     for ax, par in zip(axes, ("teff", "mh")):
         value = run.labels(par)[rows]
         dots = ax.scatter(*at[: len(rows)].T, c=value, s=2, lw=0, cmap="viridis", rasterized=True,
-                          label=f"synthetic ({len(rows)} of {len(ph)})")  # fmt: skip
+                          label=f"synthetic ({len(rows)} of {len(ph)})")
         ax.scatter(*at[len(rows) :].T, marker="^", s=9, color="0.6", ec="black", lw=0.3,
-                   label=f"observed ({len(carm)})")  # fmt: skip
+                   label=f"observed ({len(carm)})")
         figure.colorbar(dots, ax=ax, label=paper.PARAMETERS[par].label, pad=0.01).minorticks_off()
         ax.set(xticks=[], yticks=[], xlabel="UMAP 1")
     axes[0].set_ylabel("UMAP 2")
@@ -87,15 +82,15 @@ def _embedded(run, ph, carm):
 def reconstruction(run, example=1):
     """A synthetic test spectrum, its reconstruction, their difference and the 32 latent values (Fig. 3).
 
-    `example` counts from the coolest of `spectra.examples_ph`.
+    `example` counts from the coolest of `dataset.examples_ph`.
     """
     i = run.first("dtl_")
     left = run.array("reconstructed_ph", i)
     example = min(example, len(left) - 1)
-    row = spectra.examples_ph(run.labels("teff"))[example]
+    row = dataset.examples_ph(run.labels("teff"))[example]
     flux = take(run.flux("ph"), [row])[0]
     values = [f"{p.label.partition(' [')[0]} {run.labels(par)[row]:g} {p.unit}".replace(" dex", "")
-              for par, p in paper.PARAMETERS.items()]  # fmt: skip
+              for par, p in paper.PARAMETERS.items()]
     figure, top, below, latent = _spectrum_and_latent(len(flux), 1, 1)
     _spectrum(top, flux, {"reconstruction": (left[example], AFTER[0])})
     top.set_title(", ".join(values))
@@ -108,13 +103,13 @@ def reconstruction(run, example=1):
 def fine_tuning(run, example=1):
     """An observed test spectrum before and after fine-tuning: reconstructions, differences, latent values (Fig. 4).
 
-    `example` counts in `spectra.examples_carm`.
+    `example` counts in `dataset.examples_carm`.
     """
     i = run.first("dtl_")
     before, after = (run.array(f"reconstructed_carm{when}", i) for when in ("_before", ""))
     example = min(example, len(after) - 1)
     flux_carm = run.flux("carm")
-    row = spectra.examples_carm(flux_carm)[example]
+    row = dataset.examples_carm(flux_carm)[example]
     flux = take(flux_carm, [row])[0]
     figure, top, below, latent = _spectrum_and_latent(len(flux), 2, 2)
     both = {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])}
@@ -165,7 +160,7 @@ def ensemble(run, example=1):
 
     The star is that of `fine_tuning`.
     """
-    rows = spectra.examples_carm(run.flux("carm"))
+    rows = dataset.examples_carm(run.flux("carm"))
     row = rows[min(example, len(rows) - 1)]
     figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 0.6 * DOUBLE))
     for ax, par in zip(axes.flat, run.kept):
@@ -192,7 +187,7 @@ def training_curves(run):
             for i, sidecar in there.items():
                 epochs = 1 + np.arange(len(sidecar.history[term]))
                 ax.plot(epochs, sidecar.history[term], color=colours[list(run.trained).index(i)], lw=0.8, alpha=0.8,
-                        label=f"ac_{i}", marker="." if len(epochs) == 1 else "")  # fmt: skip
+                        label=f"ac_{i}", marker="." if len(epochs) == 1 else "")
             ax.set_yscale("log")
             ax.set_ylabel(label if when == "training" else "")
         column[0].set_title(f"{when} (autoencoders: {len(there)})")
@@ -217,10 +212,10 @@ def of_the_search(run):
         table = table[table["epochs"] == table["epochs"].max()].reset_index(drop=True)
         table = table[[*paper.GRID, "mse_mean", "mse_std"]].assign(autoencoder=np.nan, mse_test=np.nan)
     except FileNotFoundError:
-        raise runs.NotYet(f"{path} not found: run Methodology/autoencoder_grid_search.py first") from None
+        raise NotYet(f"{path} not found: run Methodology/autoencoder_grid_search.py first") from None
     except (KeyError, ValueError):
         raise BadInput(f"{path} is no table of a search: delete it and run Methodology/autoencoder_grid_search.py"
-                       ) from None  # fmt: skip
+                       ) from None
     for i, sidecar in run.trained.items():
         same = np.all([np.isclose(table[name], sidecar.settings[name], atol=0) for name in paper.GRID], axis=0)
         table.loc[same, ["autoencoder", "mse_test"]] = i, sidecar.metrics["mse_test"]
@@ -242,7 +237,7 @@ def scores(run):
     bar.minorticks_off()
     finite = table.loc[np.isfinite(table["mse_mean"]), "mse_mean"]
     ax.plot(finite, np.full(len(finite), 0.02), "|", color="0.3", ms=5, transform=ax.get_xaxis_transform(),
-            label=f"all {len(table)} architectures")  # fmt: skip
+            label=f"all {len(table)} architectures")
     ax.axvline(table["mse_mean"].median(), ls=":", color="0.4", lw=0.8, label="their median")
     ax.set(xlabel="mse, mean of the cross-validation", ylabel="mse, test set, after training")
     figure.legend(loc="outside lower center", ncols=2)
@@ -260,7 +255,7 @@ def dead_units(run):
     order = np.argsort(-shares["synthetic"], axis=1, kind="stable")
     for ax, (title, share) in zip(axes, shares.items()):
         image = ax.imshow(np.take_along_axis(share, order, axis=1), vmin=0, vmax=1, cmap="cividis", aspect="auto",
-                          interpolation="none")  # fmt: skip
+                          interpolation="none")
         dead = (share == 1).sum(axis=1)
         always = f"{dead.min()} to {dead.max()}" if np.ptp(dead) else f"{dead[0]}"
         ax.set_xlabel("latent value, by its share of synthetic zeros")
@@ -281,7 +276,7 @@ def residuals(run):
     """Where the reconstruction of the observed spectra fails: mean and scatter of the difference, and known lines."""
     run.first("dtl_")
     figure, (top, middle, below) = plt.subplots(3, sharex=True, figsize=(DOUBLE, 0.62 * DOUBLE),
-                                                height_ratios=[3, 2, 1.2])  # fmt: skip
+                                                height_ratios=[3, 2, 1.2])
     for when, (colour, _), name in (("_before", BEFORE, "before"), ("", AFTER, "after")):
         of_all = np.array([run.array(f"residual_carm{when}", i) for i in run.fine_tuned])
         x, label = wavelength(of_all.shape[2])
@@ -314,4 +309,4 @@ def _lines(ax):
     ax.tick_params(which="both", left=False, right=False, top=False)
     for line in lines[lines["wave_vac"].isin(LABELLED)].itertuples():
         ax.annotate(line.species, (line.wave_vac, 2.9), (0, 3), textcoords="offset points", ha="center", va="bottom",
-                    fontsize=6, color=SPECIES["atom"], annotation_clip=False)  # fmt: skip
+                    fontsize=6, color=SPECIES["atom"], annotation_clip=False)

@@ -1,42 +1,19 @@
-"""Figures of Sect. 4 and Appendix B, and the one style of all figures (no TensorFlow); Fig. 8 is in hr_figures.py.
+"""Figures of Sect. 4 and Appendix B, and the one style of all figures (no TensorFlow); Fig. 8 is in hr_diagram.py.
 
-Every function takes estimates as `literature.load_estimates` gives them and returns the Figure; `save` writes it. Where
+Every function takes estimates as `catalogues.load_estimates` gives them and returns the Figure; `save` writes it. Where
 the spectra are not the published ones, every figure says what they are. Stars without an estimate are left out.
 Of the published figures are what is plotted and, read off them, the limits of the axes of Figs. 11 to 14; marks,
 colours, bins and the panels of differences are ours.
 """
-import functools
-import os
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.stats import gaussian_kde
 
-import literature
 import paper
-from workflow.command_line import ROOT
-from workflow.files import one_line, writing
-
-__all__ = [
-    "draw_stars", "metallicity_by_population", "one_to_one", "path_in", "save", "styled", "vsini_with_errors",
-    "with_pale",
-]  # fmt: skip
-
-FOLDER = ROOT / "artifacts" / "figures"
-
-SINGLE, DOUBLE = 88 / 25.4, 180 / 25.4  # [inch] one and two columns of A&A
-STYLE = {
-    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
-    "ytick.labelsize": 7, "axes.linewidth": 0.7, "lines.linewidth": 1.2, "xtick.direction": "in",
-    "ytick.direction": "in", "xtick.top": True, "ytick.right": True, "xtick.minor.visible": True,
-    "ytick.minor.visible": True, "legend.framealpha": 0.8, "legend.handletextpad": 0.3, "legend.borderpad": 0.3,
-    "figure.constrained_layout.use": True, "figure.dpi": 120, "savefig.dpi": 300, "pdf.fonttype": 42,
-    "mathtext.fontset": "dejavusans",
-}  # fmt: skip
-COLOUR_MAP = "viridis_r"  # dark is metal-rich; the published figure's rainbow cannot be read by everyone
+from evaluation import catalogues, comparison
+from figures.style import DOUBLE, N_DENSITY, SINGLE, draw_stars, styled, with_pale
 
 # Colours of Okabe and Ito, and a marker for who sees none
 MARKS = {
@@ -44,11 +21,11 @@ MARKS = {
     "pass20": ("#0072B2", "o"), "bello23": ("#E69F00", "^"), "interf": ("#D55E00", "*"), "fgkm": ("#D55E00", "*"),
     "rein18": ("#E69F00", "^"), "pass18": ("#0072B2", "o"), "gaid14": ("#E69F00", "^"), "gm14": ("#009E73", "s"),
     "mann15": ("#CC79A7", "D"),
-}  # fmt: skip
+}
 POPULATIONS = {
     "YD": ("young disc", "#0072B2"), "D": ("thin disc", "#009E73"),
     "TD-D": ("transition", "#E69F00"), "TD": ("thick disc", "#D55E00"),
-}  # fmt: skip
+}
 CARMENES = ("mar21", "pass19", "schw19")  # left panels of Figs. 11 to 13
 DEEP_LEARNING = ("bello23", "pass20", "interf", "fgkm")  # right panels
 OLDER = ("pass18", "gaid14", "gm14", "mann15")  # the older ones of Appendix B
@@ -56,70 +33,16 @@ OLDER = ("pass18", "gaid14", "gm14", "mann15")  # the older ones of Appendix B
 LIMITS = {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
 N_BINS = 25  # ours
 SECOND_DRAWN = {"loggc": "log g$_c$"}  # of Schweitzer+19 the published Fig. 12 plots this; the number is of logg
-PALE = 0.3  # of the opacity of a star without a flag (ours)
-N_DENSITY = 20  # fewer values have no distribution to speak of
-
-
-def styled(simulated_note=""):
-    """Draw estimates, or a run, in the one style, and say on the figure where the spectra came from.
-
-    Of simulated ones the note is added.
-    """
-
-    def decorate(draw):
-        @functools.wraps(draw)
-        def drawn(estimates, *args, **kwargs):
-            with plt.rc_context(STYLE):
-                figure = draw(estimates, *args, **kwargs)
-                spectra = estimates.spectra if isinstance(estimates.spectra, str) else estimates.spectra.iloc[0]
-                if spectra != "published":
-                    simulated = spectra == "simulated"
-                    word = "SIMULATED" if simulated else one_line(spectra)  # anybody's: a $ in it is no formula
-                    words = f"{word} spectra{simulated_note * simulated}"
-                    figure.suptitle(words, color="#D55E00", weight="bold", size=8, parse_math=False)
-                plt.close(figure)  # pyplot would keep it, and a notebook show it a second time
-                return figure
-
-        return drawn
-
-    return decorate
 
 
 NOT_REAL = ":\nstars drawn around the published estimates\nagainst the literature on the real ones"
-
-
-def path_in(variable, default=None):
-    """Path in a variable of the environment: from the current folder if it is there, else from the repository.
-
-    Where the variable is not set, or empty, it is `default`.
-    """
-    path = os.environ.get(variable)
-    return default if not path else Path(path) if Path(path).exists() else ROOT / path
-
-
-def save(figure, name, folder=FOLDER):
-    """Write a figure as vector PDF and as PNG.
-
-    Parameters
-    ----------
-    figure : Figure
-    name : str
-        Without ending.
-    folder : path-like
-        Made if it is not there.
-    """
-    with plt.rc_context(STYLE):
-        for ending in ("pdf", "png"):
-            with writing(Path(folder) / f"{name}.{ending}") as partial:
-                figure.savefig(partial)
-            figure.set_layout_engine("none")  # laid out once is enough; it is a third of the time
 
 
 # ---------------------------------------------------------------- Sect. 4.1
 @styled()
 def metallicity_by_population(estimates):
     """Distribution of [M/H] in each kinematic population, a row each (Fig. 9)."""
-    stars = literature.match(estimates, "stars").dropna(subset=["mh"])
+    stars = catalogues.match(estimates, "stars").dropna(subset=["mh"])
     figure, axes = plt.subplots(4, sharex=True, sharey=True, figsize=(SINGLE, 1.25 * SINGLE))
     for ax, (population, (name, colour)) in zip(axes, POPULATIONS.items()):
         mh = stars["mh"][stars["population"] == population].to_numpy()
@@ -127,12 +50,12 @@ def metallicity_by_population(estimates):
             ax.hist(mh, bins="auto", density=True, color=colour, alpha=0.4)
         _density(ax, mh, colour)
         ax.text(0.03, 0.9, f"{population}\n{name}, {len(mh)} stars", color=colour, va="top", weight="bold",
-                transform=ax.transAxes)  # fmt: skip
+                transform=ax.transAxes)
         ax.set(yticks=[])
         ax.tick_params(which="both", left=False, right=False, top=False)
         ax.spines[["left", "right", "top"]].set_visible(False)
     axes[-1].set_xlabel(paper.PARAMETERS["mh"].label)
-    p = literature.thin_against_thick(stars)
+    p = comparison.thin_against_thick(stars)
     if np.isfinite(p):
         axes[0].set_title(f"Kolmogorov-Smirnov, D against TD: p = {p:.4f}")
     return figure
@@ -167,7 +90,7 @@ def one_to_one(estimates, par, *groups, errors=False):
     width = DOUBLE if len(groups) > 1 else SINGLE
     side = width / len(groups)
     figure, axes = plt.subplots(3, len(groups), figsize=(width, 1.85 * side), squeeze=False,
-                                height_ratios=[3, 1.4, 1.4])  # fmt: skip
+                                height_ratios=[3, 1.4, 1.4])
     sets = [_series(estimates, par, group) for group in groups]
     ours = estimates[par].dropna().to_numpy()
     limits = _limits([ours, *(both["lit"].to_numpy() for group in sets for both, *_ in group)], LIMITS[par])
@@ -183,7 +106,7 @@ def one_to_one(estimates, par, *groups, errors=False):
             _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
             if len(both) >= N_DENSITY:
                 _histogram(histogram, both["lit"], limits, color=colour, label=label,
-                           ls="--" if mark["mfc"] == "none" else "-")  # fmt: skip
+                           ls="--" if mark["mfc"] == "none" else "-")
         _dress(scatter, residual, par, limits, series)
         histogram.set(xlabel=paper.PARAMETERS[par].label, xlim=limits, ylabel="density")
         names = histogram.get_legend_handles_labels()[1]
@@ -211,34 +134,18 @@ def vsini_with_errors(estimates):
     figure, (scatter, residual) = plt.subplots(2, figsize=(SINGLE, 1.4 * SINGLE), height_ratios=[3, 1.2])
     series = _series(estimates, "vsini", ("pass20", "rein18"))
     for both, label, colour, mark in series:
-        limit = both["lit_low"].isna() & (label == literature.CATALOGUES["rein18"])
+        limit = both["lit_low"].isna() & (label == catalogues.CATALOGUES["rein18"])
         _error_bars(scatter, both, colour)
         for rows, marker in ((~limit, mark["marker"]), (limit, "v")):
             name = f"{label} ({rows.sum()})" if marker != "v" else f"{label}, upper limits ({rows.sum()})"
             of_kind, style = both[rows], {**mark, "marker": marker}
             draw_stars(scatter, of_kind["ours"], of_kind["lit"], of_kind["flagged"],
-                       {**style, "label": name if rows.any() else None})  # fmt: skip
+                       {**style, "label": name if rows.any() else None})
             draw_stars(residual, of_kind["teff"], of_kind["lit"] - of_kind["ours"], of_kind["flagged"], style)
         _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
     limits = _limits([both[["ours", "lit"]].to_numpy().ravel() for both, *_ in series], LIMITS["vsini"])
     _dress(scatter, residual, "vsini", limits, series)
     return figure
-
-
-def draw_stars(ax, x, y, flagged, mark):
-    """Stars as points, pale where they have a flag; `mark` has the properties of the others, their `alpha` too."""
-    ax.plot(x[~flagged], y[~flagged], **mark)
-    if flagged.any():
-        ax.plot(x[flagged], y[flagged], **{**mark, "alpha": PALE * mark["alpha"], "label": "_pale"})
-
-
-def with_pale(ax):
-    """Handles and labels of a legend, which says what is pale if something is."""
-    handles, labels = ax.get_legend_handles_labels()
-    if any(line.get_label() == "_pale" for line in ax.lines):
-        handles.append(Line2D([], [], ls="", marker="o", ms=3, mew=0, color="black", alpha=PALE))
-        labels.append("pale: flagged")
-    return handles, labels
 
 
 def _error_bars(ax, both, colour):
@@ -250,23 +157,23 @@ def _series(estimates, par, group):
     """For each catalogue and column with stars to draw: the pairs, a label, a colour and how to mark them."""
     series = []
     for name in group:
-        published = literature.load(name)
-        second = [column for column in SECOND_DRAWN if column in published and literature.SECOND[column][0] == par]
+        published = catalogues.load(name)
+        second = [column for column in SECOND_DRAWN if column in published and catalogues.SECOND[column][0] == par]
         for column in (par, *second):
-            both = literature.pairs(estimates, name, column)
+            both = catalogues.pairs(estimates, name, column)
             if both.empty:
                 continue
             colour, marker = MARKS[name]
             small = marker != "*"
             hollow = bool(second) and column == par  # the column that the published figure does not plot
-            label = literature.CATALOGUES[name]
+            label = catalogues.CATALOGUES[name]
             if second:
                 label += f", {SECOND_DRAWN.get(column, 'log g')}"
             series.append((both, label, colour, {
                 "ls": "", "marker": marker, "color": colour, "mec": colour if hollow or small else "black",
                 "mfc": "none" if hollow else colour, "mew": 0.5, "ms": 3 if small else 9, "alpha": 0.5 if small else 1,
                 "zorder": 2 if small else 4,
-            }))  # fmt: skip
+            }))
     return series
 
 
@@ -285,7 +192,7 @@ def _dress(scatter, residual, par, limits, series):
     residual.axhline(0, ls="--", lw=0.8, color="black", zorder=0)
     residual.set(xlim=_limits([both["teff"].dropna() for both, *_ in series]),
                  xlabel=f"{paper.PARAMETERS['teff'].label} (this work)",
-                 ylabel=f"literature $-$\nthis work [{paper.PARAMETERS[par].unit}]")  # fmt: skip
+                 ylabel=f"literature $-$\nthis work [{paper.PARAMETERS[par].unit}]")
 
 
 def _running_median(ax, teff, difference, colour):

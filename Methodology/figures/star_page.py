@@ -13,20 +13,17 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import paper
-from figures import section4 as figures
+from figures import style
 from figures.truth import AFTER
-from inference import flags
-from inference import mode as estimates
+from inference import flags, mode
 from workflow.files import writing
-
-__all__ = ["difference", "predicted", "spectrum", "wavelength", "write", "write_all"]
 
 SPECTRUM = "0.25"
 LINE = 115  # letters of the note in a line
 FAST = {  # as there may be thousands of pages
     "figure.constrained_layout.use": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
     "savefig.dpi": 150,
-}  # fmt: skip
+}
 FEW = 50  # pages are drawn sooner than another process has started
 
 
@@ -60,19 +57,19 @@ def difference(ax, flux, values, colour, when):
 
 def predicted(ax, par, predictions):
     """Draw the predictions of one parameter, (n_members,), with their density, its maximum and quantiles."""
-    grid, height = estimates.density(predictions)
+    grid, height = mode.density(predictions)
     low, high = np.quantile(predictions, paper.QUANTILES)
     ax.axvspan(low, high, color="#E69F00", alpha=0.25, lw=0, label="16 % to 84 %")
     if len(grid) > 1:  # else they all agree
-        if len(predictions) >= figures.N_DENSITY:
+        if len(predictions) >= style.N_DENSITY:
             ax.hist(predictions, bins="auto", density=True, histtype="step", color="0.5", lw=0.8, label="histogram")
         ax.plot(grid, height, color=AFTER[0], label="kernel density")
     ax.axvline(grid[np.argmax(height)], color="#D55E00", lw=1, label="its maximum")
     ax.plot(predictions, np.full(len(predictions), 0.03), "|", color="black", ms=6, mew=0.6,
-            transform=ax.get_xaxis_transform(), label="predictions")  # fmt: skip
+            transform=ax.get_xaxis_transform(), label="predictions")
     room = 0.08 * np.ptp(predictions) if len(grid) > 1 else 10.0 ** -paper.PARAMETERS[par].digits
     ax.set(xlabel=paper.PARAMETERS[par].label, ylabel="density",
-           xlim=(predictions.min() - room, predictions.max() + room))  # fmt: skip
+           xlim=(predictions.min() - room, predictions.max() + room))
     ax.margins(y=0.1)
     ax.set_ylim(0, None)
 
@@ -95,7 +92,7 @@ def write(path, title, note, flux, reconstruction, predictions, estimated):
     estimated : dict of str to sequence of float
         By parameter: value, uncertainty below and above.
     """
-    with threadpool_limits(1), plt.rc_context({**figures.STYLE, **FAST}):  # a density is too little for all cores
+    with threadpool_limits(1), plt.rc_context({**style.STYLE, **FAST}):  # a density is too little for all cores
         figure, top, residual, axes = _sheet(len(predictions))
         for ax in (top, residual, *axes):
             for artist in [*ax.lines, *ax.patches, *ax.texts]:
@@ -124,10 +121,10 @@ def write(path, title, note, flux, reconstruction, predictions, estimated):
 @functools.lru_cache(maxsize=1)
 def _sheet(n_parameters):
     """The figure of a page and its axes, used again for every star: to make them takes longer than to draw on them."""
-    figure = Figure(figsize=(figures.DOUBLE, 0.66 * figures.DOUBLE))
+    figure = Figure(figsize=(style.DOUBLE, 0.66 * style.DOUBLE))
     FigureCanvasAgg(figure)  # else each page has one of its own, which reads all formulae in labels anew
     halves = figure.add_gridspec(2, 1, height_ratios=[1.5, 1], left=0.085, right=0.98, bottom=0.14, top=0.86,
-                                 hspace=0.42)  # fmt: skip
+                                 hspace=0.42)
     top, residual = halves[0].subgridspec(2, 1, height_ratios=[2, 1], hspace=0.05).subplots(sharex=True)
     axes = halves[1].subgridspec(1, n_parameters, wspace=0.1).subplots(squeeze=False)[0]
     for ax in (top, residual, *axes):  # fixed, as is all else: to find a place for each label takes time
@@ -146,7 +143,7 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
     ----------
     folder : Path
     table : DataFrame
-        As `estimation.estimated` makes it.
+        As `predictor.estimated` makes it.
     flux, reconstructed : ndarray of shape (n_stars, n_pixels)
     predictions : dict of str to ndarray of shape (n_members, n_stars)
     note : str
@@ -164,11 +161,11 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
     for row, (star, words) in enumerate(zip(table.itertuples(), flags.in_words(table))):
         paths.append(folder / f"{_free_name(star.karmn, {path.stem.lower() for path in paths})}.png")
         title = (f"{star.karmn}: {star.instrument or 'instrument unknown'}, S/N {star.snr:.0f} a pixel, "
-                 f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s")  # fmt: skip
+                 f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s")
         said = "; ".join(filter(None, [note, words and f"flags: {words}"]))
         of_star = {par: values[:, row] for par, values in predictions.items()}
         tasks.append(joblib.delayed(write)(paths[-1], title, said, flux[row], reconstructed[row], of_star,
-                                           {par: columns[row] for par, columns in estimated.items()}))  # fmt: skip
+                                           {par: columns[row] for par, columns in estimated.items()}))
     drawn = joblib.Parallel(n_jobs=min(jobs, -(-len(tasks) // FEW)), return_as="generator")(tasks)
     for _ in tqdm(drawn, total=len(tasks), desc="pictures", unit="star", disable=None):
         pass

@@ -1,17 +1,15 @@
-"""Figures of a run, in the style of figures.py (no TensorFlow)."""
+"""Figures of a run, in the style of figures/style.py (no TensorFlow)."""
 import matplotlib.pyplot as plt
 import numpy as np
 
 import paper
-from figures import section4 as figures
+from figures import style
 from inference import flags
-
-__all__ = ["against_truth"]
 
 BEFORE, AFTER = ("#E69F00", "o"), ("#0072B2", "^")
 
 
-def against_truth(before, after, truth):
+def estimates_against_truth(before, after, truth):
     """Estimates of simulated stars against their truth, without and with fine-tuning, a panel a parameter.
 
     Parameters
@@ -25,23 +23,23 @@ def against_truth(before, after, truth):
     -------
     Figure
     """
-    with plt.rc_context(figures.STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(figures.DOUBLE, figures.DOUBLE))
+    with plt.rc_context(style.STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(style.DOUBLE, style.DOUBLE))
         for ax, (par, parameter) in zip(axes.flat, paper.PARAMETERS.items()):
             true = truth.set_index("karmn")[par]
             for table, (colour, marker), when in ((before, BEFORE, "before"), (after, AFTER, "after")):
                 named = table.set_index("karmn").reindex(true.index)
                 estimated, pale = named[parameter.published], flags.flagged(named, par)
                 rmse = np.sqrt(np.mean((estimated - true) ** 2))
-                figures.draw_stars(ax, true, estimated, pale, {
+                style.draw_stars(ax, true, estimated, pale, {
                     "ls": "", "marker": marker, "color": colour, "ms": 2.5, "alpha": 0.6, "mew": 0,
                     "label": f"{when} fine-tuning, rmse {rmse:.3g} {parameter.unit}",
-                })  # fmt: skip
+                })
             low, high = true.min(), true.max()
             ax.plot([low, high], [low, high], color="black", linewidth=0.7, zorder=0)
             ax.set(xlabel=f"true {parameter.label}", ylabel=f"estimated {parameter.label}")
-            ax.legend(*figures.with_pale(ax), loc="upper left")
+            ax.legend(*style.with_pale(ax), loc="upper left")
         figure.suptitle("SIMULATED spectra: estimates against the truth of the simulation", color="#D55E00",
-                        weight="bold", size=8)  # fmt: skip
+                        weight="bold", size=8)
         plt.close(figure)  # pyplot would keep it
     return figure

@@ -18,11 +18,6 @@ from scipy.stats import binomtest
 
 from workflow.files import BadInput
 
-__all__ = [
-    "LEVELS", "Fit", "before_and_after", "conformal", "fit", "inside", "leave_one_out", "log_likelihood",
-    "scatter_interval", "share",
-]  # fmt: skip
-
 LEVELS = {"68": (0.6827, 1.0), "95": (0.95, 1.96)}  # probability of an interval, and its half width in sigma
 TEFF_STEP = 100  # [K] of the slope's unit
 DROP = 0.5, 1.353  # of ln L: at either end of a 68 % interval; at a one-sided 95 % limit (Self & Liang 1987)
@@ -71,7 +66,7 @@ def _widths(stars, extra):
     """Widths below and above the mode, with those of the independent value; an unknown one of these counts as 0."""
     lit_low, lit_high = (np.nan_to_num(stars[part]) for part in ("lit_low", "lit_high"))
     return (np.sqrt(stars["ours_low"] ** 2 + extra**2 + lit_high**2),
-            np.sqrt(stars["ours_high"] ** 2 + extra**2 + lit_low**2))  # fmt: skip
+            np.sqrt(stars["ours_high"] ** 2 + extra**2 + lit_low**2))
 
 
 def _below(distance, low, high):
@@ -107,7 +102,7 @@ def _require(stars, n):
     measured = int((~stars["limit"]).sum())
     if measured < n:
         raise BadInput(f"{measured} stars have an independent value that is no limit, {n} are needed: use another "
-                       "reference, or more stars")  # fmt: skip
+                       "reference, or more stars")
 
 
 def fit(stars, linear=False, near=None):
@@ -203,7 +198,7 @@ class _Problem:
         """Second derivatives of `minus`, the observed Fisher information, by differences."""
         steps = step * np.eye(len(theta))
         return np.array([[self.minus(theta + a + b) - self.minus(theta + a - b) - self.minus(theta - a + b)
-                          + self.minus(theta - a - b) for b in steps] for a in steps]) / (4 * step**2)  # fmt: skip
+                          + self.minus(theta - a - b) for b in steps] for a in steps]) / (4 * step**2)
 
 
 # ---------------------------------------------------------------- coverage
@@ -226,7 +221,7 @@ def inside(stars, offset=0.0, extra=0.0):
     low, high = _widths(stars, extra)
     distance = stars["lit"] - stars["ours"] - offset
     held = {level: (distance >= -width * low) & ((distance <= width * high) | stars["limit"])
-            for level, (_, width) in LEVELS.items()}  # fmt: skip
+            for level, (_, width) in LEVELS.items()}
     return stars[["karmn", "limit"]].assign(**held)
 
 

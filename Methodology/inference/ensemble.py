@@ -8,19 +8,12 @@ import numpy as np
 import pandas as pd
 
 import paper
-from figures import truth as run_figures
-from inference import flag_limits, flags
-from inference import mode as estimates
-from spectra import dataset as spectra
-from training import loop as training
-from training import networks, perturbation, tuning
-from workflow import runner as running
-from workflow import schemas as records
-from workflow import units as artifacts
-from workflow.files import BadInput, load_array, lock, read_table, sha256, write_array, write_csv, write_json, writing
-from workflow.units import Unit
-
-__all__ = ["encodings", "ensembles", "epochs", "may_write", "regressors", "write_estimates"]
+from inference import flags, mode
+from spectra import dataset
+from training import backend, grid_search, networks, perturbation
+from workflow import artifacts, runner, schemas
+from workflow.files import BadInput, load_array, lock, read_table, sha256, write_array, write_csv, write_json
+from workflow.units import Unit, finish, is_done, read_sidecar, sidecar_of
 
 
 def encodings(ac, args):
@@ -35,26 +28,26 @@ def epochs(args):
 
 def regressors(par, ac, args, provenance):
     """The regressors of one parameter and one autoencoder, a list of Unit."""
-    hyper, autoencoder = tuning.hyper_parameters(par, args.artifacts), int(ac.stem.split("_")[1])
+    hyper, autoencoder = grid_search.hyper_parameters(par, args.artifacts), int(ac.stem.split("_")[1])
     fixed = {**hyper, "batch_size": paper.BATCH_CNN, "epochs": epochs(args)}
     return [
         Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
              {"parameter": par, "autoencoder": autoencoder, "repeat": k, **fixed},
              (encodings(ac, args), args.data / "ph_pars.npy"), args.seed, provenance=provenance)
         for k in range(args.budget.repeats)
-    ]  # fmt: skip
+    ]
 
 
 # ---------------------------------------------------------------- ensembles
 def ensembles(args, provenance, planned=()):
     """All regressors of each parameter whose autoencoder has all its repeats, done by now or `planned`."""
     fine_tuned = [ac for ac in artifacts.trained(args.artifacts)
-                  if ac.with_name(f"dtl_{ac.name}").exists() and encodings(ac, args).exists()]  # fmt: skip
+                  if ac.with_name(f"dtl_{ac.name}").exists() and encodings(ac, args).exists()]
     found = {par: [] for par in paper.PARAMETERS}
     for par, ensemble in found.items():
         for ac in fine_tuned:
             units = regressors(par, ac, args, provenance)
-            if all(unit in planned or artifacts.is_done(unit, stale_is_undone=True) for unit in units):
+            if all(unit in planned or is_done(unit, stale_is_undone=True) for unit in units):
                 ensemble += units
     return found
 
@@ -71,11 +64,11 @@ def may_write(found, args):
     if not path.exists():
         return True
     remedy = f"delete it and {path.name}, and the same command makes both again"
-    sidecar = records.read(artifacts.sidecar_of(path), records.Estimates, remedy)
-    stars = spectra.stars_file(args.data)
+    sidecar = schemas.read(sidecar_of(path), schemas.Estimates, remedy)
+    stars = dataset.stars_file(args.data)
     if sidecar.inputs not in ({}, {stars.name: sha256(stars)}) and not args.overwrite:
         raise BadInput(f"{path} was made with another stars.csv than {stars}: delete it and {path.stem}.json, and the "
-                       "same command makes both again")  # fmt: skip
+                       "same command makes both again")
     had = [name for kept in sidecar.kept.values() for name in kept.ensemble or kept.members]
     has = [unit.name for ensemble in found.values() for unit in ensemble]
     partial = bool(args.only) or set(args.parameter) < set(paper.PARAMETERS)
@@ -85,7 +78,7 @@ def may_write(found, args):
 # ---------------------------------------------------------------- predictions
 def estimation_path(unit, suffix=""):
     """Where the predictions of a regressor for the stars lie; suffix "_before" of those without fine-tuning."""
-    return unit.path.with_name(estimates.prediction_name(unit.name, suffix))
+    return unit.path.with_name(mode.prediction_name(unit.name, suffix))
 
 
 def plan_predictions(found, args):
@@ -95,19 +88,19 @@ def plan_predictions(found, args):
              (unit.path, args.artifacts / f"encoded_carm{suffix}_ac_{unit.settings['autoencoder']}.npy"), args.seed,
              provenance=unit.provenance)
         for ensemble in found.values() for unit in ensemble for suffix in ("", "_before")
-    ]  # fmt: skip
+    ]
 
 
 def work_prediction(unit, tick):
     """Apply one regressor to the encodings of all stars."""
     started = time.time()
-    training.forget_models()
+    backend.forget_models()
     cnn, encoded_carm = unit.inputs[0], np.load(unit.inputs[1])
     good = np.flatnonzero(np.isfinite(encoded_carm).all(axis=1))
     predicted = np.full(len(encoded_carm), np.nan, np.float32)
     predicted[good] = networks.predict(networks.load(cnn), encoded_carm[..., None], good)[:, 0]
     write_array(unit.path, predicted)
-    artifacts.finish(unit, started, {})
+    finish(unit, started, {})
     tick()
 
 
@@ -132,39 +125,39 @@ def combine(found, stars, suffix, args, provenance):
         if not ensemble:
             print(f"warning: {par} has no regressors made with these settings, its columns are empty")
             continue
-        test_mse = np.array([artifacts.read_sidecar(unit.path, ["mse_test"]).metrics["mse_test"] for unit in ensemble])
-        chosen = [ensemble[j] for j in estimates.best(test_mse)]
-        kept[par] = records.Kept([unit.name for unit in chosen], float(np.sort(test_mse)[len(chosen) - 1]),
-                                 [unit.name for unit in ensemble])  # fmt: skip
+        test_mse = np.array([read_sidecar(unit.path, ["mse_test"]).metrics["mse_test"] for unit in ensemble])
+        chosen = [ensemble[j] for j in mode.best(test_mse)]
+        kept[par] = schemas.Kept([unit.name for unit in chosen], float(np.sort(test_mse)[len(chosen) - 1]),
+                                 [unit.name for unit in ensemble])
         predictions = np.array([np.load(estimation_path(unit, suffix)) for unit in chosen])
-        estimated[par] = estimates.estimate(predictions)
+        estimated[par] = mode.estimate(predictions)
         members[par] = predictions, [unit.settings["autoencoder"] for unit in chosen]
-    table = estimates.table(stars, estimated)
+    table = mode.table(stars, estimated)
     of_each, left_out = flag(table, members, stars, suffix, args, provenance)
     table = pd.concat([table, of_each], axis=1)
     path = args.artifacts / f"final_estimations{suffix}.csv"
     write_csv(path, table)
-    names = spectra.stars_file(args.data)
-    sidecar = records.Estimates(provenance, args.seed, kept, {names.name: sha256(names)}, {path.name: sha256(path)},
-                                left_out)  # fmt: skip
-    write_json(path.with_suffix(".json"), records.signed(records.plain(sidecar)))
+    names = dataset.stars_file(args.data)
+    sidecar = schemas.Estimates(provenance, args.seed, kept, {names.name: sha256(names)}, {path.name: sha256(path)},
+                                left_out)
+    write_json(path.with_suffix(".json"), schemas.signed(schemas.plain(sidecar)))
     return table
 
 
 def flag(table, members, stars, suffix, args, provenance):
     """The flags of the stars in a table of estimates, and the words that nothing was there to tell by."""
-    labels, flux_carm = (load_array(args.data / name, 2, spectra.REMEDY) for name in ("ph_pars.npy", "carmf_norm.npy"))
+    labels, flux_carm = (load_array(args.data / name, 2, dataset.REMEDY) for name in ("ph_pars.npy", "carmf_norm.npy"))
     values = {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}
     seen = ~stars["good"].to_numpy()  # what cannot be used has no flag
-    seen[spectra.split_usable(flux_carm)[1]] = True
+    seen[dataset.split_usable(flux_carm)[1]] = True
     lag, path = None, args.artifacts / "lag.csv"
     if path.exists():  # earlier versions left none
         lag = read_table(path, "karmn", "delete it").set_index("karmn").reindex(stars["karmn"]).get("lag")
     numbers = sorted({i for _, autoencoders in members.values() for i in autoencoders})
-    sidecars = [artifacts.read_sidecar(args.artifacts / f"dtl_ac_{i}.h5") for i in numbers]
-    measured = flag_limits.measured(sidecars, "before" if suffix else "after")
+    sidecars = [read_sidecar(args.artifacts / f"dtl_ac_{i}.h5") for i in numbers]
+    measured = flags.measured(sidecars, "before" if suffix else "after")
     star = {"snr": stars.get("snr"), "lag": lag, "seen": seen, "foreign": np.zeros(len(stars))}
-    return flags.table(values, flags.grid_of(labels), spectra.resolving_power_of(provenance), members, measured, star)
+    return flags.table(values, flags.grid_of(labels), dataset.resolving_power_of(provenance), members, measured, star)
 
 
 def digests(args):
@@ -174,28 +167,27 @@ def digests(args):
 
 
 def write_estimates(args, provenance):
-    """Predict, combine and write the tables, of all regressors that are done by now, this run's or another's."""
-    _, stars = spectra.load_observed(args.data)
+    """Predict, combine and write the tables, of all regressors that are done by now, this run's or another's.
+
+    Returns
+    -------
+    stars : DataFrame
+    tables : dict of str to DataFrame, or None
+        By suffix, "_before" and "" after fine-tuning; None where the tables stay as they were.
+    changed : bool
+        Whether either is another than was there.
+    """
+    _, stars = dataset.load_observed(args.data)
     with lock(args.artifacts):
         found = ensembles(args, provenance)
         for par, ensemble in found.items():
             print(f"{par}: {len(ensemble)} regressors of {len(ensemble) // args.budget.repeats} autoencoders")
         if not any(found.values()):
             raise BadInput(f"{args.artifacts}: no parameter has all regressors of any autoencoder, nothing to combine: "
-                           "run without --only, or with a smaller learning rate")  # fmt: skip
+                           "run without --only, or with a smaller learning rate")
         if not may_write(found, args):
-            return
-        running.run(plan_predictions(found, args), work_prediction, args, description="predictions", redo_stale=True)
+            return stars, None, False
+        runner.run(plan_predictions(found, args), work_prediction, args, description="predictions", redo_stale=True)
         had = digests(args)
         tables = {suffix: combine(found, stars, suffix, args, provenance) for suffix in ("_before", "")}
-    if provenance.spectra == "simulated" and set(paper.PARAMETERS) <= set(stars):
-        before_and_after = tables["_before"], tables[""], stars
-        print("\nEstimates before and after fine-tuning, against the truth of the simulation")
-        print(estimates.against_truth(*before_and_after).to_string(float_format="{:.3g}".format))
-        print("\nThe same after fine-tuning, of stars without and with flags")
-        print(flags.against_truth(tables[""], stars).to_string(float_format="{:.3g}".format))
-        if digests(args) != had or not (args.artifacts / "summary.png").exists():
-            with writing(args.artifacts / "summary.png") as partial:
-                run_figures.against_truth(*before_and_after).savefig(partial)
-        print(f"\nthe same as a picture -> {args.artifacts / 'summary.png'}")
-    print(f"{len(stars)} stars, spectra: {provenance.spectra} -> {args.artifacts / 'final_estimations.csv'}")
+    return stars, tables, digests(args) != had

@@ -10,14 +10,11 @@ from typing import Optional
 import numpy as np
 import pandas as pd
 from scipy.constants import speed_of_light
+from sklearn.metrics import pairwise_distances_argmin_min
 
 import paper
-from inference import mode as estimates
-
-__all__ = [
-    "COLUMNS", "GRID", "RULES", "against_truth", "as_text", "counts", "flagged", "grid_of", "in_words", "of_ensemble",
-    "of_networks", "of_published", "of_star", "of_values", "resolved_vsini", "table",
-]  # fmt: skip
+from inference import mode
+from workflow.files import take
 
 COLUMNS = [*(f"flags_{par}" for par in paper.PARAMETERS), "flags"]
 GRID = {"teff": paper.GRID_TEFF, "logg": paper.GRID_LOGG, "mh": paper.GRID_MH, "vsini": np.array(paper.GRID_VSINI)}
@@ -66,14 +63,14 @@ RULES = {
                              "instruments, or on simulated ones alone", "they do not know what it does to a spectrum"),
     "unseen": Rule(None, "fine-tuning did not train on it",
                    "worth knowing; no reason to doubt, so it makes no star pale", doubt=False),
-}  # fmt: skip
+}
 
 
 # ---------------------------------------------------------------- of a parameter
 def grid_of(labels):
     """The different labels of each parameter, ascending, a dict, of an array of shape (n_spectra, 4)."""
     return {par: np.unique(np.asarray(labels[:, parameter.column], float))
-            for par, parameter in paper.PARAMETERS.items()}  # fmt: skip
+            for par, parameter in paper.PARAMETERS.items()}
 
 
 def resolved_vsini(resolving_power=paper.RESOLVING_POWER):
@@ -135,7 +132,7 @@ def of_ensemble(predictions, autoencoders):
 
 
 def _has_two_modes(predictions):
-    height = estimates.density(predictions)[1]
+    height = mode.density(predictions)[1]
     padded, top = np.r_[-np.inf, height, -np.inf], np.argmax(height)
     maxima = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:]))
     seconds = [k for k in maxima if k != top and height[k] >= RULES["two-modes"].threshold * height[top]]
@@ -150,9 +147,9 @@ def of_networks(mse, distance, limits):
     ----------
     mse, distance : ndarray of shape (n_autoencoders, n_stars)
         Mean squared error of the reconstruction; distance of the encoding to the nearest of the synthetic training
-        set, see `flag_limits.nearest_distances`. NaN without a usable spectrum.
+        set, see `flags.nearest_distances`. NaN without a usable spectrum.
     limits : dict of str to ndarray of shape (n_autoencoders,)
-        As `flag_limits.limits` gives them.
+        As `flags.limits` gives them.
 
     Returns
     -------
@@ -170,7 +167,7 @@ def of_star(snr=None, lag=None, seen=None, foreign=None):
     snr : array of shape (n_stars,), optional
         Signal to noise in a pixel.
     lag : array of shape (n_stars,), optional
-        [pixel], see `spectra.lag`.
+        [pixel], see `velocity.lag`.
     seen : array of shape (n_stars,), bool, optional
         Whether fine-tuning trained on the spectrum.
     foreign : array of shape (n_stars,), bool, optional
@@ -182,7 +179,7 @@ def of_star(snr=None, lag=None, seen=None, foreign=None):
     """
     masks = {}
     snr, lag = (None if part is None else pd.to_numeric(pd.Series(np.asarray(part)), errors="coerce").to_numpy(float)
-                for part in (snr, lag))  # fmt: skip
+                for part in (snr, lag))
     if snr is not None:
         masks["low-snr"] = snr < RULES["low-snr"].threshold
     if lag is not None:
@@ -208,7 +205,7 @@ def table(values, grid, resolving_power, ensembles, networks, star):
     ensembles : dict of str to tuple
         Arguments of `of_ensemble` for each parameter that has predictions.
     networks : tuple or None
-        Arguments of `of_networks`, as from `flag_limits.measured`.
+        Arguments of `of_networks`, as from `flags.measured`.
     star : dict
         Arguments of `of_star`.
 
@@ -225,7 +222,7 @@ def table(values, grid, resolving_power, ensembles, networks, star):
     masks["star"] = {**(of_networks(*networks) if networks else {}), **of_star(**star)}
     n_stars, told = len(masks["teff"]["grid-edge"]), set().union(*masks.values())
     found = {column: [" ".join(word for word in RULES if word in some and some[word][k]) for k in range(n_stars)]
-             for column, some in zip(COLUMNS, masks.values())}  # fmt: skip
+             for column, some in zip(COLUMNS, masks.values())}
     return pd.DataFrame(found), [word for word in RULES if word not in told]
 
 
@@ -254,7 +251,7 @@ def in_words(table):
     """All flags of each star of a table, those on a parameter after its name, a list of str."""
     of_each = {f"{parameter.published}: ": table[f"flags_{par}"] for par, parameter in paper.PARAMETERS.items()}
     return [", ".join(filter(None, [star, *(name + words for name, words in zip(of_each, some) if words)]))
-            for star, *some in zip(table["flags"], *of_each.values())]  # fmt: skip
+            for star, *some in zip(table["flags"], *of_each.values())]
 
 
 def flagged(table, par):
@@ -283,33 +280,72 @@ def counts(table):
     return found.reindex([word for word in RULES if word in found.index]).fillna(0).astype(int)
 
 
-def against_truth(table, truth):
-    """Do flags tell where the errors are? Of simulated stars, whose truth is known.
+# Metrics that act 3 leaves of each autoencoder: the quantile of RULES[word] that a star is held against
+LIMITS = {"reconstruction": "mse_ph_test_q99", "reconstruction-observed": "mse_carm_q99_{when}",
+          "latent-distance": "distance_latent_ph_test_q99"}
+CHUNK = 1024  # synthetic spectra compared at a time, so that memory stays flat
+
+
+def nearest_distances(encoded, training):
+    """Smallest Euclidean distance of each encoding, or spectrum, to any of a training set.
 
     Parameters
     ----------
-    table : DataFrame
-        final_estimations.csv, with COLUMNS.
-    truth : DataFrame
-        `karmn`, `teff`, `logg`, `mh`, `vsini`.
+    encoded : ndarray of shape (n_stars, n_features)
+    training : ndarray of shape (n_spectra, n_features)
+        May be memory-mapped.
 
     Returns
     -------
-    DataFrame
-        For each parameter that was estimated a row "any doubt", see `flagged`, and one for each word that a star has:
-        number and rmse of the stars with it, and of those without.
+    ndarray of shape (n_stars,)
     """
-    rows = {}
-    for par, parameter in paper.PARAMETERS.items():
-        error = table[parameter.published] - truth.set_index("karmn")[par].reindex(table["karmn"]).to_numpy()
-        words = _words(table, f"flags_{par}") + _words(table, "flags")
-        masks = {"any doubt": flagged(table, par),
-                 **{word: words.map(lambda some, word=word: word in some) for word in RULES}}  # fmt: skip
-        for word, mask in masks.items():
-            row = {}
-            for which, those in (("without", ~mask), ("with", mask)):
-                some = error[those].dropna()
-                row.update({f"n {which}": len(some), f"rmse {which}": np.sqrt((some**2).mean())})
-            if row["n with"] or (word == "any doubt" and row["n without"]):
-                rows[f"{parameter.published} [{parameter.unit}]", word] = row
-    return pd.DataFrame(rows).T
+    chunks = range(0, len(training), CHUNK)
+    return np.min([pairwise_distances_argmin_min(encoded, take(training, slice(start, start + CHUNK)))[1]
+                   for start in chunks], axis=0)
+
+
+def quantile(word, values, when=""):
+    """What a flag compares with, by the name of the metric.
+
+    Parameters
+    ----------
+    word : str
+        Of LIMITS.
+    values : array
+        Errors, or distances, of all that have one.
+    when : {"before", "after"}, optional
+        Fine-tuning, where it matters.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    return {LIMITS[word].format(when=when): float(np.quantile(values, RULES[word].threshold))}
+
+
+def limits(sidecars, when="after"):
+    """What the reconstruction and the distance of a star are held against.
+
+    Parameters
+    ----------
+    sidecars : list of schemas.Sidecar
+        Of the fine-tuned autoencoders.
+    when : {"before", "after"}
+        Fine-tuning.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_autoencoders,)
+        By word. Empty if an earlier version of act 3, which left none, made one of them.
+    """
+    names = {word: metric.format(when=when) for word, metric in LIMITS.items()}
+    if not all(name in sidecar.metrics for name in names.values() for sidecar in sidecars):
+        return {}
+    return {word: np.array([sidecar.metrics[name] for sidecar in sidecars]) for word, name in names.items()}
+
+
+def measured(sidecars, when):
+    """Arguments of `flags.of_networks` for the stars of a run, as act 3 left them; None if an earlier one did not."""
+    against = limits(sidecars, when)
+    return (*(np.array([sidecar.stars[f"{name}_{when}"] for sidecar in sidecars])
+              for name in ("mse", "distance_latent")), against) if against else None

@@ -1,12 +1,9 @@
 """From the predictions of an ensemble to one estimate and its uncertainties a star."""
 import numpy as np
-import pandas as pd
 from scipy.stats import gaussian_kde
 from threadpoolctl import threadpool_limits
 
 import paper
-
-__all__ = ["against_truth", "best", "density", "estimate", "mode", "prediction_name", "table"]
 
 
 def prediction_name(regressor, suffix=""):
@@ -110,34 +107,3 @@ def table(stars, estimated):
     return frame
 
 
-def against_truth(before, after, truth):
-    """Compare estimates without and with fine-tuning with the truth of a simulation.
-
-    Parameters
-    ----------
-    before, after : DataFrame
-        As `table` makes them.
-    truth : DataFrame
-        `karmn`, `teff`, `logg`, `mh`, `vsini`.
-
-    Returns
-    -------
-    DataFrame
-        A row a parameter that was estimated: number of stars; before and after, the bias (mean of estimate minus
-        truth), scatter (its standard deviation) and rmse; and the median of the estimates' own uncertainty after,
-        (e_ + E_) / 2.
-    """
-    measures = {"bias": np.mean, "scatter": lambda d: d.std(ddof=0), "rmse": lambda d: np.sqrt(np.mean(d**2))}
-    rows = {}
-    for par, parameter in paper.PARAMETERS.items():
-        x, true = parameter.published, truth.set_index("karmn")[par]
-        differences = {when: (table.set_index("karmn")[x] - true).dropna()
-                       for when, table in (("before", before), ("after", after))}  # fmt: skip
-        if differences["after"].empty:
-            continue
-        own = (after[f"e_{x}"] + after[f"E_{x}"]) / 2
-        row = {"n": len(differences["after"])}
-        for measure, of in measures.items():
-            row.update({f"{measure} {when}": of(difference) for when, difference in differences.items()})
-        rows[f"{x} [{parameter.unit}]"] = {**row, "own uncertainty": own.median()}
-    return pd.DataFrame(rows).T

@@ -8,19 +8,15 @@ import numpy as np
 import pandas as pd
 
 import paper
-from inference import flag_limits, flags
-from inference import mode as estimates
-from observations import batch as star_files
-from observations import preparation as observed_star
-from spectra import continuum as preparation
-from spectra import dataset as spectra
+from inference import flags, mode
+from observations import batch, preparation
+from spectra import dataset
+from spectra.velocity import Templates
 from training import networks
-from workflow import schemas as records
-from workflow import units as artifacts
+from workflow import artifacts, schemas
 from workflow.command_line import ROOT
 from workflow.files import BadInput, load_array, one_line, sha256, take
-
-__all__ = ["Ensemble", "Networks", "about", "estimated", "load", "other_instrument", "select", "shown", "warnings"]
+from workflow.units import read_sidecar
 
 SETS = ROOT / "src_files"  # it, or a folder in it, holds the synthetic set unless --data says where
 
@@ -36,36 +32,36 @@ class Ensemble:
         Of the run's artifacts.
     autoencoders : list of int
         Numbers of the autoencoders whose encodings the kept regressors take, the best ranked first.
-    kept : dict of str to records.Kept
+    kept : dict of str to schemas.Kept
         The kept regressors of each parameter.
-    fine_tuned_on, trained_on : records.Provenance
+    fine_tuned_on, trained_on : schemas.Provenance
         Of the observed and of the synthetic spectra.
-    templates : preparation.Templates
+    templates : velocity.Templates
         Of the synthetic set.
     grid : dict of str to ndarray
         The different labels of the synthetic set, ascending, of each parameter.
     limits : dict of str to ndarray
-        What flags hold stars against, see `flag_limits.limits`.
+        What flags hold stars against, see `flags.limits`.
     """
 
     folder: Path
     autoencoders: list
     kept: dict
-    fine_tuned_on: records.Provenance
-    trained_on: records.Provenance
-    templates: preparation.Templates
+    fine_tuned_on: schemas.Provenance
+    trained_on: schemas.Provenance
+    templates: Templates
     grid: dict
     limits: dict
 
     @property
     def resolving_power(self):
         """That of the synthetic set, to which spectra are degraded."""
-        return spectra.resolving_power_of(self.trained_on)
+        return dataset.resolving_power_of(self.trained_on)
 
     @property
     def continuum(self):
         """What the synthetic set was divided by, one of preparation.CONTINUA."""
-        return observed_star.continuum_of(self.trained_on)
+        return preparation.continuum_of(self.trained_on)
 
     def path(self, i, begins="dtl_"):
         """Of autoencoder `i`: fine-tuned, or with "" as it was before."""
@@ -92,14 +88,14 @@ def select(folder, data=None):
         The run has not ended, a file was changed or belongs to other spectra, or the synthetic set is not found or not
         on the paper's grid.
     """
-    note = records.read(folder / "final_estimations.json", records.Estimates,
-                        "run Methodology/cnn_training.py first, with the same --artifacts")  # fmt: skip
+    note = schemas.read(folder / "final_estimations.json", schemas.Estimates,
+                        "run Methodology/cnn_training.py first, with the same --artifacts")
     kept = {par: note.kept[par] for par in paper.PARAMETERS if par in note.kept}
     members = [name for one in kept.values() for name in one.members]
     numbers = sorted({autoencoder_of(name) for name in members})
     if not numbers:
         raise BadInput(f"{folder / 'final_estimations.json'} names no regressors: run Methodology/cnn_training.py "
-                       "again")  # fmt: skip
+                       "again")
     first = folder / f"ac_{numbers[0]}.h5"
     data = data or find_synthetic(first)
     ph, pars = data / "ph_flux_norm.npy", data / "ph_pars.npy"
@@ -111,17 +107,17 @@ def select(folder, data=None):
         artifacts.require(ac, "autoencoder_training", [ph])
         artifacts.require(dtl, "autoencoder_fine_tuning", [ac, ph, pars])
     for name in members:
-        perturbed = any("perturbed" in file for file in artifacts.read_sidecar(folder / f"{name}.h5").inputs)
+        perturbed = any("perturbed" in file for file in read_sidecar(folder / f"{name}.h5").inputs)
         encoded = folder / f"encoded_ph{'_perturbed' * perturbed}_ac_{autoencoder_of(name)}.npy"
         artifacts.require(folder / f"{name}.h5", "cnn_training", [encoded, pars])
-    flux_ph, labels_ph = load_array(ph, 2, spectra.REMEDY), load_array(pars, 2, spectra.REMEDY)
+    flux_ph, labels_ph = load_array(ph, 2, dataset.REMEDY), load_array(pars, 2, dataset.REMEDY)
     if flux_ph.shape[1] != paper.N_PIXELS:
         raise BadInput(f"{ph} has {flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's grid of "
-                       f"{paper.N_PIXELS}, give others to the acts as arrays")  # fmt: skip
-    fine_tuned = [artifacts.read_sidecar(folder / f"dtl_ac_{i}.h5") for i in numbers]
-    return Ensemble(folder, numbers, kept, fine_tuned[0].spectra, spectra.provenance(data),
-                    preparation.Templates.of(flux_ph, labels_ph), flags.grid_of(labels_ph),
-                    flag_limits.limits(fine_tuned))
+                       f"{paper.N_PIXELS}, give others to the acts as arrays")
+    fine_tuned = [read_sidecar(folder / f"dtl_ac_{i}.h5") for i in numbers]
+    return Ensemble(folder, numbers, kept, fine_tuned[0].spectra, dataset.provenance(data),
+                    Templates.of(flux_ph, labels_ph), flags.grid_of(labels_ph),
+                    flags.limits(fine_tuned))
 
 
 def autoencoder_of(regressor):
@@ -139,7 +135,7 @@ def find_synthetic(ac):
     BadInput
         There is none.
     """
-    sidecar = artifacts.read_sidecar(artifacts.require(ac, "autoencoder_training"))
+    sidecar = read_sidecar(artifacts.require(ac, "autoencoder_training"))
     wanted = sidecar.inputs.get("ph_flux_norm.npy")
     paths = sorted([*SETS.glob("ph_flux_norm.npy"), *SETS.glob("*/ph_flux_norm.npy")])
     said = {path: _said(path.parent) for path in paths}
@@ -147,15 +143,15 @@ def find_synthetic(ac):
     found = found or [path for path in paths if path.name not in said[path].files and sha256(path) == wanted]
     if not found:
         raise BadInput(f"{SETS} and its folders hold no ph_flux_norm.npy that {ac} was trained on (sha256 "
-                       f"{str(wanted)[:8]}...): give the folder of that one with --data")  # fmt: skip
+                       f"{str(wanted)[:8]}...): give the folder of that one with --data")
     return min(found, key=lambda path: said[path].spectra != sidecar.spectra.spectra).parent
 
 
 def _said(data):
     """provenance.json of a folder; that of nothing known where it is absent or cannot be used."""
     with contextlib.suppress(BadInput):
-        return records.read(data / "provenance.json", records.Provenance, "")
-    return records.UNKNOWN
+        return schemas.read(data / "provenance.json", schemas.Provenance, "")
+    return schemas.UNKNOWN
 
 
 # ---------------------------------------------------------------- applying them
@@ -215,7 +211,7 @@ class Networks:
     def predict(self, encoded):
         """Predictions of each parameter from what `encode` gives, a dict of (n_members, n_stars)."""
         return {par: np.array([regressor(encoded[i][..., None])[:, 0] for i, regressor in members])
-                for par, members in self.regressors.items()}  # fmt: skip
+                for par, members in self.regressors.items()}
 
 
 def load(ensemble, fine_tuned=None):
@@ -234,19 +230,19 @@ def load(ensemble, fine_tuned=None):
     whole, narrow, autoencoders, encoders, training = {}, {}, {}, {}, {}
     for i in ensemble.autoencoders:
         path = (fine_tuned or ensemble.folder) / ensemble.path(i).name
-        width = artifacts.read_sidecar(path).network.neurons_in  # what else it has matters only in training
+        width = read_sidecar(path).network.neurons_in  # what else it has matters only in training
         whole[width] = networks.load(path, into=whole.get(width))
         if width not in narrow:
             narrow[width] = networks.encoder_of(whole[width])
         autoencoders[i] = Network.of(whole[width])
         encoders[i] = Network(narrow[width], autoencoders[i].weights[: len(narrow[width].weights)])
         encoded = load_array(ensemble.folder / f"encoded_ph_ac_{i}.npy", 2, "run Methodology/autoencoder_training.py")
-        training[i] = take(encoded, spectra.split(len(encoded), "ph")[0])
+        training[i] = take(encoded, dataset.split(len(encoded), "ph")[0])
     cnns, regressors = {}, {par: [] for par in ensemble.kept}
     for par, kept in ensemble.kept.items():
         for name in kept.members:
             path = ensemble.folder / f"{name}.h5"
-            shape = artifacts.read_sidecar(path).network
+            shape = read_sidecar(path).network
             cnns[shape] = networks.load(path, into=cnns.get(shape))
             regressors[par].append((autoencoder_of(name), Network.of(cnns[shape])))
     return Networks(autoencoders, encoders, training, regressors)
@@ -261,9 +257,9 @@ def estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen=None):
     ensemble : Ensemble
     loaded : Networks
     stars : DataFrame
-        Records of star_files.py, a row a star.
+        Records of observations/batch.py, a row a star.
     flux : ndarray of shape (n_stars, n_pixels)
-    fine_tuned_on : records.Provenance
+    fine_tuned_on : schemas.Provenance
         Of the spectra that `loaded` was fine-tuned on.
     seen : ndarray of int, optional
         Rows of those among these stars, where it was on these; by default on others.
@@ -281,10 +277,10 @@ def estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen=None):
     encoded = loaded.encode(flux)
     predictions = loaded.predict(encoded)
     reconstruction, errors = loaded.reconstruct(flux)
-    table = estimates.table(stars, {par: estimates.estimate(values) for par, values in predictions.items()})
-    distances = np.array([flag_limits.nearest_distances(encoded[i], loaded.training[i]) for i in encoded])
+    table = mode.table(stars, {par: mode.estimate(values) for par, values in predictions.items()})
+    distances = np.array([flags.nearest_distances(encoded[i], loaded.training[i]) for i in encoded])
     limits = {word: limit for word, limit in ensemble.limits.items()  # the one is of the stars that the run tuned on
-              if seen is None or word != "reconstruction-observed"}  # fmt: skip
+              if seen is None or word != "reconstruction-observed"}
     trained_on = np.isin(np.arange(len(stars)), [] if seen is None else seen)
     found, _ = flags.table(
         {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}, ensemble.grid,
@@ -317,20 +313,20 @@ def warnings(table, fine_tuned_on):
     word = one_line(fine_tuned_on.spectra)
     if word == "simulated":
         return [f"warning: {about(fine_tuned_on)}: no estimate of a real star by them can be relied on, so all are "
-                "flagged other-instrument"]  # fmt: skip
+                "flagged other-instrument"]
     said = []
-    if fine_tuned_on.preparation not in (msgspec.UNSET, star_files.VERSION):
+    if fine_tuned_on.preparation not in (msgspec.UNSET, batch.VERSION):
         said.append(f"warning: the networks were fine-tuned on stars of version {fine_tuned_on.preparation} of the "
-                    f"preparation, these are of version {star_files.VERSION}: prepare those again with "
-                    "src_files/prepare_spectra.py and run act 3 and act 4 on them, or use --tune")  # fmt: skip
+                    f"preparation, these are of version {batch.VERSION}: prepare those again with "
+                    "src_files/prepare_spectra.py and run act 3 and act 4 on them, or use --tune")
     if "simulated" in word:
         said.append("warning: the networks have learnt the parameters from SIMULATED spectra: no estimate of a real "
-                    "star by them can be relied on")  # fmt: skip
+                    "star by them can be relied on")
     names = [name for name, words in zip(table["karmn"], table["flags"]) if "other-instrument" in words]
     if names:
         some = f"{', '.join(names[:5])}{', ...' * (len(names) > 5)}"
         said.append(f"warning: {len(names)} of {len(table)} stars are of another instrument than the networks were "
-                    f"fine-tuned on ({word}), flagged other-instrument: {some}")  # fmt: skip
+                    f"fine-tuned on ({word}), flagged other-instrument: {some}")
     return said
 
 

@@ -10,14 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 import paper
-from observations import orders
-from observations import preparation as observed_star
-from observations import readers as spectrum_files
+from observations import orders, preparation, readers
 from observations.preparation import Settings, Star
 from workflow.command_line import cores, number
 from workflow.files import BadInput, UnitFailed, one_line, sha256, sweep, writing
-
-__all__ = ["add_arguments", "load", "mark", "name_stars", "powers", "prepare", "reading_of", "settings_of"]
 
 VERSION = 3  # raise it whenever the same file gives another row
 STORED = ("flux", "raw", "template", "lags", "correlation")
@@ -37,17 +33,17 @@ def add_arguments(parser):
     add("--max-bad", type=number(float, 0, 100), default=100 * Settings.max_bad, metavar="PERCENT",
         help="of bad pixels in the window that are bridged; default: %(default)g")
     add("--mask-telluric", action="store_true", help="count lines of water in the window as bad pixels (the paper "
-        "did not)")  # fmt: skip
+        "did not)")
     add("--jobs", type=number(int, 1), default=cores(), metavar="N", help="files side by side; default: all cores")
 
 
 def reading_of(options):
-    """The flags that `spectrum_files.read` takes."""
+    """The flags that `readers.read` takes."""
     return options.columns, options.unit, options.medium
 
 
 def settings_of(options, target, continuum):
-    """The flags that `observed_star.prepare` takes, with the resolving power and the continuum of the synthetic set."""
+    """The flags that `preparation.prepare` takes, with the resolving power and the continuum of the synthetic set."""
     return Settings(target, options.resolution, continuum, options.max_bad / 100, options.mask_telluric)
 
 
@@ -62,9 +58,9 @@ def prepare(paths, out, reading, templates, settings, jobs):
         What is prepared is kept in its folder `prepared`, for the next time.
     reading : tuple
         As `reading_of` gives it.
-    templates : preparation.Templates
+    templates : velocity.Templates
         At the resolving power `settings.target`.
-    settings : observed_star.Settings
+    settings : preparation.Settings
     jobs : int
 
     Returns
@@ -125,9 +121,9 @@ def mark(records_of_stars, provenance, settings):
     Parameters
     ----------
     records_of_stars : list of dict
-    provenance : records.Provenance
+    provenance : schemas.Provenance
         Of the synthetic set.
-    settings : observed_star.Settings
+    settings : preparation.Settings
     """
     instruments = sorted({record["instrument"] or "own" for record in records_of_stars})
     told = {key: value for key, value in asdict(settings).items() if value == value}  # JSON has no NaN
@@ -136,7 +132,7 @@ def mark(records_of_stars, provenance, settings):
         "resolving_power": float(settings.target), "continuum": settings.continuum,
         "preparation": VERSION, "settings": told,
         "synthetic": msgspec.to_builtins(provenance),
-    }  # fmt: skip
+    }
 
 
 # ---------------------------------------------------------------- one file
@@ -150,16 +146,16 @@ def _prepared(path, out, reading, templates, settings):
     """
     try:
         key = _digest([path.name, sha256(path) if path.is_file() else "", reading, asdict(settings), VERSION,
-                       hashlib.sha256(templates.flux.tobytes()).hexdigest()])  # fmt: skip
+                       hashlib.sha256(templates.flux.tobytes()).hexdigest()])
         kept = out / "prepared" / f"{key[:24]}.npz"
         if kept.exists():
             return kept, load(kept).record
-        spectrum = spectrum_files.read(path, *reading)
-        star = observed_star.prepare(spectrum, templates, settings)
+        spectrum = readers.read(path, *reading)
+        star = preparation.prepare(spectrum, templates, settings)
         record = {
             "karmn": spectrum.observation.name, "file": path.name, **star.record,
             "instrument": spectrum.observation.instrument, "form": spectrum.form, "unit": spectrum.unit,
-        }  # fmt: skip
+        }
         with writing(kept) as partial:
             np.savez(partial, record=json.dumps(record), **{name: getattr(star, name) for name in STORED})
         return kept, record
@@ -174,7 +170,7 @@ def _prepared(path, out, reading, templates, settings):
 
 
 def load(kept):
-    """The star of a file of `prepare`, an observed_star.Star."""
+    """The star of a file of `prepare`, an preparation.Star."""
     with np.load(kept) as stored:
         return Star(record=json.loads(str(stored["record"])), **{name: stored[name] for name in STORED})
 
@@ -184,13 +180,13 @@ def _line(record):
     guess = ", air or vacuum guessed by the smaller velocity" * record["medium"].endswith("?")
     return (f"{record['karmn']}: {record['form']}, {record['unit']}, {record['medium'].strip('?')}{guess}, R "
             f"{record['resolving_power']}, S/N {record['snr']:.0f}, {record['rv']:+.2f} +- {record['e_rv']:.2f} "
-            f"km/s{berv}, {100 * record['bad']:.1f} % bridged")  # fmt: skip
+            f"km/s{berv}, {100 * record['bad']:.1f} % bridged")
 
 
 def _power(path, reading):
     """Resolving power that a file states; None where it states none or cannot be read."""
     try:
-        power = spectrum_files.read(path, *reading).observation.resolving_power
+        power = readers.read(path, *reading).observation.resolving_power
     except (UnitFailed, OSError):  # said later
         return None
     return power if power == power else None

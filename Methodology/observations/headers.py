@@ -6,13 +6,11 @@ import numpy as np
 
 import paper
 
-__all__ = ["Observation", "barycentric_correction", "from_header"]
-
 # Resolving power of instruments that see the window, as their makers state it, where a file does not
 RESOLVING_POWER = {
     "HPF": 55_000, "CARMENES": paper.RESOLVING_POWER, "ESPADONS": 65_000, "NARVAL": 65_000, "FEROS": 48_000,
     "TRES": 44_000, "NEID": 110_000, "MAROON-X": 85_000, "HERMES": 85_000, "FIES": 67_000,
-}  # fmt: skip
+}
 # Longitude, latitude [degree] and height [m]; found by OBSERVAT or TELESCOP
 SITES = {
     "HET": (-104.0147, 30.6814, 2025), "MCDONALD": (-104.0217, 30.6717, 2076), "CALAR ALTO": (-2.5463, 37.2236, 2168),
@@ -21,11 +19,11 @@ SITES = {
     "MPG": (-70.7346, -29.2584, 2400), "PARANAL": (-70.4045, -24.6272, 2635), "VLT": (-70.4045, -24.6272, 2635),
     "FLWO": (-110.8781, 31.6811, 2345), "WIYN": (-111.6003, 31.9584, 2096), "GEMINI-NORTH": (-155.4691, 19.8238, 4213),
     "NOT": (-17.8851, 28.7573, 2382), "MERCATOR": (-17.8784, 28.7624, 2333), "TNG": (-17.8891, 28.7540, 2387),
-}  # fmt: skip
+}
 RESOLUTION_KEYS = ("SPEC_RES", "SPECRES", "RESOLUTN", "RESPOWER")
 BERV_KEYS = {  # and what makes km/s of them
     "CARACAL BERV": 1, "ESO QC BERV": 1, "ESO DRS BERV": 1, "ESO QC VRAD BARYCOR": 1, "BERV": 1, "BRVCORR": 1e-3,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def from_header(header, name):
     return Observation(
         name=_text(header, "OBJECT") or name, instrument=instrument, medium=_medium(header, known), frame=frame,
         berv=berv, ra=ra, dec=dec, resolving_power=float(stated[0] if stated else RESOLVING_POWER.get(known, np.nan)),
-    )  # fmt: skip
+    )
 
 
 def barycentric_correction(header, ra, dec):

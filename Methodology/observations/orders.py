@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import paper
-from observations import headers as observations
+from observations import headers
 from workflow.files import UnitFailed
-
-__all__ = ["UNITS", "Order", "Spectrum", "from_arrays", "from_columns"]
 
 # What is kept of a spectrum: the window, its margin, 300 km/s and the difference between air and vacuum [Angstrom]
 REGION = paper.WINDOW[0] - paper.MARGIN - 12, paper.WINDOW[1] + paper.MARGIN + 12
@@ -16,13 +14,13 @@ REGION = paper.WINDOW[0] - paper.MARGIN - 12, paper.WINDOW[1] + paper.MARGIN + 1
 UNITS = {  # to Angstrom
     "Angstrom": lambda x: x, "nm": lambda x: 10 * x, "micron": lambda x: 1e4 * x, "m": lambda x: 1e10 * x,
     "log10": lambda x: 10 ** np.clip(x, 0, 9), "ln": lambda x: np.exp(np.clip(x, 0, 20)),
-}  # fmt: skip
+}
 SPELLINGS = {
     "a": "Angstrom", "aa": "Angstrom", "ang": "Angstrom", "angstrom": "Angstrom", "angstroms": "Angstrom",
     "0.1nm": "Angstrom", "å": "Angstrom", "nm": "nm", "nanometer": "nm", "nanometers": "nm", "nanometre": "nm",
     "um": "micron", "µm": "micron", "micron": "micron", "microns": "micron", "micrometer": "micron", "m": "m",
     "meter": "m",
-}  # fmt: skip
+}
 ORDER_STEP, ORDER_LENGTH = 20, 100  # [pixel] an order goes back at least, and has; less is disorder
 
 
@@ -41,7 +39,7 @@ class Spectrum:
     """What a file holds near the window: its orders, what its header says, and how it was read."""
 
     orders: tuple
-    observation: observations.Observation
+    observation: headers.Observation
     form: str
     unit: str
     coverage: tuple  # [Angstrom] of all the file
@@ -52,7 +50,7 @@ def from_arrays(wave, flux, error=None, unit="", medium="", name="", resolving_p
     found = {"wave": wave, "flux": flux}
     if error is not None:
         found["error"] = error
-    observation = observations.Observation(name=name, medium=medium, resolving_power=resolving_power)
+    observation = headers.Observation(name=name, medium=medium, resolving_power=resolving_power)
     return from_columns(found, unit, bool(unit), observation, "arrays")
 
 
@@ -81,12 +79,12 @@ def from_columns(found, stated, forced, observation, form):
         Shapes that differ, wavelengths out of order, or none of the window.
     """
     arrays = {role: np.atleast_2d(np.ma.filled(np.ma.asarray(array).astype(float), np.nan))
-              for role, array in found.items()}  # fmt: skip
+              for role, array in found.items()}
     shape = arrays["flux"].shape
     wrong = [role for role, array in arrays.items() if array.shape not in (shape, (1, shape[1]))]
     if wrong or len(shape) > 2:
         raise UnitFailed(f"its {(wrong or ['flux'])[0]} has the shape {arrays[(wrong or ['flux'])[0]].shape}, its flux "
-                         f"{shape}")  # fmt: skip
+                         f"{shape}")
     wave, flux = np.broadcast_to(arrays["wave"], shape), arrays["flux"]
     error = arrays.get("error", np.full(shape, np.nan))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -104,7 +102,7 @@ def from_columns(found, stated, forced, observation, form):
     orders = tuple(Order(*(array[part] for array in piece)) for piece, part in zip(pieces, inside) if part.sum() > 50)
     if not any(order.wave[0] < paper.WINDOW[1] and order.wave[-1] > paper.WINDOW[0] for order in orders):
         raise UnitFailed(f"covers {coverage[0]:.1f} to {coverage[1]:.1f} Angstrom{_hint(found, unit)}, not "
-                         f"{paper.WINDOW[0]:g} to {paper.WINDOW[1]:g}")  # fmt: skip
+                         f"{paper.WINDOW[0]:g} to {paper.WINDOW[1]:g}")
     return Spectrum(orders, observation, form, unit, coverage)
 
 
@@ -119,11 +117,11 @@ def _ascending(wave, flux, error, bad):
     steps = np.diff(wave)
     if (steps == 0).any():
         raise UnitFailed(f"repeats wavelengths, {wave[:-1][steps == 0][0]:g} first ({(steps == 0).sum()} in all): "
-                         "keep one row each")  # fmt: skip
+                         "keep one row each")
     breaks = np.flatnonzero(steps < 0) + 1
     lengths = np.diff(np.r_[0, breaks, len(wave)])
     if len(breaks) and (steps.min() > -ORDER_STEP * np.median(steps) or lengths.min() < ORDER_LENGTH
-                        or steps[breaks - 1].max() > -ORDER_STEP * np.median(steps)):  # fmt: skip
+                        or steps[breaks - 1].max() > -ORDER_STEP * np.median(steps)):
         raise UnitFailed("its wavelengths neither ascend nor descend: sort its rows")
     return list(zip(*(np.split(array, breaks) for array in (wave, flux, error, bad))))
 
@@ -142,13 +140,13 @@ def _unit(waves, stated, forced):
         return fitting[0]
     size = np.median(waves[len(waves) // 2])
     return next(unit for limit, unit in ((1e-3, "m"), (3, "micron"), (5, "log10"), (11, "ln"), (2500, "nm"),
-                                         (np.inf, "Angstrom")) if size < limit)  # fmt: skip
+                                         (np.inf, "Angstrom")) if size < limit)
 
 
 def _fitting(waves):
     low, high = paper.WINDOW
     return [unit for unit, convert in UNITS.items()
-            if any(convert(wave[0]) < high and convert(wave[-1]) > low for wave in waves)]  # fmt: skip
+            if any(convert(wave[0]) < high and convert(wave[-1]) > low for wave in waves)]
 
 
 def _hint(found, unit):

@@ -9,12 +9,11 @@ import msgspec
 import numpy as np
 
 import paper
-from spectra import continuum as preparation
-from spectra import dataset as spectra
-from spectra.continuum import LIGHT, STEP, WAVE, WINDOW
+from spectra import dataset
+from spectra.continuum import aligned, flattened, normalise
+from spectra.transforms import LIGHT, N_MARGIN, STEP, WAVE, WINDOW, degrade, to_air, to_vacuum
+from spectra.velocity import Templates, measure_velocity
 from workflow.files import BadInput, UnitFailed
-
-__all__ = ["Settings", "Star", "continuum_of", "load_templates", "prepare"]
 
 COSMIC = 6  # standard deviations above the continuum, of which
 CONTINUUM_ERROR = 0.02  # is the part that is not noise
@@ -22,7 +21,7 @@ SHORTEST_ORDER = 5.0  # [Angstrom] of the window and its margin that an order mu
 # Water lines seen in single exposures in the window, observer's frame, vacuum [Angstrom], and their half width
 TELLURIC, TELLURIC_WIDTH = (8805.83, 8814.1, 8822.6, 8833.7), 0.1
 KINDS = "not above zero", "flagged", "above the continuum, as cosmic hits and emission lines are"  # of bad pixels
-AIR_AS_VACUUM = LIGHT * (paper.WINDOW[0] / preparation.to_air(paper.WINDOW[0]) - 1)  # [km/s]
+AIR_AS_VACUUM = LIGHT * (paper.WINDOW[0] / to_air(paper.WINDOW[0]) - 1)  # [km/s]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def prepare(spectrum, templates, settings):
     Parameters
     ----------
     spectrum : orders.Spectrum
-    templates : preparation.Templates
+    templates : velocity.Templates
         At the resolving power `settings.target`.
     settings : Settings
 
@@ -75,22 +74,22 @@ def prepare(spectrum, templates, settings):
         raise UnitFailed(f"has no good pixels from {paper.WINDOW[0]:g} to {paper.WINDOW[1]:g} Angstrom")
     grid, flat = _flat(orders)
     try:
-        found = preparation.velocity(grid, flat, templates)
+        found = measure_velocity(grid, flat, templates)
     except ValueError:
         raise UnitFailed(f"covers {grid[0]:.1f} to {grid[-1]:.1f} Angstrom, too little of {paper.WINDOW[0]:g} to "
-                         f"{paper.WINDOW[1]:g} to find its velocity") from None  # fmt: skip
+                         f"{paper.WINDOW[1]:g} to find its velocity") from None
     if not found.is_peak:
         raise UnitFailed(f"has no peak in its cross-correlation with the synthetic spectra (height {found.height:.2f}, "
                          f"{found.contrast:.1f} standard deviations): no M dwarf, or its wavelengths are not as "
-                         "read")  # fmt: skip
+                         "read")
     flux, covered, raw = _at_rest(orders, found.rv, power, settings)
     bad = 1 - covered[WINDOW].mean()
     if bad > settings.max_bad:
         raise UnitFailed(_why_bad(covered, bad, settings.max_bad, np.sum(counts, axis=0)))
-    flux, factor = preparation.aligned(flux[WINDOW], templates.flux[found.template], covered[WINDOW])
-    raw[1] /= np.pad(factor, preparation.N_MARGIN, mode="reflect", reflect_type="odd")  # its slope goes on
+    flux, factor = aligned(flux[WINDOW], templates.flux[found.template], covered[WINDOW])
+    raw[1] /= np.pad(factor, N_MARGIN, mode="reflect", reflect_type="odd")  # its slope goes on
     flux = flux.astype(np.float32)
-    low, high = spectra.FLUX_RANGE
+    low, high = dataset.FLUX_RANGE
     if not ((flux > low) & (flux < high)).all():
         raise UnitFailed(f"leaves the range of normalised flux, {low:g} to {high:g}: its continuum was not found")
     record = {**_record(spectrum, found, orders), "bad": round(bad, 4), "resolving_power": round(power)}
@@ -106,23 +105,23 @@ def load_templates(synthetic):
 
     Returns
     -------
-    templates : preparation.Templates
+    templates : velocity.Templates
         At the resolving power of the folder.
-    provenance : records.Provenance
+    provenance : schemas.Provenance
     continuum : str
-        That they were divided by, one of `preparation.CONTINUA`.
+        That they were divided by, one of `continuum.CONTINUA`.
 
     Raises
     ------
     BadInput
         The arrays are not there, or not on the paper's grid.
     """
-    flux_ph, labels_ph = spectra.load_synthetic(synthetic)
+    flux_ph, labels_ph = dataset.load_synthetic(synthetic)
     if flux_ph.shape[1] != paper.N_PIXELS:
         raise BadInput(f"{synthetic} has spectra of {flux_ph.shape[1]} pixels, not the {paper.N_PIXELS} of the paper's "
-                       "grid: choose another --synthetic")  # fmt: skip
-    provenance = spectra.provenance(synthetic)
-    return preparation.Templates.of(flux_ph, labels_ph), provenance, continuum_of(provenance)
+                       "grid: choose another --synthetic")
+    provenance = dataset.provenance(synthetic)
+    return Templates.of(flux_ph, labels_ph), provenance, continuum_of(provenance)
 
 
 def continuum_of(provenance):
@@ -148,14 +147,14 @@ def resolving_power(spectrum, settings):
     if power < settings.target:
         raise UnitFailed(f"has a resolving power of {power:.0f}, less than the {settings.target:.0f} of the networks' "
                          "synthetic set: src_files/prepare_spectra.py degrades that set, for the four acts to make "
-                         "networks of it")  # fmt: skip
+                         "networks of it")
     return power
 
 
 # ---------------------------------------------------------------- pixels
 def _clean(order, observation, settings):
     """The good pixels of an order, in vacuum, its errors filled in; and how many are bad of each kind in `KINDS`."""
-    wave = preparation.to_vacuum(order.wave) if observation.medium == "air" else order.wave
+    wave = to_vacuum(order.wave) if observation.medium == "air" else order.wave
     dark = ~(np.isfinite(order.flux) & (order.flux > 0))
     _refuse_constant(order.flux[~dark])
     flagged = (order.bad | ~((order.error > 0) | np.isnan(order.error))) & ~dark
@@ -170,14 +169,14 @@ def _clean(order, observation, settings):
         high = relative > 1 + COSMIC * np.hypot(error, CONTINUUM_ERROR)
         cosmic[good] = np.convolve(high, np.ones(3), "same") > 0  # with its neighbours
         order = replace(order, error=np.where(np.isnan(order.error), _scatter(relative) * np.median(continuum),
-                                              order.error))  # fmt: skip
+                                              order.error))
     keep = good & ~cosmic
     cleaned = replace(order, wave=wave[keep], flux=order.flux[keep], error=order.error[keep], bad=order.bad[keep])
     return cleaned, (dark.sum(), flagged.sum(), cosmic.sum())
 
 
 def _refuse_constant(flux):
-    run = spectra.longest_run(len(flux))
+    run = dataset.longest_run(len(flux))
     if len(flux) > run and np.convolve(np.diff(flux) == 0, np.ones(run - 1), "valid").max() > run - 1.5:
         raise UnitFailed(f"has the same flux in {run} pixels in a row or more: saturated, or a gap that was filled")
 
@@ -188,10 +187,10 @@ def _scatter(flux):
 
 
 def _continuum(wave, flux):
-    """Blaze and continuum of an order at its own pixels, as `preparation.flattened` takes them out."""
+    """Blaze and continuum of an order at its own pixels, as `continuum.flattened` takes them out."""
     grid = np.arange(wave[0], wave[-1], STEP)
     even = np.interp(grid, wave, flux)
-    continuum = np.interp(wave, grid, even / preparation.flattened(even))
+    continuum = np.interp(wave, grid, even / flattened(even))
     if not (continuum > 0).all():
         raise UnitFailed("has a continuum that falls below zero: too noisy, or no spectrum of a star")
     return continuum
@@ -206,7 +205,7 @@ def _flat(orders):
         continuum = _continuum(order.wave, order.flux)
         inside = (grid >= order.wave[0]) & (grid <= order.wave[-1])
         parts.append((inside, *(np.interp(grid[inside], order.wave, array / continuum)
-                                for array in (order.flux, order.error))))  # fmt: skip
+                                for array in (order.flux, order.error))))
     merged = _merged(len(grid), parts)
     there = np.isfinite(merged)
     return grid, np.interp(grid, grid[there], merged[there])
@@ -232,8 +231,8 @@ def _at_rest(orders, rv, power, settings):
         if last - first < SHORTEST_ORDER / STEP:
             continue
         pixels = slice(first, last)
-        flux = preparation.degrade(np.interp(WAVE[pixels], rest, order.flux), power, settings.target)
-        normalised = preparation.normalise(flux, settings.continuum)
+        flux = degrade(np.interp(WAVE[pixels], rest, order.flux), power, settings.target)
+        normalised = normalise(flux, settings.continuum)
         error = np.interp(WAVE[pixels], rest, order.error) * normalised / flux
         parts.append((pixels, normalised, error))
         after = np.clip(np.searchsorted(rest, WAVE), 1, len(rest) - 1)
@@ -285,4 +284,4 @@ def _record(spectrum, found, orders):
         "e_rv": round(float(found.error), 3), "berv": round(float(berv), 3),
         "frame": observation.frame or "unknown", "medium": medium, "peak": round(float(found.height), 3),
         "contrast": round(float(found.contrast), 1),
-    }  # fmt: skip
+    }

@@ -15,11 +15,8 @@ import pandas as pd
 from numpy.polynomial import chebyshev, legendre
 from scipy import ndimage
 
-from observations import headers as observations
-from observations import orders
+from observations import headers, orders
 from workflow.files import UnitFailed, one_line
-
-__all__ = ["read"]
 
 # Names of columns and extensions, small letters and digits only, in order of preference
 ROLES = {
@@ -31,7 +28,7 @@ ROLES = {
     "variance": ("var", "variance"),
     "ivar": ("ivar", "inversevariance"),
     "flag": ("qual", "quality", "flag", "flags", "dq", "mask", "andmask"),
-}  # fmt: skip
+}
 SKY_THROUGHPUT = 0.951  # of HPF's fibre on the star in units of that on the sky, in the window: the table of muler
 SKY_SMOOTHING = 101  # [pixel] of the running median; this and the next two are ours
 SKY_LINE, SKY_NARROWEST = 5, 3  # standard deviations of the sky's noise, and [pixel] in a row: fewer are a cosmic hit
@@ -103,15 +100,15 @@ def _read_fits(content, name, columns):
                 raise UnitFailed("is a FITS file that ends early: fetch it again")
             header = hdus[0].header.copy()
             found = (_from_extensions(hdus, columns) or _from_multispec(hdus) or _from_table(hdus, columns, header)
-                     or _from_image(hdus, header))  # fmt: skip
-            observation = observations.from_header(header, name)
+                     or _from_image(hdus, header))
+            observation = headers.from_header(header, name)
     except UnitFailed:
         raise
     except Exception as error:  # astropy raises all kinds on damaged files
         raise UnitFailed(f"is a damaged FITS file ({one_line(error)}): fetch it again") from None
     if not found:
         raise UnitFailed("is a FITS file without a spectrum that is known here: no image with CRVAL1 and CDELT1, no "
-                         "table or extensions with wavelength and flux; name the latter with --columns")  # fmt: skip
+                         "table or extensions with wavelength and flux; name the latter with --columns")
     return (*found[:2], observation, found[2])
 
 
@@ -172,7 +169,7 @@ def _from_table(hdus, columns, header):
             return {role: hdu.data[by_name[key]] for role, key in roles.items()}, column.unit or "", "FITS table"
     if tables:
         raise UnitFailed(f"its table has the columns {', '.join(tables[0].columns.names[:8])}: say which are "
-                         "wavelength and flux with --columns")  # fmt: skip
+                         "wavelength and flux with --columns")
     return None
 
 
@@ -223,7 +220,7 @@ def _from_image(hdus, header):
         flux = np.squeeze(hdu.data)
         if flux.ndim != 1:
             raise UnitFailed(f"is {'a cube' if flux.ndim > 2 else 'an image'} of {' by '.join(map(str, flux.shape))} "
-                             "pixels, no single spectrum: extract that first")  # fmt: skip
+                             "pixels, no single spectrum: extract that first")
         step = hdu.header.get("CDELT1", hdu.header.get("CD1_1"))
         if not step:
             raise UnitFailed("has CRVAL1 and no CDELT1: its wavelengths are unknown")
@@ -273,7 +270,7 @@ def _read_text(content, name, columns):
         raise UnitFailed(f"has the columns {', '.join(names[:8])}: say which are wavelength and flux with --columns")
     wave_name = names[list(by_name).index(roles["wave"])]
     found = re.search(r"[\[(]\s*([^\])]*?)\s*[\])]", wave_name)
-    observation = observations.Observation(name=name, medium=_medium_in(wave_name))
+    observation = headers.Observation(name=name, medium=_medium_in(wave_name))
     form = ("CSV" if separator in ",;" else "text") + ("" if heading else " without heading")
     return {role: by_name[key] for role, key in roles.items()}, found[1] if found else "", observation, form
 
@@ -288,9 +285,9 @@ def _read_libre_esprit(lines, name):
     found = {"wave": table[:, 0], "flux": table[:, 1]}
     if table.shape[1] > 2:
         found["error"] = table[:, -1]
-    observation = observations.Observation(
+    observation = headers.Observation(
         name=(star[1] if star else "") or name, instrument="ESPaDOnS or NARVAL",
-        medium="air", frame="barycentre", resolving_power=observations.RESOLVING_POWER["ESPADONS"])  # fmt: skip
+        medium="air", frame="barycentre", resolving_power=headers.RESOLVING_POWER["ESPADONS"])
     return found, "nm", observation, ".s of ESPaDOnS or NARVAL"
 
 
@@ -299,7 +296,7 @@ def _numbers(rows, separator):
     decimal = "," if separator == ";" and any("," in row for row in rows[:3]) else "."
     try:
         table = pd.read_csv(io.StringIO("\n".join(rows)), sep=separator, header=None, decimal=decimal, comment="#",
-                            skipinitialspace=True)  # fmt: skip
+                            skipinitialspace=True)
         return table.dropna(axis=1, how="all").to_numpy(float)
     except (ValueError, pd.errors.ParserError) as error:
         raise UnitFailed(f"is no table of numbers ({one_line(error)[:80]})") from None

@@ -1,20 +1,13 @@
 """Load, check and split the synthetic and observed spectra and their labels (Sect. 2)."""
 import msgspec
 import numpy as np
-import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
 import paper
 from spectra import star_tables
-from workflow import schemas as records
+from workflow import schemas
 from workflow.command_line import ROOT
 from workflow.files import BadInput, git_blob_id, load_array, one_line, take
-
-__all__ = [
-    "check_lag", "examples_carm", "examples_ph", "label", "lag", "load_observed", "load_synthetic", "longest_run",
-    "mean_flux", "provenance", "resolving_power_of", "split", "split_stratified", "split_usable", "stars_file",
-    "usable",
-]  # fmt: skip
 
 REMEDY = (
     "fetch the published arrays with `python src_files/download.py`, or simulate some with "
@@ -31,7 +24,7 @@ def provenance(data):
 
     Returns
     -------
-    records.Provenance
+    schemas.Provenance
         `spectra`: "simulated" or another word from the folder's provenance.json; without that file "published"
         if the arrays have the published git blob ids, else "unknown". `n_pixels` of the spectra. The
         settings of what was simulated or made from models, without the digests of its files.
@@ -46,15 +39,15 @@ def provenance(data):
         published = all(
             (data / name).exists() and git_blob_id(data / name) == blob for name, blob in paper.BLOB_ID.items()
         )
-        return records.Provenance(spectra="published" if published else "unknown")
-    found = records.read(note, records.Provenance, "mend it, see src_files/README.md")
+        return schemas.Provenance(spectra="published" if published else "unknown")
+    found = schemas.read(note, schemas.Provenance, "mend it, see src_files/README.md")
     if not found.complete:
         script = {"phoenix": "phoenix_grid"}.get(found.spectra, "simulate_spectra")
         script = script if found.preparation is msgspec.UNSET else "prepare_spectra"
         raise BadInput(f"{note}: the files beside it were not finished: run src_files/{script}.py again")
     if one_line(found.spectra).lower() == "published":
         raise BadInput(f"{note} calls the spectra {found.spectra!r}; the published ones are known by their content "
-                       "and need no such file: delete it, or choose another word")  # fmt: skip
+                       "and need no such file: delete it, or choose another word")
     return msgspec.structs.replace(found, files={})
 
 
@@ -176,7 +169,7 @@ def _load_labels(path, flux_path, n_spectra):
             wrong.append(f"{name} (column {column}) is {value:g} instead of {low}..{high} {unit} in {_rows(bad)}")
     if wrong:
         raise BadInput(f"{path}: {'; '.join(wrong)}: its columns must be Teff [K], log g [dex], [M/H] [dex], "
-                       "v sin i [km/s], in this order")  # fmt: skip
+                       "v sin i [km/s], in this order")
     return labels_ph
 
 
@@ -192,7 +185,7 @@ def _load_stars(data, path, n_stars):
     infinite = [column for column in star_tables.NUMBERS & set(stars) if np.isinf(stars[column]).any()]
     if infinite:
         raise BadInput(f"{names}: {infinite[0]} of {stars.karmn[np.isinf(stars[infinite[0]])].iloc[0]} is infinite: "
-                       "mend it, or leave it empty")  # fmt: skip
+                       "mend it, or leave it empty")
     if len(stars) != n_stars:
         raise BadInput(
             f"{path} has {n_stars} spectra, {names} names {len(stars)} stars: "
@@ -271,76 +264,5 @@ def split_stratified(label):
 
 
 # ---------------------------------------------------------------- wavelengths
-def mean_flux(flux, rows):
-    """Mean of some spectra, shape (n_pixels,), without more than a few of them in memory."""
-    total = np.zeros(flux.shape[1])
-    for start in range(0, len(rows), CHUNK):
-        total += take(flux, rows[start : start + CHUNK]).sum(axis=0, dtype=float)
-    return total / len(rows)
 
 
-def lag(flux, template):
-    """By how many pixels spectra are shifted against a template: where their cross-correlation is largest.
-
-    Parameters
-    ----------
-    flux : array of shape (n_spectra, n_pixels)
-    template : array of shape (n_pixels,)
-        On the same grid. Its mean is subtracted, and its ends are left out, so that all shifts compare equally many
-        pixels.
-
-    Returns
-    -------
-    ndarray of shape (n_spectra,), int
-        [pixel], positive where lines lie to the red of the template's.
-    """
-    n_pixels = len(template)
-    reach = int(paper.LAG_SEARCHED * n_pixels)
-    window = template[reach : n_pixels - reach] - template[reach : n_pixels - reach].mean()
-    lags = np.array(sorted(range(-reach, reach + 1), key=abs))  # of equals, argmax takes the smallest
-
-    def correlation(spectrum):
-        sums = np.cumsum([np.r_[0, spectrum], np.r_[0, spectrum**2]], axis=1)
-        mean, square = (sums[:, len(window) :] - sums[:, : -len(window)]) / len(window)
-        return np.correlate(spectrum, window, "valid") / np.sqrt(np.maximum(square - mean**2, 1e-12))
-
-    found = [correlation(spectrum - spectrum.mean())[lags + reach].argmax() for spectrum in np.asarray(flux, float)]
-    return lags[found]
-
-
-def check_lag(flux_ph, flux_carm, stars):
-    """Compare the wavelengths of the observed spectra with those of the synthetic ones.
-
-    Parameters
-    ----------
-    flux_ph, flux_carm, stars
-        As `load_synthetic` and `load_observed` give them.
-
-    Returns
-    -------
-    lags : DataFrame
-        `karmn` and `lag` [pixel] against the mean synthetic spectrum, NaN where a spectrum is not usable.
-    mean_lag : int
-        [pixel] of the mean observed spectrum.
-    warnings : list of str
-        What to print where the mean lag, or that of single stars from it, is larger than paper.py allows.
-    """
-    good = np.flatnonzero(stars["good"])
-    template = mean_flux(flux_ph, np.arange(len(flux_ph)))
-    mean_lag = int(lag([mean_flux(flux_carm, good)], template)[0])
-    lags = pd.DataFrame({"karmn": stars["karmn"], "lag": np.nan})
-    lags.loc[good, "lag"] = lag(take(flux_carm, good), template)
-    warnings = []
-    if abs(mean_lag) > paper.LAG_MEAN:
-        warnings.append(
-            f"warning: the observed spectra are shifted by {mean_lag:+d} pixels against the synthetic ones: use vacuum "
-            "wavelengths at rest (in the paper's pixels air wavelengths give -242, 10 km/s give +29)"
-        )
-    astray = lags[(lags["lag"] - mean_lag).abs() > paper.LAG_STAR]
-    if len(astray):
-        some = ", ".join(f"{star.karmn} by {star.lag:+.0f}" for star in astray[:5].itertuples())
-        warnings.append(
-            f"warning: {len(astray)} of the observed spectra are shifted otherwise than their mean, {some}"
-            f"{', ...' * (len(astray) > 5)} pixels instead of {mean_lag:+d}: shift each to rest by its own velocity"
-        )
-    return lags, mean_lag, warnings

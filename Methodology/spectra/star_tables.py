@@ -4,14 +4,12 @@ import pandas as pd
 import paper
 from workflow.files import BadInput, read_table
 
-__all__ = ["NUMBERS", "in_paper_spelling", "read"]
-
 # Spellings of a name in a catalogue, and in the paper. J11110+304E is another star; so are J20556-140N and S.
 ALIASES = {"J11110+304W": "J11110+304"}
 NUMBERS = {"ra", "dec", "ra_gaiadr3", "dec_gaiadr3"} | {
     prefix + name
     for par, parameter in paper.PARAMETERS.items() for name in (par, parameter.published) for prefix in ("", "e_", "E_")
-}  # fmt: skip
+}
 
 
 def read(path, remedy):
@@ -44,7 +42,7 @@ def read(path, remedy):
         if wrong.any():
             row = wrong.idxmax()
             raise BadInput(f"{path} row {row}, {table.karmn[row]}: {column} is {str(table[column][row])[:40]!r}, "
-                           f"no number: {remedy}")  # fmt: skip
+                           f"no number: {remedy}")
         table[column] = numbers.astype(float)
     return table
 

@@ -1,14 +1,54 @@
-"""Broadening by rotation and by the spectrograph, of simulated spectra and of model atmospheres alike."""
-
-
+"""What a spectrum goes through on its way to the detector: air, rotation, the instrument; and the grid of the paper."""
 import numpy as np
-from scipy import fft
+from scipy import constants, fft, ndimage
 
 import paper
-from spectra.continuum import LIGHT, SIGMA_TO_FWHM, STEP
 
-__all__ = ["LIMB_DARKENING", "MIDDLE", "broaden", "rotation_kernel"]
+LIGHT = constants.speed_of_light / 1000  # [km/s]
+STEP = paper.WAVELENGTH[1] - paper.WAVELENGTH[0]  # [Angstrom]
+N_MARGIN = round(paper.MARGIN / STEP)  # [pixel]
+WAVE = paper.WINDOW[0] - paper.MARGIN + STEP * np.arange(paper.N_PIXELS + 2 * N_MARGIN)  # window and margin
+WINDOW = slice(N_MARGIN, N_MARGIN + paper.N_PIXELS)  # of WAVE
+SIGMA_TO_FWHM = 2.3548
 
+
+def to_air(wave):
+    """Vacuum wavelengths in standard air [Angstrom], above 2000 Angstrom (Ciddor 1996, Appl. Opt. 35, 1566)."""
+    return wave / refraction(wave)
+
+
+def to_vacuum(wave):
+    """Wavelengths in standard air in vacuum [Angstrom]; the inverse of `to_air` to 1e-9 Angstrom."""
+    vacuum = wave
+    for _ in range(3):
+        vacuum = wave * refraction(vacuum)
+    return vacuum
+
+
+def refraction(wave):
+    """Refractive index of standard air at a wavelength in vacuum [Angstrom]."""
+    wavenumber2 = (1e4 / np.asarray(wave, float)) ** 2  # [1/micron^2]
+    return 1 + 0.05792105 / (238.0185 - wavenumber2) + 0.00167917 / (57.362 - wavenumber2)
+
+
+def degrade(flux, resolving_power, target):
+    """Flux as a spectrograph of lower resolving power would see it.
+
+    Parameters
+    ----------
+    flux : ndarray of shape (..., n_pixels)
+        On `WAVE` or its window. Beyond its ends it is taken as constant, which touches the outermost pixels.
+    resolving_power, target : float
+        What the flux has, and what it shall have.
+
+    Returns
+    -------
+    ndarray of the same shape; the same flux if `target` is not lower
+    """
+    if target >= resolving_power:
+        return flux
+    fwhm = np.mean(paper.WINDOW) * np.sqrt(target**-2 - resolving_power**-2)
+    return ndimage.gaussian_filter1d(flux, fwhm / SIGMA_TO_FWHM / STEP, axis=-1, mode="nearest")
 LIMB_DARKENING = 0.6  # Gray 2008; the paper gives none
 MIDDLE = np.mean(paper.WINDOW)  # [Angstrom]
 

@@ -2,11 +2,7 @@
 import numpy as np
 
 import paper
-from training import loop as training
-from training import losses as penalties
-from training import networks
-
-__all__ = ["encode", "fine_tune"]
+from training import backend, loop, losses, networks
 
 
 def fine_tune(autoencoder, settings, x, tick=None, rows=None, perturb=None):
@@ -21,7 +17,7 @@ def fine_tune(autoencoder, settings, x, tick=None, rows=None, perturb=None):
     x : ndarray of shape (n_stars, n_pixels)
         Observed spectra.
     tick, rows, perturb
-        As of `training.fit`.
+        As of `loop.fit`.
 
     Returns
     -------
@@ -29,9 +25,9 @@ def fine_tune(autoencoder, settings, x, tick=None, rows=None, perturb=None):
         A value an epoch: `loss`, `mse`, `penalty`, as in act 2.
     """
     networks.freeze(autoencoder, settings["frozen"])
-    loss = penalties.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
-    return training.fit(autoencoder, loss, training.adam(settings["lr"]), x, x, settings["batch_size"],
-                        settings["epochs"], tick, rows, perturb)  # fmt: skip
+    loss = losses.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
+    return loop.fit(autoencoder, loss, backend.adam(settings["lr"]), x, x, settings["batch_size"],
+                        settings["epochs"], tick, rows, perturb)
 
 
 def encode(autoencoder, flux_carm, good):

@@ -3,23 +3,22 @@
 Used for the autoencoders (act 1) and for the hyper-parameters of the CNNs (act 4, --tune). Scores are those
 of scikit-learn's `GridSearchCV` with the same estimator, grid and folds.
 """
-from training import loop as training  # isort: skip  # sets the environment of TensorFlow, so before it
+import time
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
-from scikeras.wrappers import KerasRegressor
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import KFold, ParameterGrid
 
 import paper
-from training import networks
-from workflow import runner as running
-from workflow import schemas as records
-from workflow import units as artifacts
-from workflow.units import Unit
-
-__all__ = ["Regressor", "fit_units", "fold_score", "halving_rounds", "regressor", "run_rounds", "table"]
+from spectra import dataset
+from training import backend, loop, networks
+from training.backend import KerasRegressor
+from workflow import artifacts, runner, schemas
+from workflow.files import BadInput, write_csv, write_json
+from workflow.units import Unit, finish, is_done, read_sidecar
 
 
 class Regressor(KerasRegressor):
@@ -48,7 +47,7 @@ def regressor(build, searched, **fixed):
     return Regressor(build, **dict.fromkeys(searched), **fixed, verbose=0)
 
 
-def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=records.UNKNOWN):
+def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=schemas.UNKNOWN):
     """List the fits of a search: combinations of the grid on every fold.
 
     Parameters
@@ -61,7 +60,7 @@ def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=r
     seed : int
     combinations : list of int, optional
         Their places in the grid; default all.
-    provenance : records.Provenance
+    provenance : schemas.Provenance
 
     Returns
     -------
@@ -69,7 +68,7 @@ def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=r
     """
     return [
         Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed,
-             provenance=provenance)  # fmt: skip
+             provenance=provenance)
         for c, combination in enumerate(ParameterGrid(grid))
         if combinations is None or c in combinations
         for fold in range(paper.CV_FOLDS)
@@ -109,7 +108,7 @@ def run_rounds(rounds, plan, work, args, description):
         Gives the units of a round, all folds of each combination, a list of places in the grid.
     work : callable(unit, tick)
     args : namespace
-        As of `running.run`; --only chooses combinations.
+        As of `runner.run`; --only chooses combinations.
     description : str
 
     Returns
@@ -125,8 +124,8 @@ def run_rounds(rounds, plan, work, args, description):
             combinations = [combinations[k] for k in sorted(best)]
         everything = plan(combinations, epochs)
         units = [unit for k, unit in enumerate(everything) if combinations[k // paper.CV_FOLDS] in only]
-        running.report(running.run(units, work, args, description=f"{description}, {epochs} epochs"))
-        missing = sum(not artifacts.is_done(unit) for unit in everything)
+        runner.report(runner.run(units, work, args, description=f"{description}, {epochs} epochs"))
+        missing = sum(not is_done(unit) for unit in everything)
         if missing and args.dry_run:
             for later, (n_combinations, epochs) in enumerate(rounds[len(tables) + 1 :]):
                 n_fits = n_combinations * paper.CV_FOLDS
@@ -159,11 +158,11 @@ def fold_score(estimator, settings, x, y, rows):
     """
     settings = dict(settings)
     train, test = list(KFold(paper.CV_FOLDS).split(rows))[settings.pop("fold")]
-    training.forget_models()
+    backend.forget_models()
     try:
-        with config_context(assume_finite=True):  # spectra.py has looked
+        with config_context(assume_finite=True):  # dataset.py has looked
             fitted = clone(estimator).set_params(**settings).fit(x, y, rows=rows[train])
-    except training.Diverged:
+    except loop.Diverged:
         return np.inf
     mse = networks.mse(fitted.model_, x, rows[test], None if y is x else y)
     return mse if np.isfinite(mse) else np.inf
@@ -180,7 +179,7 @@ def table(units):
     """
     rows = {}
     for unit in units:
-        fit = artifacts.read_sidecar(unit.path, ["mse"])
+        fit = read_sidecar(unit.path, ["mse"])
         settings = {key: value for key, value in unit.settings.items() if key != "fold"}
         first = {**settings, "seconds": 0.0, "spectra": fit.spectra.spectra}
         row = rows.setdefault(tuple(settings.values()), first)
@@ -193,3 +192,58 @@ def table(units):
         frame["mse_std"] = np.std(scores, axis=1)
     frame["rank"] = frame["mse_mean"].rank(method="min").astype(int)
     return frame[[column for column in frame if column not in ("seconds", "spectra")] + ["seconds", "spectra"]]
+
+
+def hyper_parameters(par, folder):
+    """Hyper-parameters of a parameter's CNN, a dict: those that --tune left in `folder`, else those of paper.py."""
+    path, remedy = folder / f"tune_{par}.json", "delete it to use those of paper.py"
+    if path.exists():
+        tuned = schemas.read(path, schemas.Tuned, remedy)
+        if tuned.parameter not in ("", par):
+            raise BadInput(f"{path} is the search of {tuned.parameter}: {remedy}")
+        return schemas.plain(tuned.best)
+    return asdict(paper.PARAMETERS[par].cnn)
+
+
+def compiled_cnn(nf1, nf2, nu, lr, n_latent, seed):
+    """Build the CNN of one parameter, ready to be trained on the mean squared error."""
+    cnn = networks.build_cnn(nf1, nf2, nu, n_latent, seed)
+    cnn.compile(optimizer=backend.adam(lr), loss="mse", jit_compile=False)
+    return cnn
+
+
+def plan_cnn(par, ac, args, provenance):
+    """The fits of the search of one parameter, on the encodings of the autoencoder in the file `ac`, a list of Unit."""
+    fixed = {"epochs": args.budget.search_epochs, "batch_size": paper.BATCH_CNN}
+    inputs = ac.with_name(f"encoded_ph_{ac.stem}.npy"), args.data / "ph_pars.npy"
+    return fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, fixed, inputs, args.seed,
+                     provenance=provenance)
+
+
+def work_cnn(unit, tick):
+    """Do one of these fits."""
+    started = time.time()
+    encoded_ph = np.load(unit.inputs[0])
+    label = dataset.label(unit.path.parent.name.split("_")[1], unit.inputs[1])
+    fixed = {name: unit.settings[name] for name in ("epochs", "batch_size")}
+    estimator = regressor(compiled_cnn, paper.CNN_GRID, n_latent=encoded_ph.shape[1], seed=unit.seed, **fixed)
+    settings = {name: unit.settings[name] for name in (*paper.CNN_GRID, "fold")}
+    mse = fold_score(estimator, settings, encoded_ph[..., None], label, dataset.split_stratified(label)[0])
+    finish(unit, started, {"mse": mse})
+    tick()
+
+
+def tune(units, args, provenance):
+    """Search, and leave the best hyper-parameters for later runs."""
+    for par in args.parameter:
+        of_this = [unit for unit in units if unit.path.parent.name == f"tune_{par}"]
+        failures = runner.run(of_this, work_cnn, args, description=f"tuning {par}")
+        if failures is None:
+            continue
+        scores = table(of_this).sort_values("rank")
+        write_csv(args.artifacts / f"tune_{par}.csv", scores)
+        write_json(args.artifacts / f"tune_{par}.json", {
+            "parameter": par, "spectra": schemas.plain(provenance), "epochs": args.budget.search_epochs,
+            "mse_mean": scores["mse_mean"].iloc[0], "best": scores[list(paper.CNN_GRID)].to_dict("records")[0],
+        })
+        print(scores.to_string(index=False))

@@ -1,12 +1,7 @@
 """The readings of the contractive penalty, and the loss of the autoencoders that has it (Sect. 3.1)."""
-from training import loop as training  # isort: skip  # sets the environment of TensorFlow, so before it
-
-import keras
-import tensorflow as tf
-
 import paper
-
-__all__ = ["contractive_loss", "contractive_penalty", "encoder_layers", "jacobian_penalty"]
+from training import loop
+from training.backend import keras, tf
 
 
 def encoder_layers(autoencoder):
@@ -129,6 +124,6 @@ def contractive_loss(autoencoder, variant="live", weight=paper.CONTRACTIVE_WEIGH
             penalty = contractive_penalty(outputs[-1], kernel, variant)
         mse, penalty = tf.reduce_mean(tf.square(reconstruction - y)), tf.reduce_mean(penalty)
         weighted = 0.0 if variant == "none" else weight * penalty
-        return {"loss": mse + training.activity(both.losses) + weighted, "mse": mse, "penalty": penalty}
+        return {"loss": mse + loop.activity(both.losses) + weighted, "mse": mse, "penalty": penalty}
 
     return terms

@@ -1,24 +1,17 @@
 """The two networks of the paper, freezing, saving and loading."""
-from training import loop as training  # isort: skip  # sets the environment of TensorFlow, so before it
-
 import contextlib
 import logging
 import warnings
 
 import h5py
-import keras
 import numpy as np
-import tensorflow as tf
 
 import paper
-from workflow import schemas as records
-from workflow import units as artifacts
+from training import backend, loop
+from training.backend import keras, tf
+from workflow import schemas
 from workflow.files import BadInput, one_line, take
-
-__all__ = [
-    "CnnStack", "SeededModel", "build_autoencoder", "build_cnn", "encoder_of", "errors", "freeze", "load", "mse",
-    "predict", "residual", "save",
-]  # fmt: skip
+from workflow.units import read_sidecar, sidecar_of
 
 CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
 
@@ -35,12 +28,12 @@ class SeededModel(keras.Model):
         return np.random.default_rng([self.seed, epoch]).permutation(n_spectra)
 
     def fit(self, x, y, batch_size, epochs, rows=None, **_):
-        """Train as `training.fit` does; this is how scikit-learn calls it, with more of Keras' defaults."""
+        """Train as `loop.fit` does; this is how scikit-learn calls it, with more of Keras' defaults."""
         if x.shape == y.shape and np.may_share_memory(x, y):  # scikit-learn hands on views
             y = x
         history = keras.callbacks.History()
-        history.history = training.fit(self, training.squared_error(self), self.optimizer, x, y, batch_size, epochs,
-                                       rows=rows)  # fmt: skip
+        history.history = loop.fit(self, loop.squared_error(self), self.optimizer, x, y, batch_size, epochs,
+                                       rows=rows)
         return history
 
 
@@ -140,7 +133,7 @@ class CnnStack:
 
     def __init__(self, cnns):
         self.cnns = cnns
-        self.trainable_variables = [training.variable(np.stack(w)) for w in zip(*(cnn.get_weights() for cnn in cnns))]
+        self.trainable_variables = [backend.variable(np.stack(w)) for w in zip(*(cnn.get_weights() for cnn in cnns))]
 
     def order(self, epoch, n_spectra):
         """Order of the spectra in an epoch, a column a member, (n_spectra, n_members)."""
@@ -206,14 +199,14 @@ def mse(model, x, rows=None, y=None):
     targets = x if y is None else np.reshape(y, (len(y), -1))
     chunks = _chunks(x, rows)
     total = sum(np.square(predict(model, x, chunk) - take(targets, chunk), dtype=float).sum()
-                for chunk in chunks)  # fmt: skip
+                for chunk in chunks)
     return float(total) / (sum(map(len, chunks)) * targets.shape[1])
 
 
 def errors(autoencoder, x, rows):
     """Mean squared error of the reconstruction of each of these spectra, (len(rows),)."""
     return np.concatenate([np.square(take(x, chunk) - predict(autoencoder, x, chunk)).mean(axis=1, dtype=float)
-                           for chunk in _chunks(x, rows)])  # fmt: skip
+                           for chunk in _chunks(x, rows)])
 
 
 def residual(autoencoder, x, rows):
@@ -287,16 +280,16 @@ def load(path, seed=0, into=None):
     BadInput
         The sidecar describes no network, or the file has not the layers of that one.
     """
-    shape = artifacts.read_sidecar(path).network
+    shape = read_sidecar(path).network
     if shape is None:
-        raise BadInput(f"{artifacts.sidecar_of(path)} has no network: {path.name} opens in the Keras that wrote it")
-    builder = build_autoencoder if isinstance(shape, records.AutoencoderShape) else build_cnn
-    network = records.plain(shape)
+        raise BadInput(f"{sidecar_of(path)} has no network: {path.name} opens in the Keras that wrote it")
+    builder = build_autoencoder if isinstance(shape, schemas.AutoencoderShape) else build_cnn
+    network = schemas.plain(shape)
     network.pop("kind")
     model = into or builder(**network, seed=seed)
     try:
         model.load_weights(str(path))
     except Exception as error:  # h5py's OSError, or what either Keras says of other layers
         raise BadInput(f"{path} is truncated or not the network of its sidecar ({one_line(error)[:120]}): delete it, "
-                       "and the script that makes it makes it again") from None  # fmt: skip
+                       "and the script that makes it makes it again") from None
     return model

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import paper
-from spectra import dataset as spectra
+from spectra import dataset
 from workflow.files import take
-
-__all__ = ["COPIES", "Strengths", "copies", "examples", "perturb"]
 
 COPIES = 4  # of each encoding, for the regressors
 REACH = 3  # standard deviations of a line's profile that are drawn
@@ -57,7 +55,7 @@ def perturb(flux, rows, epoch, seed, strengths=Strengths()):
     Returns
     -------
     ndarray of shape (n_spectra, n_pixels), float32
-        Within `spectra.FLUX_RANGE`, as the spectra are.
+        Within `dataset.FLUX_RANGE`, as the spectra are.
     """
     found = np.empty_like(flux)
     for start in range(0, len(flux), PIECE):
@@ -83,7 +81,7 @@ def copies(encode, perturb, flux, epoch):
     """
     chunks = [np.arange(start, min(start + CHUNK, len(flux))) for start in range(0, len(flux), CHUNK)]
     return np.array([np.concatenate([encode(perturb(take(flux, rows), rows, epoch + k)) for rows in chunks])
-                     for k in range(COPIES)])  # fmt: skip
+                     for k in range(COPIES)])
 
 
 def examples(encoded, label, rows):
@@ -128,7 +126,7 @@ def _piece(flux, normal, uniform, s):
     found *= envelope(flux) / envelope(found)
     white *= np.sqrt(np.maximum(found, 0)) * (s.least_noise + (s.noise - s.least_noise) * uniform[:, :1])
     found += white
-    return np.clip(found, *spectra.FLUX_RANGE)
+    return np.clip(found, *dataset.FLUX_RANGE)
 
 
 def shifted(flux, shift):

@@ -1,27 +1,19 @@
 """The command line: the flags that all acts share, and every end of a script, good or bad, as one line and a status."""
+import argparse
+import contextlib
+import errno
+import functools
+import math
+import os
+import signal
 import sys
+import threading
+from pathlib import Path
 
-# Before what takes seconds to import, so that Ctrl-C there is no traceback either.
-sys.excepthook = lambda kind, error, trace, show=sys.excepthook: (
-    print("interrupted", file=sys.stderr) if issubclass(kind, KeyboardInterrupt) else show(kind, error, trace)
-)
+import joblib
 
-import argparse  # noqa: E402
-import contextlib  # noqa: E402
-import errno  # noqa: E402
-import functools  # noqa: E402
-import math  # noqa: E402
-import os  # noqa: E402
-import signal  # noqa: E402
-import threading  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import joblib  # noqa: E402
-
-import paper  # noqa: E402
-from workflow.files import BadInput, one_line  # noqa: E402
-
-__all__ = ["ROOT", "add_run", "command", "cores", "folder", "number", "parse"]
+import paper
+from workflow.files import BadInput, one_line
 
 ROOT = Path(__file__).resolve().parents[2]
 REMEDIES = {
@@ -111,6 +103,13 @@ def folder(text):
     if Path(text).exists() and not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a file: name a folder")
     return Path(text)
+
+
+def address(text):
+    """Type of a flag: an address on the web."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} does not begin with http:// or https://")
+    return text.rstrip("/")
 
 
 def command(main):

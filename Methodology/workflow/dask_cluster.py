@@ -4,10 +4,8 @@ import logging
 from concurrent.futures import CancelledError
 from pathlib import Path
 
-from workflow import units as artifacts
 from workflow.files import BadInput, sweep
-
-__all__ = ["compute"]
+from workflow.units import code_digest, versions
 
 CONNECT = 10  # [s] that a Dask scheduler may take to answer
 
@@ -55,17 +53,20 @@ def _check(client, address):
         raise BadInput(f"--scheduler {address}: it has no workers yet: start some with `dask worker {address}`")
     if any(threads > 1 for threads in workers.values()):  # Keras has one session a process
         raise BadInput(f"--scheduler {address}: start its workers with --nthreads 1")
-    found = client.run(importlib.util.find_spec, "workflow.units")
-    found["the scheduler"] = client.run_on_scheduler(importlib.util.find_spec, "workflow.units")
-    without = [name for name, spec in found.items() if spec is None or not spec.origin]  # or a folder of that name
+    found = client.run(importlib.util.find_spec, "workflow.units", on_error="return")  # not of a folder of any name
+    try:
+        found["the scheduler"] = client.run_on_scheduler(importlib.util.find_spec, "workflow.units")
+    except ImportError as error:
+        found["the scheduler"] = error
+    without = [name for name, spec in found.items() if spec is None or isinstance(spec, Exception)]
     remedy = f"start scheduler and workers with PYTHONPATH={Path(__file__).parents[1]} and this Python environment"
     if without:
         raise BadInput(f"--scheduler {address}: {', '.join(without)} cannot import this project: {remedy}")
-    mine = artifacts.code_digest(), artifacts.versions()
+    mine = code_digest(), versions()
     others = [name for name, theirs in client.run(_identity).items() if theirs != mine]
     if others:
         raise BadInput(f"--scheduler {address}: {', '.join(others)} has other code or libraries than here: {remedy}")
 
 
 def _identity():
-    return artifacts.code_digest(), artifacts.versions()
+    return code_digest(), versions()

@@ -15,11 +15,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-__all__ = [
-    "BadInput", "UnitFailed", "alive", "git_blob_id", "load_array", "lock", "one_line", "partial_name", "plain_number",
-    "read_table", "sha256", "sweep", "take", "write_array", "write_csv", "write_json", "writing",
-]  # fmt: skip
-
+TIMEOUT = (15, 60)  # [s] for a server to connect, and between two pieces of its answer
 PIECE = 64  # rows copied at a time
 ABANDONED = 7 * 86_400  # [s] after which nobody is waited for
 

@@ -16,16 +16,15 @@ from pathlib import Path
 import joblib
 from tqdm import tqdm
 
-from workflow import dask_cluster as cluster
-from workflow import units as artifacts
+from workflow import dask_cluster
 from workflow.files import BadInput, UnitFailed, alive, lock, one_line, partial_name, sweep, write_json
+from workflow.units import is_done, read_sidecar, sidecar_of
 
 try:
     import resource
 except ImportError:  # Windows has none
     resource = None
 
-__all__ = ["peak_memory", "report", "reporting", "run"]
 
 HEARTBEAT = 20  # [s] between two signs of life of a run
 SILENCE = 600  # [s] without one, after which a run on another machine counts as dead
@@ -84,7 +83,7 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
     failures = [failure for _, failed in done for failure in failed]
     done_now = len(todo) - len(failures)
     print(f"{description}: {done_now} units in {seconds:.0f} s, {3600 * done_now / seconds:.0f} an hour, "
-          f"peak memory of a process {max(peak for peak, _ in done) / 1e9:.2f} GB", flush=True)  # fmt: skip
+          f"peak memory of a process {max(peak for peak, _ in done) / 1e9:.2f} GB", flush=True)
     return failures
 
 
@@ -112,28 +111,28 @@ def reporting(problems):
 
 def _is_done(unit, args, redo_stale, since):
     if not args.overwrite:
-        return artifacts.is_done(unit, redo_stale)
+        return is_done(unit, redo_stale)
     # An --overwrite that was interrupted left a file when it began; what is newer it had done.
-    sidecar = artifacts.sidecar_of(unit.path)
+    sidecar = sidecar_of(unit.path)
     return (since.exists() and sidecar.exists() and sidecar.stat().st_mtime_ns > since.stat().st_mtime_ns
-            and artifacts.is_done(unit, stale_is_undone=True))  # fmt: skip
+            and is_done(unit, stale_is_undone=True))
 
 
 def _say_how_long(units, todo, jobs):
     for unit in todo:
         print(f"  {unit.path}")
-    seconds = [artifacts.read_sidecar(unit.path).seconds for unit in units if unit not in todo]
+    seconds = [read_sidecar(unit.path).seconds for unit in units if unit not in todo]
     if todo and seconds:
         each = sum(seconds) / len(seconds)
         print(f"  about {each * len(todo) / min(jobs, len(todo)):.0f} s with --jobs {jobs}: "
-              f"those done took {each:.1f} s each")  # fmt: skip
+              f"those done took {each:.1f} s each")
 
 
 def _compute(work, groups, progress, args, description):
     """Do groups of units; return the peak memory [bytes] and the failures of each."""
     try:
         if args.scheduler:
-            return cluster.compute(args.scheduler, _do, work, groups, progress, args.overwrite)
+            return dask_cluster.compute(args.scheduler, _do, work, groups, progress, args.overwrite)
         workers = joblib.Parallel(n_jobs=min(args.jobs, len(groups)))
         each = joblib.delayed(_do)
         return workers(each(work, group, progress, args.overwrite, os.getpid()) for group in groups)
@@ -141,13 +140,13 @@ def _compute(work, groups, progress, args, description):
         if error.__cause__ and "serialize" in str(error):  # a fault of ours, not of the machine
             raise
         raise BadInput(f"{description}: a process was killed, for lack of memory perhaps: the same command goes on "
-                       f"from here, with fewer than --jobs {args.jobs} if so") from None  # fmt: skip
+                       f"from here, with fewer than --jobs {args.jobs} if so") from None
     except OSError as error:
         if error.filename is not None or args.scheduler or args.jobs == 1:
             raise
         raise BadInput(f"{description}: {one_line(error)}: the processes of --jobs need room in /dev/shm and in "
                        f"{os.environ.get('JOBLIB_TEMP_FOLDER', 'the temporary folder')}: make some, or use --jobs 1"
-                       ) from None  # fmt: skip
+                       ) from None
 
 
 @contextlib.contextmanager
@@ -218,9 +217,9 @@ def _progress(n_units, ticks, args, description):
 def _do(work, units, progress, overwrite=False, parent=None):
     """Do one unit, or several at once; return the peak memory of this process so far [bytes] and what failed."""
     if not overwrite:  # another run in this folder may have been faster
-        units = [unit for unit in units if not artifacts.is_done(unit, stale_is_undone=True)]
+        units = [unit for unit in units if not is_done(unit, stale_is_undone=True)]
     for unit in units:  # one that is redone is not done until its new sidecar is there
-        artifacts.sidecar_of(unit.path).unlink(missing_ok=True)
+        sidecar_of(unit.path).unlink(missing_ok=True)
 
     def tick():
         if parent not in (None, os.getpid(), os.getppid()):  # it was killed: nobody waits for this any more

@@ -12,11 +12,6 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 import paper
 from workflow.files import BadInput
 
-__all__ = [
-    "Architecture", "AutoencoderShape", "Calibration", "CalibrationFit", "Cnn", "CnnShape", "Estimates", "Kept",
-    "Provenance", "Selection", "Sidecar", "Training", "Tuned", "convert", "plain", "read", "signed",
-]  # fmt: skip
-
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=1)]
 Width = Annotated[int, Meta(ge=1, le=100_000)]  # of a layer

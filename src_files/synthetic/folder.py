@@ -4,10 +4,8 @@ import sys
 from pathlib import Path
 
 
-from workflow import schemas as records
+from workflow import schemas
 from workflow.files import BadInput, partial_name, sha256, write_array, write_csv, write_json
-
-__all__ = ["install", "is_done"]
 
 
 def is_done(out, names, mark, overwrite, same=()):
@@ -37,13 +35,13 @@ def is_done(out, names, mark, overwrite, same=()):
         if foreign:
             raise BadInput(f"{out} holds {foreign[0]} and no provenance.json: it may be real, choose another --out")
         return False
-    written = records.read(note, records.Provenance, "the spectra beside it may be real, choose another --out")
+    written = schemas.read(note, schemas.Provenance, "the spectra beside it may be real, choose another --out")
     if written.spectra != mark["spectra"]:
         raise BadInput(f"{note} says {written.spectra!r}, not {mark['spectra']}: they may be real, choose another "
                        "--out")
     if overwrite:
         return False
-    said, wanted = _flat(records.plain(written)), _flat(mark)
+    said, wanted = _flat(schemas.plain(written)), _flat(mark)
     for one in (said, wanted):
         one.setdefault("resolving_power", "that of CARMENES")  # only another one is written down
     differing = [f"{key} is {said.get(key)}, not {value}" for key, value in wanted.items() if said.get(key) != value]

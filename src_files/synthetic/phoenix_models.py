@@ -14,13 +14,8 @@ import requests
 from astropy.io import fits
 from tqdm import tqdm
 
-from download import TIMEOUT
-from workflow.files import BadInput, one_line
+from workflow.files import TIMEOUT, BadInput, one_line
 
-__all__ = [
-    "NODE_BYTES", "NODE_FILE", "NODE_STEPS", "SERVER", "TOLERANCE", "WAVE_FILE", "absent", "fetch", "find",
-    "node_file", "nodes_around", "read_node", "read_wave",
-]  # fmt: skip
 
 SERVER = "https://phoenix.astro.physik.uni-goettingen.de/data/HiResFITS"
 WAVE_FILE = "WAVE_PHOENIX-ACES-AGSS-COND-2011.fits"
@@ -57,9 +52,9 @@ def nodes_around(label, steps):
         if share < TOLERANCE:
             share = 0.0
         sides.append([(round(k * step, 6) or -0.0, weight) for k, weight in ((low, 1 - share), (low + 1, share))
-                      if weight])  # fmt: skip
+                      if weight])
     return {tuple(value for value, _ in corner): float(np.prod([weight for _, weight in corner]))
-            for corner in itertools.product(*sides)}  # fmt: skip
+            for corner in itertools.product(*sides)}
 
 
 def node_file(pattern, node):
@@ -103,13 +98,13 @@ def fetch(models, files, mirror):
         url, path = f"{mirror}/{name}", models / name
         try:
             pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent,
-                           downloader=pooch.HTTPDownloader(timeout=TIMEOUT))  # fmt: skip
+                           downloader=pooch.HTTPDownloader(timeout=TIMEOUT))
         except (requests.RequestException, ValueError) as error:
             raise BadInput(f"could not fetch {url}; run the command again, it goes on from there, or name a --mirror "
-                           f"({one_line(error)})") from None  # fmt: skip
+                           f"({one_line(error)})") from None
         except OSError as error:
             raise BadInput(f"{path} cannot be written ({one_line(error)}): free some space, or choose another "
-                           "--models") from None  # fmt: skip
+                           "--models") from None
         if files[name] and wave is None:
             wave = read_wave(find(models, next(iter(files))))
         try:
@@ -140,7 +135,7 @@ def read_fits(path):
         raise BadInput(f"{path} not found: --fetch brings it") from None
     except Exception as error:  # astropy raises a dozen kinds
         raise BadInput(f"{path} is truncated or no FITS file ({one_line(error)}): delete it, and --fetch brings it "
-                       "again") from None  # fmt: skip
+                       "again") from None
     if data is None or data.ndim != 1 or data.dtype.kind not in "fiu":
         raise BadInput(f"{path} holds no spectrum in its first HDU: delete it, and --fetch brings it again")
     return header, data
@@ -183,13 +178,13 @@ def read_node(path, node, n_pixels, seen):
         said = header.get(key)
         if not isinstance(said, (int, float)) or abs(said - value) > step / 1000:
             raise BadInput(f"{path} has {key} {said} in its header instead of {value:g}: it is another model's, give "
-                           "it its right name, or delete it, and --fetch brings the right one")  # fmt: skip
+                           "it its right name, or delete it, and --fetch brings the right one")
     if len(flux) != n_pixels:
         raise BadInput(f"{path} has {len(flux)} pixels, the wavelengths {n_pixels}: they are another set's, take all "
-                       "files from one")  # fmt: skip
+                       "files from one")
     flux = flux[seen].astype(float)
     bad = ~(np.isfinite(flux) & (flux > 0))
     if bad.any():
         raise BadInput(f"{path} has {np.count_nonzero(bad)} pixels in the window whose flux is not finite and "
-                       "positive: delete it, and --fetch brings it again")  # fmt: skip
+                       "positive: delete it, and --fetch brings it again")
     return flux

@@ -47,9 +47,9 @@ def child(task):
     import keras
     import tensorflow as tf
 
-    from spectra import dataset as spectra
+    from spectra import dataset
     from training import networks
-    from workflow import runner as running
+    from workflow import runner
 
     times = [time.perf_counter()]
 
@@ -60,14 +60,14 @@ def child(task):
         model = keras.Model(network.input, network.output)
         model.compile(optimizer=keras.optimizers.Adam(lr), loss="mse")
         model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0,
-                  callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=tick)])  # fmt: skip
+                  callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=tick)])
         return model
 
     if task["what"] == "regressors":
         import cnn_training
 
         encoded, teff = np.load(task["encoded"]), np.load(DATA / "ph_pars.npy")[:, 0]
-        train, test = spectra.split_stratified(teff)
+        train, test = dataset.split_stratified(teff)
         shape = {"nf1": 64, "nf2": 32, "nu": 64}
         settings = {**shape, "lr": 0.001, "batch_size": paper.BATCH_CNN, "epochs": epochs}
         times[0] = time.perf_counter()
@@ -86,10 +86,10 @@ def child(task):
         observed = task["what"] == "fine-tuning"
         path = Path(task.get("flux", DATA / "ph_flux_norm.npy"))
         flux = np.load(path, mmap_mode="r")[: task.get("spectra"), : task.get("pixels")]
-        train, test = spectra.split(len(flux), "ph")
+        train, test = dataset.split(len(flux), "ph")
         settings = {"neurons_in": NEURONS, "reg_par": 1e-7, "lr": 1e-4, "penalty": "live",
                     "penalty_weight": paper.CONTRACTIVE_WEIGHT, "precision": task.get("precision", "float32"),
-                    "batch_size": paper.BATCH_AUTOENCODER, "epochs": epochs, "frozen": paper.FROZEN_LAYERS}  # fmt: skip
+                    "batch_size": paper.BATCH_AUTOENCODER, "epochs": epochs, "frozen": paper.FROZEN_LAYERS}
         network = networks.build_autoencoder(NEURONS, settings["reg_par"], flux.shape[1], seed)
         if plain:
             flux = np.array(flux, float)
@@ -111,8 +111,8 @@ def child(task):
             mse = networks.mse(network, flux, test)
             networks.predict(networks.encoder_of(network), flux)
     whole = time.perf_counter() - times[0]
-    return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": running.peak_memory(),
-            "keras": keras.__version__, "tensorflow": tf.__version__}  # fmt: skip
+    return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": runner.peak_memory(),
+            "keras": keras.__version__, "tensorflow": tf.__version__}
 
 
 def measure(python, copies=1, **task):
@@ -122,7 +122,7 @@ def measure(python, copies=1, **task):
         one = json.dumps({**task, "seed": task["seed"] + copy})
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
         started.append(subprocess.Popen([python, __file__, "--child", one], env=environment, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE))
     answers = [process.communicate() for process in started]
     for process, (_, errors) in zip(started, answers):
         if process.returncode:
@@ -178,7 +178,7 @@ def compare(plain, ours, what, precision):
         "all of ours / plain": f"{JOBS * median([b / a for a, b in peaks]):.0%}",
         "test MSE, plain": spread(mse[0]),
         "ours": spread(mse[1]),
-    }  # fmt: skip
+    }
     if what in UNIT_EPOCHS:
         row["ours, an hour"] = f"{3600 / UNIT_EPOCHS[what] / median([b for _, b in times]):.1f}"
     return row
@@ -217,13 +217,13 @@ def halving(python, folder):
     data, found = small(python, folder), {}
     for way in ("full", "halving"):
         took, _ = script(python, "Methodology/autoencoder_grid_search.py", "--data", data, "--search", way,
-                         "--artifacts", f"{folder}/{way}", "--neurons-in", *range(64, 129, 16))  # fmt: skip
+                         "--artifacts", f"{folder}/{way}", "--neurons-in", *range(64, 129, 16))
         kept = json.loads(Path(folder, way, "params_final.json").read_text())["architectures"]
         found[way] = took, {tuple(a.values()) for a in kept}
     (full, half), (less, winners) = found["full"], found["halving"]
     return {"what": "25 combinations, n 64 to 128, 2,100 spectra", "full [s]": f"{full:.0f}",
             "halving [s]": f"{less:.0f}", "cost": f"{less / full:.2f}",
-            "winners in the full search's kept half": f"{len(winners & half)} of {len(winners)}"}  # fmt: skip
+            "winners in the full search's kept half": f"{len(winners & half)} of {len(winners)}"}
 
 
 # ---------------------------------------------------------------- growth
@@ -261,7 +261,7 @@ def growth(python, folder):
         architecture = {"neurons_in": 256, "reg_par": 1e-7, "lr": 1e-4}
         (kept / "params_final.json").write_text(json.dumps({"architectures": [architecture] * n_units}))
         add(f"{axis}: all of act 2", size, *script(python, "Methodology/autoencoder_training.py", "--budget", "demo",
-                                                   "--data", data, "--artifacts", kept, "--jobs", jobs))  # fmt: skip
+                                                   "--data", data, "--artifacts", kept, "--jobs", jobs))
 
     for n in (JOBS, 2 * JOBS, 4 * JOBS):
         units("autoencoders", n, n, JOBS)
@@ -319,18 +319,18 @@ def main():
     if not (DATA / "ph_flux_norm.npy").exists():
         sys.exit(f"{DATA}/ph_flux_norm.npy not found: run src_files/simulate_spectra.py first")
     OUT.mkdir(exist_ok=True)
-    from training import loop as training
+    from training import backend
 
     precisions = {what: ("float32",) for what in TURNS}
-    if training.has_bfloat16():
+    if backend.has_bfloat16():
         precisions["autoencoders"] += ("bfloat16",)
     lanes = [sys.executable, *filter(None, [args.other_lane])]
     text = (f"{machine()}; {time.strftime('%Y-%m-%d')}; simulated spectra. Seconds are of this whole machine: an epoch "
-            "of one regressor or autoencoder, all of one fine-tuning.\n\n")  # fmt: skip
+            "of one regressor or autoencoder, all of one fine-tuning.\n\n")
     with tempfile.TemporaryDirectory(dir=OUT) as folder:
         encode(f"{folder}/encoded.npy")
         rows = [row for lane in lanes for what in TURNS if what in args.only
-                for row in pairs(lane, what, folder, precisions[what])]  # fmt: skip
+                for row in pairs(lane, what, folder, precisions[what])]
         text += markdown(rows) if rows else ""
         if "halving" in args.only:
             text += "\n" + markdown([halving(sys.executable, folder)])
@@ -338,7 +338,7 @@ def main():
             grown = growth(sys.executable, folder)
             draw(grown, OUT / "growth.png")
             text += "\n" + markdown([{"grows": axis, "to": size, "seconds": f"{took:.2f}", "GB": f"{peak / 1e9:.2f}"}
-                                     for axis, size, took, peak in grown])  # fmt: skip
+                                     for axis, size, took, peak in grown])
     (OUT / "benchmarks.md").write_text(text)
     print(text)
 

@@ -30,9 +30,9 @@ def run_acts(gap, seed, data, folder, first, budget):
     import autoencoder_grid_search
     import autoencoder_training
     import cnn_training
-    import simulate_spectra
+    from synthetic import simulation
 
-    ended(simulate_spectra.main, ["--out", str(data), "--gap", str(gap), "--gap-seed", str(seed), "--n-spectra",
+    ended(simulation.main, ["--out", str(data), "--gap", str(gap), "--gap-seed", str(seed), "--n-spectra",
                                    str(N_SPECTRA[budget])])
     flags = ["--data", str(data), "--artifacts", str(folder), "--budget", budget]
     if folder == first:
@@ -48,17 +48,16 @@ def run_acts(gap, seed, data, folder, first, budget):
 
 def numbers(data, folder):
     """Errors of Teff, and the means over the autoencoders of what gap_report.py measures, as one row."""
-    import gap_report
     from evaluation import gap
-    from evaluation import run as runs
-    from inference import mode as estimates
+    from evaluation.run import load
+    from evaluation.truth import against_truth
     from spectra import star_tables
 
-    run = runs.load(data, folder)
+    run = load(data, folder)
     tables = [star_tables.read(folder / f"final_estimations{suffix}.csv", "") for suffix in ("_before", "")]
-    teff = estimates.against_truth(*tables, run.truth).iloc[0]
+    teff = against_truth(*tables, run.truth).iloc[0]
     row = {f"{part} {when}": abs(teff[f"{part} {when}"]) for part in ("rmse", "bias") for when in ("before", "after")}
-    table = gap_report.report(run, by_truth=True)
+    table = gap.report(run, by_truth=True)
     for space in (gap.FLUX, gap.BEFORE, gap.METHOD, gap.ONE):
         mean = table[table["space"] == space][list(MEASURES)].mean()
         row.update({f"{space}: {name}": value for name, value in mean.items()})

@@ -27,7 +27,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from acts import N_SPECTRA, ROOT, ended, share  # isort: skip  # puts the scripts on the path
 
-import paper  # noqa: E402
+import paper
 
 GAPS = (0, 1, 2)
 AUTOENCODERS = 3
@@ -35,14 +35,14 @@ PARAMETERS = ("teff", "mh")
 CNN_EPOCHS, REPEATS = 60, 2
 SEARCH = {"paper": ["--neurons-in", "1024", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"],
           "demo": ["--neurons-in", "384", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"],
-          "smoke": ["--neurons-in", "64", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"]}  # fmt: skip
+          "smoke": ["--neurons-in", "64", "--reg-par", "8e-8", "9e-8", "1.1e-7", "1.2e-7"]}
 
 
 def simulate(out, gap_seed, budget):
     """Simulate the spectra of one gap seed; the synthetic ones are the same for all."""
-    import simulate_spectra
+    from synthetic import simulation
 
-    ended(simulate_spectra.main, ["--out", str(out), "--gap-seed", str(gap_seed), "--n-spectra",
+    ended(simulation.main, ["--out", str(out), "--gap-seed", str(gap_seed), "--n-spectra",
                                    str(N_SPECTRA[budget])])
 
 
@@ -73,7 +73,7 @@ def chain(penalty, i, data, folder, selection, budget):
         here.mkdir(parents=True, exist_ok=True)
         shutil.copy(selection, here)
         flags = ["--data", str(data[gap]), "--artifacts", str(here), "--budget", budget, "--jobs", "1",
-                 "--only", str(i)]  # fmt: skip
+                 "--only", str(i)]
         ended(autoencoder_training.main, [*flags, "--penalty", penalty])
         ended(autoencoder_fine_tuning.main, flags)
         ended(cnn_training.main, [*flags, "--parameter", *PARAMETERS])
@@ -83,16 +83,16 @@ def chain(penalty, i, data, folder, selection, budget):
 
 def errors(penalty, i, data, folder):
     """A row a gap and parameter: bias and rmse before and after fine-tuning, and the reconstruction errors."""
-    from workflow import units as artifacts
+    from workflow.units import read_sidecar
 
     rows = []
     for gap in GAPS:
         here, truth = folder / f"gap{gap}", pd.read_csv(data[gap] / "stars.csv")
-        tuned = artifacts.read_sidecar(here / f"dtl_ac_{i}.h5").metrics
+        tuned = read_sidecar(here / f"dtl_ac_{i}.h5").metrics
         for par in PARAMETERS:
             row = {"penalty": penalty, "autoencoder": i, "gap seed": gap, "parameter": par,
-                   "test mse": artifacts.read_sidecar(here / f"ac_{i}.h5").metrics["mse_test"],
-                   "observed mse": tuned["mse_carm_test_after"]}  # fmt: skip
+                   "test mse": read_sidecar(here / f"ac_{i}.h5").metrics["mse_test"],
+                   "observed mse": tuned["mse_carm_test_after"]}
             for when, suffix in (("before", "_before"), ("after", "")):
                 paths = sorted(here.glob(f"{par}_estimation_*_ac_{i}{suffix}.npy"))
                 off = np.mean([np.load(path) for path in paths], axis=0) - truth[par]

@@ -40,22 +40,21 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from acts import N_SPECTRA, ROOT  # isort: skip  # puts the scripts on the path
 
-import autoencoder_training  # noqa: E402
-import cnn_training  # noqa: E402
-import paper  # noqa: E402
-from inference import mode as estimates  # noqa: E402
-from spectra import dataset as spectra  # noqa: E402
-from training import fine_tuning as transfer  # noqa: E402
-from training import loop as training  # noqa: E402
+import autoencoder_training
+import cnn_training
+import paper
+from inference import mode
+from spectra import dataset
 from training import (
-    networks,  # noqa: E402
-    perturbation,  # noqa: E402
+    backend,
+    fine_tuning,
+    networks,
+    perturbation,
 )
-from workflow import runner as running  # noqa: E402
-from workflow import schemas as records  # noqa: E402
-from workflow import units as artifacts  # noqa: E402
-from workflow.command_line import command  # noqa: E402
-from workflow.files import load_array, write_array, write_csv  # noqa: E402
+from workflow import runner, schemas
+from workflow.command_line import command
+from workflow.files import load_array, write_array, write_csv
+from workflow.units import Unit, finish, seed_of
 
 CNN_EPOCHS, REPEATS = 60, 2  # of regressors at the size of the paper: fewer and shorter than its own
 SEARCHED, TESTED = (0, 1, 2), (3, 4, 5, 6, 7)
@@ -92,17 +91,17 @@ VARIANTS = {
 # ---------------------------------------------------------------- spectra
 def simulate(folder, gap_seeds, budget):
     """Simulate what is not there yet: the synthetic spectra, and the observed ones of each gap seed."""
-    import simulate_spectra
+    from synthetic import simulation
 
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "ph_pars.npy").exists():
-        flux_ph, labels, *_ = simulate_spectra.simulate(n_spectra=N_SPECTRA[budget])
+        flux_ph, labels, *_ = simulation.simulate(n_spectra=N_SPECTRA[budget])
         write_array(folder / "ph_flux_norm.npy", flux_ph)
         write_array(folder / "ph_pars.npy", labels)
     for gap in gap_seeds:
         if not (folder / f"stars_gap{gap}.csv").exists():
-            stars = simulate_spectra.draw_stars(paper.SPLIT_SEED)
-            flux_carm, stars = simulate_spectra.observe(stars, simulate_spectra.Physics.reference(), 1.0, gap)
+            stars = simulation.draw_stars(paper.SPLIT_SEED)
+            flux_carm, stars = simulation.observe(stars, simulation.Physics.reference(), 1.0, gap)
             write_array(folder / f"carmf_gap{gap}.npy", flux_carm)
             write_csv(folder / f"stars_gap{gap}.csv", stars)
 
@@ -115,9 +114,9 @@ def seen_by(what, settings):
 
 def train(settings, flux_ph, flux_carm, seed, tick):
     """Train an autoencoder, on as many observed as synthetic spectra if it is to be one of both domains."""
-    rows, x = spectra.split(len(flux_ph), "ph")[0], flux_ph
+    rows, x = dataset.split(len(flux_ph), "ph")[0], flux_ph
     if settings["both_domains"]:
-        seen = spectra.split(len(flux_carm), "carm")[0]
+        seen = dataset.split(len(flux_carm), "carm")[0]
         rows = np.r_[rows, len(flux_ph) + np.resize(seen, len(rows))]
         x = np.concatenate([flux_ph, flux_carm])
     return autoencoder_training.train({**settings, **seen_by("autoencoder", settings)}, x, seed, tick, rows)[0]
@@ -126,39 +125,39 @@ def train(settings, flux_ph, flux_carm, seed, tick):
 def fine_tune(autoencoder, settings, flux_carm, seed):
     """Act 3's, but for a penalty of its own, and perturbed spectra."""
     own = {"penalty": settings["tuning_penalty"], "epochs": settings["tuning_epochs"], "frozen": paper.FROZEN_LAYERS}
-    transfer.fine_tune(autoencoder, {**settings, **own}, flux_carm, rows=spectra.split(len(flux_carm), "carm")[0],
-                       perturb=autoencoder_training.perturber(seen_by("tuning", settings), seed))  # fmt: skip
+    fine_tuning.fine_tune(autoencoder, {**settings, **own}, flux_carm, rows=dataset.split(len(flux_carm), "carm")[0],
+                       perturb=autoencoder_training.perturber(seen_by("tuning", settings), seed))
 
 
 def without_residual(autoencoder, flux_carm):
     """Observed spectra less what the autoencoder misses in all of them: the median of those fine-tuning may see."""
-    seen = flux_carm[spectra.split(len(flux_carm), "carm")[0]]
+    seen = flux_carm[dataset.split(len(flux_carm), "carm")[0]]
     return flux_carm - np.median(seen - networks.predict(autoencoder, seen), axis=0)
 
 
 def cnns(par, settings, encoded, labels, seed):
     """Act 4's regressors of one parameter; return what estimates it from encodings."""
     hyper, label = asdict(paper.PARAMETERS[par].cnn), labels[par]
-    train_rows, test_rows = spectra.split_stratified(label)
+    train_rows, test_rows = dataset.split_stratified(label)
     n_epochs = -(-settings["cnn_epochs"] // (len(encoded) if encoded.ndim == 3 else 1))
     hyper.update(batch_size=paper.BATCH_CNN, epochs=n_epochs)
     (x, y), test = (perturbation.examples(encoded, label, rows) for rows in (train_rows, test_rows))
-    seeds = [artifacts.seed_of(seed, f"{par} {k}") for k in range(settings["repeats"])]
-    if training.has_gpu():
+    seeds = [seed_of(seed, f"{par} {k}") for k in range(settings["repeats"])]
+    if backend.has_gpu():
         found = [cnn for cnn, _ in cnn_training.train_together(hyper, [x] * len(seeds), y, seeds)]
     else:
         found = [cnn_training.train(hyper, x, y, one)[0] for one in seeds]
     mse = [networks.mse(cnn, test[0][..., None], y=test[1]) for cnn in found]
-    kept = [found[k] for k in estimates.best(mse)]
-    return lambda encoded: estimates.estimate(
-        np.array([networks.predict(cnn, encoded[..., None])[:, 0] for cnn in kept]))[0]  # fmt: skip
+    kept = [found[k] for k in mode.best(mse)]
+    return lambda encoded: mode.estimate(
+        np.array([networks.predict(cnn, encoded[..., None])[:, 0] for cnn in kept]))[0]
 
 
 def plain(model):
     """Regressor of one parameter from scikit-learn, which does without a search; as `cnns`."""
 
     def fit(par, settings, encoded, labels, seed):
-        x, y = perturbation.examples(encoded, labels[par], spectra.split_stratified(labels[par])[0])
+        x, y = perturbation.examples(encoded, labels[par], dataset.split_stratified(labels[par])[0])
         scaled = TransformedTargetRegressor(make_pipeline(StandardScaler(), model(seed)), transformer=StandardScaler())
         return scaled.fit(x, y).predict
 
@@ -173,16 +172,16 @@ MLP = plain(lambda seed: MLPRegressor((64, 64), early_stopping=True, random_stat
 def work(unit, tick):
     """Train one autoencoder and its regressors, or regressors on the flux; estimate the stars of each gap seed."""
     started = time.time()
-    training.forget_models()
+    backend.forget_models()
     s = unit.settings
-    seed = artifacts.seed_of(unit.seed, f"ac_{s['autoencoder']}")  # whatever the variant
+    seed = seed_of(unit.seed, f"ac_{s['autoencoder']}")  # whatever the variant
     flux_ph = load_array(unit.inputs[0], 2, "simulate again")
-    labels = {par: spectra.label(par, unit.inputs[1]) for par in paper.PARAMETERS}
-    with training.device(s["autoencoder"]):
+    labels = {par: dataset.label(par, unit.inputs[1]) for par in paper.PARAMETERS}
+    with backend.device(s["autoencoder"]):
         rows = (on_flux if s["on_flux"] else on_encodings)(s, flux_ph, labels, unit.inputs[2:], seed, tick)
         table = pd.DataFrame(rows)  # here, where the device is chosen, as the rows are made when they are asked for
     write_csv(unit.path, table)
-    artifacts.finish(unit, started, {})
+    finish(unit, started, {})
 
 
 def on_encodings(s, flux_ph, labels, observed, seed, tick):
@@ -242,17 +241,17 @@ def units(names, gap_seeds, args, folder):
              "penalty_weight": paper.CONTRACTIVE_WEIGHT, "precision": "float32", "tuning_penalty": "live",
              "batch_size": paper.BATCH_AUTOENCODER, "epochs": budget.train_epochs, "both_domains": False,
              "tuning_epochs": budget.fine_tune_epochs, "cnn_epochs": cnn_epochs, "repeats": repeats,
-             "gap_seeds": list(gap_seeds), "ablations": args.ablations}  # fmt: skip
+             "gap_seeds": list(gap_seeds), "ablations": args.ablations}
     data = folder / "spectra"
     inputs = data / "ph_flux_norm.npy", data / "ph_pars.npy", *(data / f"carmf_gap{gap}.npy" for gap in gap_seeds)
     kind = "_ablations" * args.ablations + "_test" * args.test
     return [
-        artifacts.Unit(folder / f"{name}_{i}{'_flux' * flux}{kind}.csv",
+        Unit(folder / f"{name}_{i}{'_flux' * flux}{kind}.csv",
                        {**fixed, **VARIANTS[name], "strengths": strengths(VARIANTS[name]), "variant": name,
                         "autoencoder": i, "on_flux": flux}, inputs,
-                       provenance=records.Provenance(spectra="simulated"))
+                       provenance=schemas.Provenance(spectra="simulated"))
         for name in names for i in range(args.autoencoders) for flux in ([False, True] if args.ablations else [False])
-    ]  # fmt: skip
+    ]
 
 
 # ---------------------------------------------------------------- tables
@@ -264,7 +263,7 @@ def collect(todo, folder):
     tables = []
     for unit in todo:
         tables.append(pd.read_csv(unit.path).assign(variant=unit.settings["variant"],
-                                                    autoencoder=str(unit.settings["autoencoder"])))  # fmt: skip
+                                                    autoencoder=str(unit.settings["autoencoder"])))
     table = pd.concat(tables).melt([*KEYS[:3], "autoencoder", "gap seed", "star"], var_name="parameter")
     keys = [*KEYS[:3], "gap seed", "parameter", "star"]
     mean = table.groupby(keys, sort=False)["value"].mean().reset_index().assign(autoencoder="ensemble")
@@ -272,7 +271,7 @@ def collect(todo, folder):
     truth = stars.rename_axis("star").reset_index().melt("star", var_name="parameter", value_name="truth")
     table = pd.concat([table, mean]).merge(truth)
     table["square"] = np.square(table["value"] - table["truth"])
-    unseen = spectra.split(table["star"].max() + 1, "carm")[1]
+    unseen = dataset.split(table["star"].max() + 1, "carm")[1]
     both = pd.concat([table.assign(stars="all"), table[table["star"].isin(unseen)].assign(stars="unseen")])
     both["gap seeds"] = np.where(both["gap seed"].isin(SEARCHED), "searched", "untouched")
     found = both.groupby([*KEYS, "autoencoder", "gap seed", "parameter"], sort=False)["square"].mean()
@@ -297,7 +296,7 @@ def summary(table):
     return found.assign(
         ratio=mean_ratio["mean"], low=one["mean"].min(), high=one["mean"].max(), worst=mean_ratio["max"],
         ensemble=all_of_them["mean"], ensemble_worst=all_of_them["max"],
-    ).sort_values(["gap seeds", "stars", "ratio"])  # fmt: skip
+    ).sort_values(["gap seeds", "stars", "ratio"])
 
 
 def ratios(table, each):
@@ -316,7 +315,7 @@ def cost(n_spectra=1280, epochs=3):
     for neurons in (384, 1024):
         settings = {"neurons_in": neurons, "reg_par": 1e-7, "lr": paper.KEPT_LR, "penalty": "live",
                     "precision": "float32", "penalty_weight": paper.CONTRACTIVE_WEIGHT,
-                    "batch_size": paper.BATCH_AUTOENCODER, "epochs": epochs + 1}  # fmt: skip
+                    "batch_size": paper.BATCH_AUTOENCODER, "epochs": epochs + 1}
         seconds = {}
         for _ in range(2):
             for way, sees in (("plain", {}), ("perturbed", {"perturb": STRENGTHS})):
@@ -326,7 +325,7 @@ def cost(n_spectra=1280, epochs=3):
                 seconds.setdefault(way, []).append(min(np.diff(ticks)))
         plain, perturbed = (1000 * min(seconds[way]) / n_spectra for way in ("plain", "perturbed"))
         print(f"n {neurons}: {plain:.3f} ms a spectrum and epoch, perturbed {perturbed:.3f}: {perturbed / plain:.2f} "
-              "times")  # fmt: skip
+              "times")
 
 
 @command
@@ -349,8 +348,8 @@ def main(argv=None):
     simulate(folder / "spectra", gap_seeds, args.budget)
     todo = units(names, gap_seeds, args, folder)
     run = SimpleNamespace(artifacts=folder, jobs=args.jobs, scheduler=None, overwrite=args.overwrite,
-                          dry_run=False)  # fmt: skip
-    running.report(running.run(todo, work, run, paper.BUDGETS[args.budget].train_epochs, "variants"))
+                          dry_run=False)
+    runner.report(runner.run(todo, work, run, paper.BUDGETS[args.budget].train_epochs, "variants"))
     table = collect(todo, folder)
     name = "_".join(["ablations"] * args.ablations + ["test" if args.test else "search"])
     write_csv(folder / f"{name}.csv", table)

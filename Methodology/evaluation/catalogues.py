@@ -1,0 +1,180 @@
+"""Published values of the stars, joined by name (Sect. 4)."""
+import functools
+from pathlib import Path
+
+import numpy as np
+
+import paper
+from inference import flags
+from spectra import star_tables
+from workflow import schemas
+from workflow.command_line import ROOT
+from workflow.files import BadInput, sha256
+from workflow.units import sidecar_of
+
+FOLDER = ROOT / "literature_data"
+ISOCHRONES = "isochrones.csv"  # the one table there that has no stars, and that need not be there
+# Tables the estimates are compared with, and the paper's names for them
+CATALOGUES = {
+    "mar21": "Mar21", "pass19": "Pass19", "schw19": "Schw19", "pass20": "Pass20", "bello23": "Bello23",
+    "interf": "Interferometry", "fgkm": "FGK+M", "rein18": "Rein18",
+    "pass18": "Pass18", "gaid14": "Gaid14", "gm14": "GM14", "mann15": "Mann15",
+}
+# A catalogue's second column for a parameter, and how to tell it from the first
+SECOND = {"loggc": ("logg", "log g from mass and radius"), "mh_plain": ("mh", "plain metallicity")}
+
+
+def _star_tables():
+    return [path for path in sorted(FOLDER.glob("*.csv")) if path.name != ISOCHRONES]
+
+
+def load(name):
+    """Load one table of literature_data/.
+
+    Parameters
+    ----------
+    name : str
+        Its file name without .csv, such as "mar21"; what it holds is in literature_data/README.md.
+
+    Returns
+    -------
+    DataFrame
+        A row a star. `karmn` in the paper's spelling; of a catalogue always `teff` [K], `logg` [dex], `mh` [dex],
+        `vsini` [km/s], each with e_ (uncertainty below) and E_ (above); NaN where it has none.
+
+    Raises
+    ------
+    BadInput
+        No such table, or one that cannot be used, see `star_tables.read`.
+    """
+    path = FOLDER / f"{name}.csv"
+    if not path.exists():
+        raise BadInput(f"{path} not found: the tables are {', '.join(table.stem for table in _star_tables())}")
+    return _read(path).copy()
+
+
+@functools.cache
+def _read(path):
+    table = star_tables.in_paper_spelling(star_tables.read(path, "restore it, `git checkout literature_data`"), path)
+    if any(par in table for par in paper.PARAMETERS):
+        for column in (*paper.PARAMETERS, *(column for column in SECOND if column in table)):
+            for part in (column, f"e_{column}"):
+                table[part] = table.get(part, np.nan)
+            table[f"E_{column}"] = table.get(f"E_{column}", table[f"e_{column}"])
+    return table
+
+
+def load_estimates(path=None):
+    """Load the published estimates or those of a run.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        A final_estimations.csv with its sidecar beside it; by default the published estimates.
+
+    Returns
+    -------
+    DataFrame
+        A row a star: `karmn`, then `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s], each with e_ and E_;
+        NaN where there is no estimate. `spectra` says in every row where the spectra came from: "published",
+        "simulated" or another word of the sidecar; `run`, whether a run made the estimates from them. Last
+        flags.COLUMNS: those of a table without, as the published one is, follow from its values alone.
+
+    Raises
+    ------
+    BadInput
+        The table or its sidecar is absent or not of this form, or the table was changed after it was made.
+    """
+    if not path:
+        published = load("mas24").drop(columns=["ra", "dec"]).assign(spectra="published", run=False)
+        return published.join(flags.of_published(published))
+    path = Path(path)
+    remedy = "give a final_estimations.csv of Methodology/cnn_training.py, or none for the published estimates"
+    table = star_tables.in_paper_spelling(star_tables.read(path, remedy), path)
+    columns = {
+        prefix + parameter.published: prefix + par
+        for par, parameter in paper.PARAMETERS.items() for prefix in ("", "e_", "E_")
+    }
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise BadInput(f"{path} has no column {missing[0]} ({len(missing)} missing): {remedy}")
+    if table.empty:
+        raise BadInput(f"{path} names no star: {remedy}")
+    keep = f"keep the sidecar beside the table it came with; it says whether {path.name} comes from simulated spectra"
+    sidecar = schemas.read(sidecar_of(path), schemas.Estimates, keep)
+    if sidecar.outputs and sha256(path) not in sidecar.outputs.values():
+        raise BadInput(f"{path} was changed after it was made: restore it, or run Methodology/cnn_training.py again")
+    numbers = table[list(columns)].rename(columns=columns).astype(float).replace([np.inf, -np.inf], np.nan)
+    told = set(flags.COLUMNS) <= set(table)
+    words = table[flags.COLUMNS].apply(flags.as_text) if told else flags.of_published(numbers)
+    return numbers.assign(spectra=sidecar.spectra.spectra, run=True, karmn=table["karmn"])[
+        ["karmn", *columns.values(), "spectra", "run"]].join(words)
+
+
+def known():
+    """The names of all stars in the tables, a set."""
+    return set().union(*(_read(file)["karmn"] for file in _star_tables()))
+
+
+def match(estimates, name):
+    """Join estimates with one table, by name and one to one, whatever the order of the rows.
+
+    Parameters
+    ----------
+    estimates : DataFrame
+        As `load_estimates` gives it.
+    name : str
+
+    Returns
+    -------
+    DataFrame
+        The stars that both have, sorted by `karmn`. Columns that both have get the suffix _lit for the table's.
+
+    Raises
+    ------
+    BadInput
+        A star is named twice, or its name is in no table at all.
+    """
+    estimates = star_tables.in_paper_spelling(estimates, "the estimates")
+    unknown = sorted(set(estimates["karmn"]) - known())
+    if unknown:
+        raise BadInput(f"no table in literature_data knows {', '.join(unknown[:5])}: mend the name or leave it out")
+    both = estimates.merge(load(name), on="karmn", validate="one_to_one", suffixes=("", "_lit"))
+    return both.sort_values("karmn", ignore_index=True)
+
+
+def pairs(estimates, name, column):
+    """The stars for which there is an estimate and a published value of the same parameter.
+
+    Parameters
+    ----------
+    estimates : DataFrame
+    name : str
+        Of the catalogue.
+    column : str
+        teff, logg, mh or vsini, or a catalogue's second column for one of them, see `SECOND`.
+
+    Returns
+    -------
+    DataFrame
+        `karmn`; `teff`, the estimate [K]; `flagged`, see `flags.flagged`; `ours` and `lit`, the parameter, each with
+        _low and _high, its uncertainties.
+    """
+    both = match(estimates, name)
+    par = SECOND[column][0] if column in SECOND else column
+    lit = "_lit" if column in estimates else ""
+    parts = {"ours": par, "ours_low": f"e_{par}", "ours_high": f"E_{par}",
+             "lit": column + lit, "lit_low": f"e_{column}{lit}", "lit_high": f"E_{column}{lit}"}
+    table = both[["karmn", "teff"]].assign(flagged=flags.flagged(both, par),
+                                           **{part: both[source] for part, source in parts.items()})
+    return table.dropna(subset=["ours", "lit"]).reset_index(drop=True)
+
+
+def title(estimates):
+    """What the estimates are, in a few words."""
+    spectra, run = estimates[["spectra", "run"]].iloc[0]
+    if not run:
+        return "the published estimates"
+    words = {"published": "estimates from the published spectra",
+             "simulated": "estimates of SIMULATED stars, drawn around the published ones"}
+    return words.get(spectra, f"estimates from spectra marked {spectra!r}")

@@ -1,0 +1,92 @@
+"""The one style of all figures, and what they share."""
+import functools
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
+
+from workflow.command_line import ROOT
+from workflow.files import one_line, writing
+
+FOLDER = ROOT / "artifacts" / "figures"
+SINGLE, DOUBLE = 88 / 25.4, 180 / 25.4  # [inch] one and two columns of A&A
+STYLE = {
+    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
+    "ytick.labelsize": 7, "axes.linewidth": 0.7, "lines.linewidth": 1.2, "xtick.direction": "in",
+    "ytick.direction": "in", "xtick.top": True, "ytick.right": True, "xtick.minor.visible": True,
+    "ytick.minor.visible": True, "legend.framealpha": 0.8, "legend.handletextpad": 0.3, "legend.borderpad": 0.3,
+    "figure.constrained_layout.use": True, "figure.dpi": 120, "savefig.dpi": 300, "pdf.fonttype": 42,
+    "mathtext.fontset": "dejavusans",
+}
+COLOUR_MAP = "viridis_r"  # dark is metal-rich; the published figure's rainbow cannot be read by everyone
+PALE = 0.3  # of the opacity of a star without a flag (ours)
+N_DENSITY = 20  # fewer values have no distribution to speak of
+
+
+def styled(simulated_note=""):
+    """Draw estimates, or a run, in the one style, and say on the figure where the spectra came from.
+
+    Of simulated ones the note is added.
+    """
+
+    def decorate(draw):
+        @functools.wraps(draw)
+        def drawn(estimates, *args, **kwargs):
+            with plt.rc_context(STYLE):
+                figure = draw(estimates, *args, **kwargs)
+                spectra = estimates.spectra if isinstance(estimates.spectra, str) else estimates.spectra.iloc[0]
+                if spectra != "published":
+                    simulated = spectra == "simulated"
+                    word = "SIMULATED" if simulated else one_line(spectra)  # anybody's: a $ in it is no formula
+                    words = f"{word} spectra{simulated_note * simulated}"
+                    figure.suptitle(words, color="#D55E00", weight="bold", size=8, parse_math=False)
+                plt.close(figure)  # pyplot would keep it, and a notebook show it a second time
+                return figure
+
+        return drawn
+
+    return decorate
+
+
+def path_in(variable, default=None):
+    """Path in a variable of the environment: from the current folder if it is there, else from the repository.
+
+    Where the variable is not set, or empty, it is `default`.
+    """
+    path = os.environ.get(variable)
+    return default if not path else Path(path) if Path(path).exists() else ROOT / path
+
+
+def save(figure, name, folder=FOLDER):
+    """Write a figure as vector PDF and as PNG.
+
+    Parameters
+    ----------
+    figure : Figure
+    name : str
+        Without ending.
+    folder : path-like
+        Made if it is not there.
+    """
+    with plt.rc_context(STYLE):
+        for ending in ("pdf", "png"):
+            with writing(Path(folder) / f"{name}.{ending}") as partial:
+                figure.savefig(partial)
+            figure.set_layout_engine("none")  # laid out once is enough; it is a third of the time
+
+
+def draw_stars(ax, x, y, flagged, mark):
+    """Stars as points, pale where they have a flag; `mark` has the properties of the others, their `alpha` too."""
+    ax.plot(x[~flagged], y[~flagged], **mark)
+    if flagged.any():
+        ax.plot(x[flagged], y[flagged], **{**mark, "alpha": PALE * mark["alpha"], "label": "_pale"})
+
+
+def with_pale(ax):
+    """Handles and labels of a legend, which says what is pale if something is."""
+    handles, labels = ax.get_legend_handles_labels()
+    if any(line.get_label() == "_pale" for line in ax.lines):
+        handles.append(Line2D([], [], ls="", marker="o", ms=3, mew=0, color="black", alpha=PALE))
+        labels.append("pale: flagged")
+    return handles, labels

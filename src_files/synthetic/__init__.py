@@ -1,0 +1,1 @@
+"""Makes folders of synthetic spectra; only the commands of src_files use it."""
