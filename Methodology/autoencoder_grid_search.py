@@ -26,11 +26,12 @@ import pandas as pd
 from sklearn.model_selection import ParameterGrid
 
 import paper
-from spectra import dataset
+from spectra.dataset import Dataset
 from training import backend, grid_search, networks
-from workflow import artifacts, schemas
+from workflow import schemas
+from workflow.artifacts import Artifacts, may_replace
 from workflow.command_line import command, number, parse
-from workflow.files import BadInput, load_array, lock, write_csv, write_json
+from workflow.files import BadInput, lock, write_csv, write_json
 from workflow.units import finish
 
 
@@ -64,15 +65,16 @@ def select(table, keep=None, halved=False):
     return ranked[better & np.isclose(ranked["lr"], paper.KEPT_LR)] if len(ranked) > 1 else ranked[converged]
 
 
+# ---------------------------------------------------------------- units
 def grid_of(args):
     """The values to search, a dict: those of the flags, else of the budget."""
     return {name: list(dict.fromkeys(getattr(args, name) or values)) for name, values in args.budget.grid.items()}
 
 
-def plan_rounds(args, n_spectra):
+def plan_rounds(args, data):
     """Combinations and epochs of every round of the search, checked against the flags."""
-    if len(dataset.split(n_spectra, "ph")[0]) < paper.CV_FOLDS:
-        raise BadInput(f"{args.data}: {n_spectra} spectra make fewer than {paper.CV_FOLDS} folds: add some")
+    if len(data.rows_ph[0]) < paper.CV_FOLDS:
+        raise BadInput(f"{args.data}: {len(data.flux_ph)} spectra make fewer than {paper.CV_FOLDS} folds: add some")
     n_combinations, epochs = len(ParameterGrid(grid_of(args))), args.budget.search_epochs
     rounds = [(n_combinations, epochs)]
     if args.search == "halving":
@@ -82,53 +84,50 @@ def plan_rounds(args, n_spectra):
     return rounds
 
 
-def plan(args, combinations, epochs):
+def plan(args, data, artifacts, combinations, epochs):
     """The fits of one round, a list of Unit."""
-    folder = args.artifacts / (f"halving_{epochs}_epochs" if args.search == "halving" else "grid_search")
+    folder = artifacts.search(epochs if args.search == "halving" else None)
     fixed = {"epochs": epochs, "batch_size": paper.BATCH_AUTOENCODER}
-    return grid_search.fit_units(folder, grid_of(args), fixed, (args.data / "ph_flux_norm.npy",), args.seed,
-                                 combinations, dataset.provenance(args.data))
+    return grid_search.fit_units(folder, grid_of(args), fixed, (data.ph,), args.seed, combinations, data.provenance)
 
 
 def work(unit, tick):
     """Do one fit: train on three folds, score on the fourth."""
     started = time.time()
-    flux_ph = load_array(unit.inputs[0], 2, dataset.REMEDY)
-    train_rows, _ = dataset.split(len(flux_ph), "ph")
+    data = Dataset(unit.inputs[0].parent)
     searched = {name: unit.settings[name] for name in (*paper.GRID, "epochs", "fold")}
     # Every fit has the seed of the run, as it would inside GridSearchCV.
-    estimator = grid_search.regressor(compiled_autoencoder, paper.GRID, n_pixels=flux_ph.shape[1], seed=unit.seed,
-                                 epochs=unit.settings["epochs"], batch_size=unit.settings["batch_size"])
-    mse = grid_search.fold_score(estimator, searched, flux_ph, flux_ph, train_rows)
+    estimator = grid_search.regressor(compiled_autoencoder, paper.GRID, n_pixels=data.flux_ph.shape[1], seed=unit.seed,
+                                      epochs=unit.settings["epochs"], batch_size=unit.settings["batch_size"])
+    mse = grid_search.fold_score(estimator, searched, data.flux_ph, data.flux_ph, data.rows_ph[0])
     finish(unit, started, {"mse": mse})
     tick()
 
 
-def write_tables(table, chosen, rule, args):
-    """Write all scores and the chosen architectures; what either had is not lost without a word."""
-    scores, selection = args.artifacts / "grid_search.csv", args.artifacts / "params_final.json"
-    architectures = [schemas.Architecture(**row) for row in chosen[list(paper.GRID)].to_dict("records")]
+def write_tables(table, best, rule, args, provenance):
+    """Write all scores and the chosen architectures; what either table had is not lost without a word."""
+    artifacts = Artifacts(args.artifacts)
+    architectures = [schemas.Architecture(**row) for row in best[list(paper.GRID)].to_dict("records")]
     with lock(args.artifacts):
-        if scores.exists():
+        if artifacts.scores.exists():
             try:
-                had = _rows(pd.read_csv(scores))
+                before = _rows(pd.read_csv(artifacts.scores))
             except (KeyError, ValueError):
-                raise BadInput(f"{scores} is no table of a search: delete it") from None
-            artifacts.may_replace(scores, had, _rows(table), args, partial=False)
-        if selection.exists() and not args.keep:
-            artifacts.may_replace(selection, list(map(str, artifacts.architectures(args.artifacts))),
-                                  list(map(str, architectures)), args, partial=False)
-        write_csv(scores, table)
+                raise BadInput(f"{artifacts.scores} is no table of a search: delete it") from None
+            may_replace(artifacts.scores, before, _rows(table), args, partial=False)
+        if artifacts.selection.exists() and not args.keep:
+            may_replace(artifacts.selection, list(map(str, artifacts.architectures)), list(map(str, architectures)),
+                        args, partial=False)
+        write_csv(artifacts.scores, table)
         if architectures:
-            write_json(selection, schemas.plain(
-                schemas.Selection(architectures, dataset.provenance(args.data), rule)))
+            write_json(artifacts.selection, schemas.plain(schemas.Selection(architectures, provenance, rule)))
     if not architectures:
         raise BadInput(
             f"no combination has the learning rate {paper.KEPT_LR:g} and a finite score better than the median: "
             "use --keep N, or another --lr if all diverged"
         )
     print(table.sort_values(["epochs", "rank"]).to_string(index=False))
-    print(f"kept {len(chosen)} of {len(table[table['epochs'] == table['epochs'].min()])} -> {selection}")
+    print(f"kept {len(best)} of {len(table[table['epochs'] == table['epochs'].min()])} -> {artifacts.selection}")
 
 
 def _rows(table):
@@ -149,18 +148,18 @@ def add_arguments(parser):
 @command
 def main(argv=None):
     args = parse(__doc__, argv, add_arguments)
+    data, artifacts = Dataset(args.data), Artifacts(args.artifacts)
     print(f"trained on {backend.device_name()}")
-    flux_ph, _ = dataset.load_synthetic(args.data)
-    rounds = plan_rounds(args, len(flux_ph))
-    tables = grid_search.run_rounds(rounds, functools.partial(plan, args), work, args, f"{args.search} search")
+    data.check_synthetic()
+    rounds = plan_rounds(args, data)
+    tables = grid_search.run_rounds(rounds, functools.partial(plan, args, data, artifacts), work, args,
+                                    f"{args.search} search")
     if tables is None:
         return
-    table = pd.concat(tables, ignore_index=True)
-    halved = len(rounds) > 1
-    chosen = select(tables[-1], args.keep, halved)
+    table, halved = pd.concat(tables, ignore_index=True), len(rounds) > 1
     rule = f"left after halving to {rounds[-1][0]}" if halved else f"mse_mean < median of {len(table)}"
     rule = f"best {args.keep}" if args.keep else f"{rule}, lr {paper.KEPT_LR:g}"
-    write_tables(table, chosen, rule, args)
+    write_tables(table, select(tables[-1], args.keep, halved), rule, args, data.provenance)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,12 @@ import time
 from dataclasses import asdict
 
 import paper
-from spectra import dataset
+from spectra.dataset import Dataset
 from training import backend, loop, losses, networks, perturbation
-from workflow import artifacts, runner, schemas
+from workflow import runner, schemas
+from workflow.artifacts import PRETRAINED, Artifacts, chosen, collect
 from workflow.command_line import command, parse
-from workflow.files import BadInput, load_array, write_array, writing
+from workflow.files import BadInput, write_array, writing
 from workflow.units import Unit, finish
 
 METRICS = ("mse_train", "mse_test", "last_penalty")
@@ -73,20 +74,18 @@ def perturber(settings, seed):
     return functools.partial(perturbation.perturb, seed=seed, strengths=perturbation.Strengths(**settings["perturb"]))
 
 
-def plan(args):
-    """One unit an architecture that act 1 kept, a list of Unit."""
-    dataset.load_synthetic(args.data)
+# ---------------------------------------------------------------- units
+def plan(args, data, artifacts):
+    """One unit for each architecture that act 1 kept, a list of Unit."""
     fixed = {"penalty": args.penalty, "penalty_weight": paper.CONTRACTIVE_WEIGHT, "precision": args.precision,
              "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs}
-    encodings = ["encoded_ph"]
-    if args.perturb:  # without, there is no such setting, as in what was made before there was one
+    if args.perturb:
         fixed["perturb"] = asdict(perturbation.Strengths())
-        encodings.append("encoded_ph_perturbed")
     return [
-        Unit(args.artifacts / f"ac_{i}.h5", {**schemas.plain(architecture), **fixed},
-             (args.data / "ph_flux_norm.npy",), args.seed,
-             tuple(args.artifacts / f"{name}_ac_{i}.npy" for name in encodings), dataset.provenance(args.data))
-        for i, architecture in enumerate(artifacts.architectures(args.artifacts))
+        Unit(artifacts.autoencoder(i), {**schemas.plain(architecture), **fixed}, (data.ph,), args.seed,
+             tuple(artifacts.encoded_ph(i, perturbed) for perturbed in (False, True)[: 1 + args.perturb]),
+             data.provenance, i)
+        for i, architecture in enumerate(artifacts.architectures)
     ]
 
 
@@ -95,9 +94,9 @@ def work(unit, tick):
     started = time.time()
     check_precision(unit.settings["precision"])
     backend.forget_models()
-    flux_ph = load_array(unit.inputs[0], 2, dataset.REMEDY)
-    train_rows, test_rows = dataset.split(len(flux_ph), "ph")
-    with backend.device(int(unit.name.split("_")[-1])):  # several GPUs take the autoencoders by turns
+    data = Dataset(unit.inputs[0].parent)
+    flux_ph, (train_rows, test_rows) = data.flux_ph, data.rows_ph
+    with backend.device(unit.number):
         autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
         with writing(unit.path) as partial:
             networks.save(autoencoder, partial)
@@ -138,16 +137,18 @@ def add_arguments(parser):
 @command
 def main(argv=None):
     args = parse(__doc__, argv, add_arguments)
+    data, artifacts = Dataset(args.data), Artifacts(args.artifacts)
     if not args.scheduler:
         check_precision(args.precision)
         print(f"trained on {backend.device_name()}")
-    units = plan(args)
-    wanted = [units[i] for i in artifacts.chosen(args.only, len(units))]
+    data.check_synthetic()
+    units = plan(args, data, artifacts)
+    wanted = [units[i] for i in chosen(args.only, len(units))]
     failures = runner.run(wanted, work, args, args.budget.train_epochs, "training")
     if failures is None:
         return
     with runner.reporting(failures):
-        table = artifacts.collect(units, args.artifacts / "mse.csv", row, METRICS, args)
+        table = collect(units, artifacts.errors[PRETRAINED], row, METRICS, args)
         print(table.to_string(index=False))
 
 

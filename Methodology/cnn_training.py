@@ -30,13 +30,14 @@ import numpy as np
 import paper
 from evaluation.truth import errors_by_flag, errors_of_estimates
 from figures.truth import estimates_against_truth
-from inference.ensemble import encodings, ensembles, epochs, may_write, regressors, write_estimates
-from spectra import dataset
+from inference.ensemble import ensembles, epochs, may_write, regressors, write_estimates
+from spectra.dataset import Dataset, split_stratified
 from training import backend, grid_search, loop, networks, perturbation
-from workflow import artifacts, runner, schemas
+from workflow import runner, schemas
+from workflow.artifacts import ACT, FINETUNED, PRETRAINED, Artifacts
 from workflow.command_line import command, number, parse
 from workflow.files import BadInput, writing
-from workflow.units import finish, read_sidecar
+from workflow.units import finish
 
 
 def train(settings, encoded, label, seed, tick=None):
@@ -93,28 +94,28 @@ def train_together(settings, encoded, label, seeds, tick=None):
 
 
 # ---------------------------------------------------------------- units
-def plan(args):
+def plan(args, data, artifacts):
     """The regressors to train, a list of Unit, and what to say of autoencoders that are missing."""
-    dataset.load_synthetic(args.data)
-    provenance = dataset.provenance(args.data)
-    ph, carm = args.data / "ph_flux_norm.npy", args.data / "carmf_norm.npy"
-    autoencoders, missing = artifacts.autoencoders(args, [ph], provenance)
+    sidecars, missing = artifacts.pretrained(args.only, [data.ph], data.provenance)
     if args.tune:
-        of_each = [grid_search.plan_cnn(par, autoencoders[0], args, provenance) for par in args.parameter]
+        first = artifacts.autoencoder(next(iter(sidecars)))
+        of_each = [grid_search.plan_cnn(par, first, args, data.provenance) for par in args.parameter]
         return sum(of_each, []), missing
-    dataset.load_observed(args.data)  # what is only used at the end is refused before hours of training
-    without = [ac for ac in autoencoders if encodings(ac, args).name not in read_sidecar(ac).outputs]
+    data.check_observed()  # what is only used at the end is refused before hours of training
+    without = [artifacts.autoencoder(i) for i, sidecar in sidecars.items()
+               if artifacts.encoded_ph(i, args.perturb).name not in sidecar.outputs]
     if args.perturb and without:
         raise BadInput(f"{without[0]} was trained without --perturb: leave it out here, or first run "
-                       "Methodology/autoencoder_training.py --perturb and autoencoder_fine_tuning.py, both with "
+                       " Methodology/autoencoder_training.py --perturb and autoencoder_fine_tuning.py, both with "
                        "--overwrite")
-    there = [ac for ac in autoencoders if ac.with_name(f"dtl_{ac.name}").exists()] or autoencoders[:1]
-    for ac in there:
-        artifacts.require(ac.with_name(f"dtl_{ac.name}"), "autoencoder_fine_tuning", [ac, ph, carm], provenance)
-    missing += [f"{ac.with_name(f'dtl_{ac.name}')} not found: run Methodology/autoencoder_fine_tuning.py first"
-                for ac in autoencoders if ac not in there]
+    tuned = [i for i in sidecars if artifacts.autoencoder(i, FINETUNED).exists()] or list(sidecars)[:1]
+    for i in tuned:
+        artifacts.require(artifacts.autoencoder(i, FINETUNED), ACT[FINETUNED],
+                          [artifacts.autoencoder(i), data.ph, data.carm], data.provenance)
+    missing += [f"{artifacts.autoencoder(i, FINETUNED)} not found: run Methodology/autoencoder_fine_tuning.py first"
+                for i in sidecars if i not in tuned]
     parameters = dict.fromkeys(args.parameter)
-    return [unit for ac in there for par in parameters for unit in regressors(par, ac, args, provenance)], missing
+    return [unit for i in tuned for par in parameters for unit in regressors(par, i, args, data, artifacts)], missing
 
 
 def work(*units, tick):
@@ -122,9 +123,9 @@ def work(*units, tick):
     started = time.time()
     backend.forget_models()
     settings, seeds = units[0].settings, [unit.own_seed for unit in units]
-    label = dataset.label(settings["parameter"], units[0].inputs[1])
+    label = Dataset(units[0].inputs[1].parent).label(settings["parameter"])
     encoded = [np.load(unit.inputs[0]) for unit in units]
-    train_rows, test_rows = dataset.split_stratified(label)
+    train_rows, test_rows = split_stratified(label)
     x, (y, *_) = zip(*(perturbation.examples(values, label, train_rows) for values in encoded))
     if len(units) > 1:
         trained = train_together(settings, x, y, seeds, tick)
@@ -148,16 +149,17 @@ def stacks(units, n):
     return [some[k : k + n] for some in of_parameter.values() for k in range(0, len(some), n)]
 
 
-def show_against_truth(tables, stars, path, changed):
+def show_against_truth(tables, changed, data, artifacts):
     """Print how far estimates of simulated stars are from their truth, and draw it."""
+    tables = tables[PRETRAINED], tables[FINETUNED]
     print("\nEstimates before and after fine-tuning, against the truth of the simulation")
-    print(errors_of_estimates(tables["_before"], tables[""], stars).to_string(float_format="{:.3g}".format))
+    print(errors_of_estimates(*tables, data.stars).to_string(float_format="{:.3g}".format))
     print("\nThe same after fine-tuning, of stars without and with flags")
-    print(errors_by_flag(tables[""], stars).to_string(float_format="{:.3g}".format))
-    if changed or not path.exists():
-        with writing(path) as partial:
-            estimates_against_truth(tables["_before"], tables[""], stars).savefig(partial)
-    print(f"\nthe same as a picture -> {path}")
+    print(errors_by_flag(tables[1], data.stars).to_string(float_format="{:.3g}".format))
+    if changed or not artifacts.summary.exists():
+        with writing(artifacts.summary) as partial:
+            estimates_against_truth(*tables, data.stars).savefig(partial)
+    print(f"\nthe same as a picture -> {artifacts.summary}")
 
 
 def add_arguments(parser):
@@ -177,25 +179,26 @@ def main(argv=None):
     print(f"trained on {backend.device_name()}")
     if args.stack > 1 and not backend.has_gpu():
         print("warning: --stack is slower than --jobs on a processor, and TensorFlow sees no GPU")
-    units, missing = plan(args)
-    provenance = dataset.provenance(args.data)
+    data, artifacts = Dataset(args.data), Artifacts(args.artifacts)
+    data.check_synthetic()
+    units, missing = plan(args, data, artifacts)
     if args.tune:
-        return grid_search.tune(units, args, provenance)
+        return grid_search.tune(units, args, data.provenance)
     try:
-        may_write(ensembles(args, provenance, units), args)
+        may_write(ensembles(args, data, artifacts, units), args, data, artifacts)
     except BadInput as error:  # what is missing may be why
         runner.report([*missing, str(error)])
     failures = runner.run(units, work, args, epochs(args), "regressors",
-                           together=lambda units: stacks(units, args.stack))
+                          together=lambda units: stacks(units, args.stack))
     if failures is None:
         return
     with runner.reporting(failures + missing):
-        stars, tables, changed = write_estimates(args, provenance)
+        tables, changed = write_estimates(args, data, artifacts)
         if tables is None:
             return
-        if provenance.spectra == "simulated" and set(paper.PARAMETERS) <= set(stars):
-            show_against_truth(tables, stars, args.artifacts / "summary.png", changed)
-        print(f"{len(stars)} stars, spectra: {provenance.spectra} -> {args.artifacts / 'final_estimations.csv'}")
+        if data.provenance.kind.simulated and set(paper.PARAMETERS) <= set(data.stars):
+            show_against_truth(tables, changed, data, artifacts)
+        print(f"{len(data.stars)} stars, spectra: {data.provenance.kind} -> {artifacts.estimates()}")
 
 
 if __name__ == "__main__":

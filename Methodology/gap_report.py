@@ -46,10 +46,10 @@ def main(argv=None):
     table = gap.report(run, args.truth, args.seed)
     print(f"{run.title}\n\n{gap.summary(table).to_string(index=False)}")
     with lock(args.artifacts):
-        write_csv(args.artifacts / "gap_report.csv", table.assign(run=run.title))
-        with writing(args.artifacts / "gap_report.png") as partial:
+        write_csv(run.artifacts.gap_report, table.assign(run=run.title))
+        with writing(run.artifacts.gap_report.with_suffix(".png")) as partial:
             figure_of(run, table).savefig(partial, dpi=200)
-    print(f"\n-> {args.artifacts / 'gap_report.csv'} and gap_report.png")
+    print(f"\n-> {run.artifacts.gap_report} and gap_report.png")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,12 @@ import mistune
 
 import paper
 from evaluation import calibrated, catalogues, claims, comparison, gap
-from evaluation.run import ARRAYS, ESTIMATES, NotYet, listed, load, settings
+from evaluation.run import NotYet, listed, load, settings
 from evaluation.truth import errors_of_estimates
 from inference import flags
 from spectra import star_tables
 from workflow import schemas
+from workflow.artifacts import STAGES
 from workflow.command_line import Help, add_run, command, folder
 from workflow.files import one_line, read_table, sha256, writing
 
@@ -62,12 +63,12 @@ def opening(run):
     about = ("Stellar parameters of M dwarfs by the method of Mas-Buitrago et al. 2024 (A&A 687, A205): autoencoders "
              "learn synthetic spectra, are fine-tuned on observed ones, and convolutional networks estimate the "
              "parameters from their latent values.")
-    if run.simulated:
+    if run.spectra.simulated:
         return ["# SIMULATED SPECTRA: report of a run", about,
                 "**The stars of this run do not exist.** Their spectra were made by a simulation that starts from the "
                 "paper's estimates. Nothing below is a result on real stars: the paper's values stand beside those of "
                 "the run for scale only, and nothing is said to agree with them."]
-    which = "the published spectra" if run.is_paper else f"spectra marked {plain(repr(run.spectra))}"
+    which = "the published spectra" if run.spectra.published else f"spectra marked {plain(repr(run.spectra))}"
     return [f"# Report of a run on {which}", about]
 
 
@@ -126,7 +127,7 @@ def _count(run, domain):
 
 def what_is_missing(run):
     """What the acts have not left yet, and what could not be looked at."""
-    absent = [name for name in ARRAYS if name not in run.sources]
+    absent = [name for name in (run.data.ph.name, run.data.pars.name, run.data.carm.name) if name not in run.sources]
     lines = [*run.missing, *([f"{', '.join(absent)}: not in {run.data}"] if absent else [])]
     return ["## What is missing", "\n".join(f"- {plain(line)}" for line in lines)] if lines else []
 
@@ -136,8 +137,8 @@ def against_truth(run, out):
     truth = run.truth
     if truth is None:
         return []
-    tables = [star_tables.read(run.artifacts / f"final_estimations{suffix}.csv", "restore it")
-              for suffix in ("_before", "")]
+    tables = [star_tables.read(run.artifacts.estimates(stage), "restore it")
+              for stage in STAGES]
     measured = errors_of_estimates(*tables, truth)
     rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{part} before']:.3g}, {row[f'{part} after']:.3g}"
                                         for part in ("rmse", "bias", "scatter")), f"{row['own uncertainty']:.3g}")
@@ -146,7 +147,7 @@ def against_truth(run, out):
     parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, 6)),
              "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both together. The own "
              "uncertainty is the median of what the regressors say of themselves, after fine-tuning."]
-    summary = run.artifacts / "summary.png"
+    summary = run.artifacts.summary
     if summary.exists():
         parts.append(picture(summary, "Estimates against truth, before and after fine-tuning", out))
     return parts
@@ -165,12 +166,12 @@ def the_flags(run):
 
 def calibrated_errors(run):
     """What independent values, or half of the truth, say of the estimates and their uncertainties."""
-    path = run.artifacts / calibrated.SIDECAR
+    path = run.artifacts.calibrated.with_suffix(".json")
     if run.estimates is None or not path.exists():
         return []
     found = schemas.read(path, schemas.Calibration, "run Methodology/calibrate.py again")
     rows = calibrated.fits(found.fits.items())
-    if sha256(run.artifacts / ESTIMATES) not in found.inputs.values():
+    if sha256(run.artifacts.estimates()) not in found.inputs.values():
         return ["## Calibrated errors", "They are of other estimates: run Methodology/calibrate.py again."]
     return ["## Calibrated errors", table(list(rows), rows.to_numpy(), (2, 3)),
             "Offsets are added to estimates. Last: percentages of stars within their intervals, before and after."]
@@ -178,7 +179,7 @@ def calibrated_errors(run):
 
 def the_gap(run, out):
     """Numbers of the gap between synthetic and observed spectra, if they are measured."""
-    path, again = run.artifacts / "gap_report.csv", "run Methodology/gap_report.py again"
+    path, again = run.artifacts.gap_report, "run Methodology/gap_report.py again"
     if not path.exists():
         return []
     found = read_table(path, "run", again, once=False)
@@ -193,10 +194,10 @@ def the_gap(run, out):
 
 def _claims(held, run):
     """A table of claims and how many of them agree; without marks if the spectra are not the published ones."""
-    scale = "simulated, for scale" if run.simulated else "for scale"
-    heading = ["", "Sect.", "the paper", "this run" if run.is_paper else f"this run ({scale})", "agrees"]
+    scale = "simulated, for scale" if run.spectra.simulated else "for scale"
+    heading = ["", "Sect.", "the paper", "this run" if run.spectra.published else f"this run ({scale})", "agrees"]
     rows = [[row.claim, row.section, row.paper or "-", row.value or "-", row.agrees] for row in held.itertuples()]
-    if not run.is_paper:
+    if not run.spectra.published:
         return table(heading[:4], [row[:4] for row in rows])
     return f"{_score(held['agrees'], 'statements')}\n\n{table(heading, rows)}"
 
@@ -239,17 +240,18 @@ def the_literature(known, run):
     """Tables of the mean difference, rmse and r of literature minus estimate, one a parameter."""
     parts = ["## Against the literature",
              "Literature minus estimate: mean, root mean square and Pearson's r. "
-             + "The literature is on the real stars of the same names, so this is **for scale**. " * run.simulated
+             + "The literature is on the real stars of the same names, so this is **for scale**. "
+             * run.spectra.simulated
              + "Under \"the paper\" is what its text prints; \"not read\" are numbers that stand, if it gives them, in "
              "a table that we could not read."]
     compared = comparison.printable(comparison.compare(known))
-    if run.is_paper:
+    if run.spectra.published:
         parts.append(_score(compared["agrees"], "comparisons"))
     for parameter, rows in compared.groupby("parameter", sort=False):
         shown = [[f"{row['catalogue']}, {row['which']}".rstrip(", "), row["n"], row["mean"], row["rmse"], row["r"],
                   _printed(row), row["agrees"]] for _, row in rows.iterrows()]
         heading = [plain(parameter), "stars", "mean", "rmse", "r", "the paper", "agrees"]
-        width = 7 if run.is_paper else 6
+        width = 7 if run.spectra.published else 6
         parts.append(table(heading[:width], [row[:width] for row in shown], (1, 2, 3, 4)))
     return parts
 
@@ -264,7 +266,7 @@ def the_figures(run, args):
     """The pictures in the folder of figures, those of Section 3 first; without those that are not of this run."""
     found = {path.stem: path for path in sorted(args.figures.glob("*.png")) if ".partial-" not in path.name}
     variables = [f"ARTIFACTS={run.artifacts}", f"DATA={run.data}"]
-    if args.figures != run.artifacts / "figures":
+    if args.figures != run.artifacts.figures:
         variables.append(f"FIGURES={args.figures}")
     how = f"`` {shlex.join(['make', 'figures', *variables])} ``"
     drawn = f"{len(run.estimates)} stars, {catalogues.title(run.estimates)}" if run.estimates is not None else None
@@ -366,7 +368,7 @@ def main(argv=None):
     args.figures, args.out = args.figures or args.artifacts / "figures", args.out or args.artifacts
     run = load(args.data, args.artifacts)
     text = page(run, args)
-    for name, content in (("report.md", text), ("report.html", html(text, args.out, run.simulated))):
+    for name, content in (("report.md", text), ("report.html", html(text, args.out, run.spectra.simulated))):
         with writing(args.out / name) as partial:
             partial.write_text(content, encoding="utf-8")
         print(args.out / name)

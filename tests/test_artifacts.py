@@ -2,15 +2,15 @@
 import hashlib
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from units import SIMULATED, content, make_units, options, work
 
-from workflow import artifacts, files, runner, schemas
+from workflow import files, runner, schemas
+from workflow.artifacts import FINETUNED, Artifacts, chosen, collect
 from workflow.files import BadInput
-from workflow.units import Unit, code_digest, finish, is_done, read_sidecar, seed_of
+from workflow.units import Unit, code_digest, finish, load, read_sidecar, seed_of
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ def test_seed_depends_on_seed_and_name_only(tmp_path):
 # ---------------------------------------------------------------- done, stale, absent
 def test_done_needs_file_and_sidecar(unit):
     sidecar = unit.path.with_suffix(".json")
-    assert is_done(unit)
+    assert load(unit)
     kept = sidecar.read_bytes()
     sidecar.unlink()
-    assert not is_done(unit)
+    assert not load(unit)
     sidecar.write_bytes(kept)
-    assert is_done(unit)
+    assert load(unit)
     unit.path.unlink()
-    assert not is_done(unit)
+    assert not load(unit)
 
 
 def changed(unit, what):
@@ -65,7 +65,7 @@ def test_stale_unit_stops_the_run_or_is_redone(unit, what):
     other, difference = changed(unit, what)
     other = replace(other)  # as a new run would make it: a unit knows its inputs as they were when it was made
     with pytest.raises(BadInput) as caught:
-        is_done(other)
+        load(other)
     message = str(caught.value)
     assert str(unit.path) in message and difference in message and "--overwrite" in message and "\n" not in message
     assert message.count(" there, ") == 1  # what did not change is not named
@@ -73,9 +73,9 @@ def test_stale_unit_stops_the_run_or_is_redone(unit, what):
     with pytest.raises(BadInput):
         runner.run([other], work, options(unit.path.parent))
     assert content(unit.path.parent) == before
-    assert not is_done(other, stale_is_undone=True)
+    assert not load(other, stale_is_undone=True)
     assert runner.run([other], work, options(unit.path.parent, overwrite=True)) == []
-    assert is_done(other)
+    assert load(other)
 
 
 def test_cheap_unit_is_redone_when_stale(unit):
@@ -88,13 +88,14 @@ def test_cheap_unit_is_redone_when_stale(unit):
     for seed in (1, 2, 2):
         again = replace(unit, seed=seed)
         assert runner.run([again], noting, options(unit.path.parent), redo_stale=True) == []
-        assert is_done(again)
+        assert load(again)
     assert done == [2]
 
 
 def test_require(unit, tmp_path):
     source = unit.inputs[0]
-    assert artifacts.require(unit.path, "autoencoder_training", [source]) == unit.path
+    artifacts = Artifacts(tmp_path)
+    assert artifacts.require(unit.path, "autoencoder_training", [source]).name == "unit"
     with pytest.raises(BadInput, match="absent.h5 not found: run Methodology/autoencoder_training.py first"):
         artifacts.require(tmp_path / "absent.h5", "autoencoder_training")
     np.save(source, np.arange(5))
@@ -115,30 +116,31 @@ def architecture(lr):
 
 def test_architectures_and_autoencoders(tmp_path):
     with pytest.raises(BadInput, match="params_final.json not found: run Methodology/autoencoder_grid_search.py"):
-        artifacts.architectures(tmp_path)
+        Artifacts(tmp_path).made()
     files.write_json(tmp_path / "params_final.json", {"architectures": [architecture(1e-4), architecture(1e-3)]})
-    for i in range(2):
-        (tmp_path / f"ac_{i}.h5").touch()
-        finish(Unit(tmp_path / f"ac_{i}.h5", architecture([1e-4, 1e-3][i])), time.time(), {})
-    names = {only: [path.name for path in artifacts.autoencoders(SimpleNamespace(artifacts=tmp_path, only=only), [])[0]]
-             for only in (None, (1,))}
-    assert names == {None: ["ac_0.h5", "ac_1.h5"], (1,): ["ac_1.h5"]}
-    assert [path.name for path in artifacts.trained(tmp_path)] == ["ac_0.h5", "ac_1.h5"]
+    provenance = schemas.Provenance(n_pixels=60)
+    for i, lr in enumerate((1e-4, 1e-3)):
+        path, shape = tmp_path / f"ac_{i}.h5", schemas.AutoencoderShape(64, 1e-7, 60)
+        path.touch()
+        finish(Unit(path, architecture(lr), provenance=provenance), time.time(), {}, network=shape)
+    pretrained = lambda only: Artifacts(tmp_path).pretrained(only, [], provenance)  # noqa: E731
+    assert [list(pretrained(only)[0]) for only in (None, (1,))] == [[0, 1], [1]] and not pretrained(None)[1]
+    assert Artifacts(tmp_path).made() == [0, 1] and Artifacts(tmp_path).made(FINETUNED) == []
+    with pytest.raises(BadInput, match="ac_0.json describes another network"):
+        Artifacts(tmp_path).pretrained(None, [], schemas.Provenance(n_pixels=61))
+    (tmp_path / "ac_0.h5").unlink()
+    sidecars, missing = pretrained(None)
+    assert list(sidecars) == [1] and "ac_0.h5 not found: run Methodology/autoencoder_training.py" in missing[0]
     files.write_json(tmp_path / "params_final.json", {"architectures": [architecture(1e-4), architecture(5e-4)]})
     with pytest.raises(BadInput, match="ac_1.h5 has not the architecture 1"):
-        artifacts.autoencoders(SimpleNamespace(artifacts=tmp_path, only=None), [])
+        pretrained(None)
 
 
 def test_chosen():
-    assert artifacts.chosen(None, 3) == [0, 1, 2]
-    assert artifacts.chosen([2, 0], 3) == [2, 0]
+    assert chosen(None, 3) == [0, 1, 2] and chosen([2, 0], 3) == [2, 0] and chosen([2, 0, 2], 3) == [2, 0]
     for absent in ([3], [-1], [0, 7]):
         with pytest.raises(BadInput, match=f"--only .*{absent[-1]}: there are 3"):
-            artifacts.chosen(absent, 3)
-
-
-def test_chosen_twice_is_done_once():
-    assert artifacts.chosen([2, 0, 2], 3) == [2, 0]
+            chosen(absent, 3)
 
 
 def test_sidecar_says_what_made_the_file(unit):
@@ -155,9 +157,9 @@ def test_collect_doubles_nothing(tmp_path):
     units = make_units(tmp_path, 3)
     runner.run(units, work, options(tmp_path))
     path = tmp_path / "mse.csv"
-    table = artifacts.collect(units, path, lambda unit: {"autoencoder": unit.name}, ("mse",), options(tmp_path))
+    table = collect(units, path, lambda unit: {"autoencoder": unit.name}, ("mse",), options(tmp_path))
     once = path.read_bytes()
-    artifacts.collect(units, path, lambda unit: {"autoencoder": unit.name}, ("mse",), options(tmp_path))
+    collect(units, path, lambda unit: {"autoencoder": unit.name}, ("mse",), options(tmp_path))
     assert path.read_bytes() == once
     assert list(table) == ["autoencoder", "mse", "seconds", "spectra"] and table["mse"].tolist() == [0.2, 0.3, 0.4]
     assert once.decode().splitlines()[1].startswith("unit_0,0.2,") and len(once.splitlines()) == 4

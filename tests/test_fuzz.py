@@ -158,9 +158,9 @@ def whole(tiny, tmp_path_factory):
         patch.setitem(paper.BUDGETS, "smoke", dataclasses.replace(paper.BUDGETS["smoke"], repeats=1))
         run = Run(tmp_path_factory.mktemp("fuzz"))
         shutil.copytree(tiny, run.data)
-        stars = pd.read_csv(run.data / "stars.csv")
+        stars = pd.read_csv(run.data.folder / "stars.csv")
         stars["karmn"] = catalogues.load_estimates()["karmn"][: len(stars)]
-        files.write_csv(run.data / "stars.csv", stars)
+        files.write_csv(run.data.folder / "stars.csv", stars)
         for reader in "123t4":
             assert run.act(reader)[:2] == (0, [])
         shutil.copytree(run.folder, run.whole)

@@ -14,6 +14,7 @@ from evaluation.run import NotYet
 from figures.gap import figure_of
 from training import networks
 from workflow import schemas
+from workflow.artifacts import Artifacts
 from workflow.files import BadInput
 from workflow.units import Unit, finish, read_sidecar
 
@@ -114,8 +115,9 @@ def make_run(folder, rng, size=0.0, moved=False):
     arrays = {"encoded_ph": spectra["ph"], "encoded_carm_before": spectra["ac_0"], "encoded_carm": spectra["dtl_ac_0"]}
     estimates = pd.DataFrame(labels[stars], columns=list(paper.PARAMETERS))
     return SimpleNamespace(
-        artifacts=folder, spectra="simulated", estimates=estimates, truth=None, first=lambda begins: 0,
-        fine_tuned={0: read_sidecar(folder / "dtl_ac_0.h5")}, array=lambda name, i: arrays[name],
+        artifacts=Artifacts(folder), spectra="simulated", estimates=estimates, truth=None, first=lambda stage: 0,
+        fine_tuned={0: read_sidecar(folder / "dtl_ac_0.h5")}, encoded_ph=lambda i: arrays["encoded_ph"],
+        of_stars=lambda what, i, stage: arrays[Artifacts(folder).of_stars(what, i, stage).stem[: -len("_ac_0")]],
         flux=lambda domain: {"ph": flux_ph, "carm": flux_carm.astype(np.float32)}[domain],
         labels=lambda par: labels[:, paper.PARAMETERS[par].column],
     )

@@ -18,7 +18,7 @@ import autoencoder_training
 import cnn_training
 import paper
 from training import networks
-from workflow import artifacts
+from workflow.artifacts import Artifacts
 from workflow.units import read_sidecar
 
 ACTS = [autoencoder_grid_search, autoencoder_training, autoencoder_fine_tuning, cnn_training]
@@ -52,7 +52,7 @@ def test_the_other_lane_is_another_keras(lanes):
 
 
 def test_same_selection_of_architectures(lanes):
-    here, there = (artifacts.architectures(folder) for folder in lanes)
+    here, there = (Artifacts(folder).architectures for folder in lanes)
     assert here == there
 
 

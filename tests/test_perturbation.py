@@ -15,6 +15,7 @@ import paper
 import report
 from evaluation.run import load
 from spectra import dataset
+from spectra.dataset import Dataset
 from training import backend, loop, networks, perturbation
 from training.perturbation import Strengths, perturb
 from workflow.units import read_sidecar, seed_of
@@ -236,7 +237,7 @@ def test_regressors_learn_from_perturbed_encodings(tiny, tmp_path, capsys, monke
     train = cnn_training.train
     monkeypatch.setattr(cnn_training, "train", lambda *data: learnt.append(data) or train(*data))
     assert cnn_training.main([*regress, "--perturb"]) == 0
-    encoded, label = np.load(folder / "encoded_ph_perturbed_ac_0.npy"), dataset.label("mh", tiny / "ph_pars.npy")
+    encoded, label = np.load(folder / "encoded_ph_perturbed_ac_0.npy"), Dataset(tiny).label("mh")
     train_rows, test_rows = dataset.split_stratified(label)
     [(settings, x, y, *_)] = learnt
     np.testing.assert_array_equal(x, np.concatenate(encoded[:, train_rows]))

@@ -16,6 +16,7 @@ from pathlib import Path
 import machine
 import numpy as np
 import pytest
+from arrays import provenance_of, synthetic_of
 from astropy.io import fits
 from scipy.interpolate import RegularGridInterpolator
 
@@ -168,7 +169,7 @@ def test_arrays_have_the_published_form_and_order(made, labels_once):
     every = labels_once
     expected = every[np.all((every > np.subtract(low, 0.01)) & (every < np.add(high, 0.01)), axis=1)]
     assert labels.tobytes() == expected.tobytes() and len(labels) == 24
-    flux_ph, read = dataset.load_synthetic(made)
+    flux_ph, read = synthetic_of(made)
     assert flux_ph.shape == (len(labels), paper.N_PIXELS) and flux_ph.dtype == np.float32
     assert np.abs(np.percentile(flux_ph, 95, axis=1) - 1).max() < 0.05
     np.testing.assert_array_equal(read, labels)
@@ -180,7 +181,7 @@ def test_provenance_says_phoenix(made):
     assert written["settings"]["teff"] == [3325, 3325] and written["settings"]["resolution"] == 94_600
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents(made).items()}
     assert {"provenance.json": digests["provenance.json"], **written["files"]} == digests
-    assert dataset.provenance(made).settings == written["settings"]
+    assert provenance_of(made).settings == written["settings"]
 
 
 def test_list_says_what_it_takes(models, tmp_path, capsys):
@@ -290,7 +291,7 @@ def test_other_models_in_other_steps_and_another_window(models, tmp_path):
     out = tmp_path / "out"
     assert run(tmp_path / "models", out, "--window", "8803", "8831.5", "--wave", "lambda.fits",
                "--pattern", "t{teff:d}g{logg:.1f}m{mh:.1f}.fits", "--steps", "100", "1", "0.4") == 0
-    flux_ph, labels = dataset.load_synthetic(out)
+    flux_ph, labels = synthetic_of(out)
     assert flux_ph.shape[1] == 2851
     truth = sim.synthesise(labels, PHYSICS)[:, 300:3151]
     assert np.std(flux_ph - truth) < 0.015
@@ -300,7 +301,7 @@ def test_other_models_in_other_steps_and_another_window(models, tmp_path):
 
 def test_lower_resolution_makes_shallower_lines(made, models, tmp_path):
     assert run(models, tmp_path / "out", "--resolution", "20000") == 0
-    provenance = dataset.provenance(tmp_path / "out")  # from which prepare_spectra.py knows how sharp they are
+    provenance = provenance_of(tmp_path / "out")  # from which prepare_spectra.py knows how sharp they are
     assert dataset.resolving_power_of(provenance) == 20_000 and provenance.continuum == "gisic"
     shallow, deep = (np.load(folder / "ph_flux_norm.npy").min(axis=1) for folder in (tmp_path / "out", made))
     assert np.all(shallow > deep + 0.05)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from arrays import observed_of, provenance_of, synthetic_of
 from astropy.io import fits
 
 import paper
@@ -80,7 +81,7 @@ def test_a_moving_star_in_air_behind_a_blaze_gives_the_prepared_array(tmp_path, 
     files = [tmp_path / "a.fits", write(tmp_path / "star.csv", flux)]
     assert run(tmp_path / "out", synthetic, *files) == 0
     assert "2 of 2 files prepared, 0 left out" in capsys.readouterr().out
-    found, stars = dataset.load_observed(tmp_path / "out")
+    found, stars = observed_of(tmp_path / "out")
     assert list(stars["karmn"]) == ["star", "star [2]"] and (stars["medium"] == "air").all()
     for row, rv, error, snr in zip(found, stars["rv"], stars["e_rv"], stars["snr"]):
         assert rv == pytest.approx(30, abs=5 * error) and error < 0.1
@@ -88,7 +89,7 @@ def test_a_moving_star_in_air_behind_a_blaze_gives_the_prepared_array(tmp_path, 
         difference = row - truth
         assert abs(difference.mean()) < 0.004 and difference.std() < 1.1 / 100
     np.testing.assert_allclose(found[0], found[1], atol=2e-3)
-    flux_ph, labels_ph = dataset.load_synthetic(tmp_path / "out")
+    flux_ph, labels_ph = synthetic_of(tmp_path / "out")
     assert len(flux_ph) == len(labels_ph) == 300
     note = json.loads((tmp_path / "out" / "provenance.json").read_text())
     assert note["complete"] and note["continuum"] == "envelope" and "simulated" in note["spectra"]
@@ -200,7 +201,7 @@ def test_one_broken_file_costs_only_itself(tmp_path, synthetic, capsys):
     assert "1 of 5 files prepared, 4 left out" in out and "Traceback" not in out
     for path in bad:
         assert out.count(f"left out: {path} ") == 1
-    assert list(dataset.load_observed(tmp_path / "out")[1]["karmn"]) == ["good"]
+    assert list(observed_of(tmp_path / "out")[1]["karmn"]) == ["good"]
     assert run(tmp_path / "none", synthetic, *bad) == 2
     assert "none of 4 files gave a star" in capsys.readouterr().err
 
@@ -236,7 +237,7 @@ def test_it_goes_on_from_an_interruption_and_does_nothing_twice(tmp_path, synthe
     assert run(tmp_path / "out", synthetic, *files) == 0
     assert run(tmp_path / "out", synthetic, *reversed(files)) == 0
     assert len(calls) == 3
-    found, stars = dataset.load_observed(tmp_path / "out")
+    found, stars = observed_of(tmp_path / "out")
     np.testing.assert_array_equal(found[::-1], np.load(tmp_path / "whole" / "carmf_norm.npy"))
     assert list(stars["karmn"]) == ["b", "a"]
     write(files[0], observe(5.0, seed=7))  # another spectrum under the same name
@@ -257,9 +258,9 @@ def test_interrupted_while_writing_it_is_not_taken_for_whole(tmp_path, synthetic
         patch.setattr(prepare_spectra, "degrade_synthetic", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run(tmp_path / "out", synthetic, star) == 130
     with pytest.raises(dataset.BadInput, match="prepare_spectra.py again"):
-        dataset.provenance(tmp_path / "out")
+        provenance_of(tmp_path / "out")
     assert run(tmp_path / "out", synthetic, star) == 0
-    assert dataset.provenance(tmp_path / "out").complete
+    assert provenance_of(tmp_path / "out").complete
 
 
 # ---------------------------------------------------------------- real stars
@@ -270,7 +271,7 @@ def test_reality(tmp_path, synthetic, capsys):
     out = capsys.readouterr().out
     assert "FEROS_Gl674.fits covers 5000.0 to 7000.0 Angstrom, not 8800 to 8835" in out
     assert "spectra.fits has no peak in its cross-correlation" in out  # a telluric standard, of an early type
-    found, stars = dataset.load_observed(tmp_path)
+    found, stars = observed_of(tmp_path)
     flux = dict(zip(stars["file"].str[:21], np.array(found, float)))
     barnard, rotator = stars[stars["karmn"].str.startswith("GJ_699")], stars[stars["karmn"] == "G_227-22"]
     assert len(stars) == 3 and (barnard["rv"] + 110.5).abs().max() < 0.5 and abs(rotator["rv"].iloc[0] + 0.5) < 1.5

@@ -75,7 +75,8 @@ def write_all(tmp_path, spectra="simulated", acts=4, stars=None):
             finish(folder / f"dtl_ac_{i}.h5", {"penalty": "live"}, [folder / f"ac_{i}.h5", ph, carm], spectra,
                    MEASURED["dtl_ac"])
         for par in paper.PARAMETERS if acts >= 4 else ():
-            finish(folder / f"cnn_regressor_{par}_0_ac_{i}.h5", {"parameter": par, "repeat": 0}, [labels], spectra, {})
+            settings = {"parameter": par, "autoencoder": i, "repeat": 0}
+            finish(folder / f"cnn_regressor_{par}_0_ac_{i}.h5", settings, [labels], spectra, {})
     if acts >= 4:
         write_estimates(folder, stars, spectra, data)
     return ["--data", str(data), "--artifacts", str(folder)]

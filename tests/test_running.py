@@ -14,7 +14,7 @@ from units import content, make_units, options, work, worker
 
 from workflow import command_line, files, runner, schemas
 from workflow.files import BadInput
-from workflow.units import is_done, sidecar_of
+from workflow.units import load, sidecar_of
 
 
 def test_results_do_not_depend_on_order_or_jobs(tmp_path):
@@ -43,11 +43,11 @@ def test_failing_unit_leaves_the_others_done(tmp_path, jobs):
 
     with pytest.raises(RuntimeError, match="no luck"):
         runner.run(units, failing, options(tmp_path, jobs=jobs))
-    assert [is_done(unit) for unit in units] == [True, True, False]
+    assert [bool(load(unit)) for unit in units] == [True, True, False]
     assert not list(tmp_path.glob("*partial*"))
     kept = (tmp_path / "unit_0.json").read_bytes()
     runner.run(units, work, options(tmp_path))
-    assert all(is_done(unit) for unit in units)
+    assert all(load(unit) for unit in units)
     assert (tmp_path / "unit_0.json").read_bytes() == kept
 
 
@@ -136,7 +136,7 @@ def test_failing_redo_is_not_done(tmp_path):
 
     with pytest.raises(RuntimeError):
         runner.run(units, failing, options(tmp_path, overwrite=True))
-    assert not is_done(units[0])
+    assert not load(units[0])
 
 
 def test_rerun_does_nothing(tmp_path, capsys):

@@ -26,9 +26,10 @@ from evaluation.run import load
 from figures import section3
 from inference.flags import COLUMNS
 from spectra import dataset
+from spectra.dataset import Dataset
 from training import backend, grid_search, networks
 from workflow import dask_cluster, schemas
-from workflow.artifacts import architectures
+from workflow.artifacts import Artifacts
 from workflow.units import read_sidecar
 
 METHODOLOGY = Path(cnn_training.__file__).parent
@@ -80,7 +81,7 @@ def test_tables_hold_a_row_a_unit(chain):
     search = pd.read_csv(chain / "grid_search.csv")
     assert len(search) == 2 and set(search["rank"]) == {1, 2}
     np.testing.assert_allclose(search.filter(like="mse_fold_").mean(axis=1), search.mse_mean)
-    n = len(architectures(chain))
+    n = len(Artifacts(chain).architectures)
     assert len(pd.read_csv(chain / "mse.csv")) == len(pd.read_csv(chain / "fine_tuning.csv")) == n
 
 
@@ -274,7 +275,7 @@ def test_death_between_the_files_of_a_unit_and_its_sidecar(act, lost, result, ch
 def test_fine_tuning_leaves_what_figures_need_of_the_networks(chain, tiny):
     flux_ph, flux_carm, labels = (np.load(tiny / f"{name}.npy") for name in ("ph_flux_norm", "carmf_norm", "ph_pars"))
     left = {path.name: np.load(path) for path in chain.glob("re*_ac_0.npy")}
-    rows = dataset.examples_ph(labels[:, 0]), dataset.examples_carm(flux_carm)
+    rows = Dataset(tiny).examples_ph, Dataset(tiny).examples_carm
     for when, network in (("_before", "ac_0.h5"), ("", "dtl_ac_0.h5")):
         autoencoder = networks.load(chain / network)
         residual = flux_carm - networks.predict(autoencoder, flux_carm)

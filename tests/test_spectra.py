@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from arrays import observed_of, provenance_of, synthetic_of
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
 import paper
 from spectra import dataset, velocity
+from spectra.dataset import Dataset
 from spectra.velocity import check_lag, lag, mean_flux
 from workflow import command_line, schemas
 from workflow.files import BadInput
@@ -66,7 +68,9 @@ def test_continuous_labels_are_split_alike():
 @pytest.mark.parametrize("n", [2, 12, 1000])
 def test_examples_are_a_few_test_spectra_from_cool_to_hot(n):
     teff = np.random.default_rng(4).choice(paper.GRID_TEFF, n).astype(np.float32)
-    test_rows, rows = dataset.split(n, "ph")[1], dataset.examples_ph(teff)
+    data = Dataset(None)
+    vars(data).update(flux_ph=np.empty((n, 1)), labels_ph=teff[:, None])
+    test_rows, rows = dataset.split(n, "ph")[1], data.examples_ph
     assert set(rows) <= set(test_rows) and len(set(rows)) == len(rows) == min(4, len(test_rows))
     assert (np.diff(teff[rows]) >= 0).all()
     if n == 1000:
@@ -75,10 +79,13 @@ def test_examples_are_a_few_test_spectra_from_cool_to_hot(n):
 
 def test_observed_examples_are_usable_test_spectra():
     flux_carm = np.random.default_rng(4).normal(1, 0.01, (40, 60)).astype(np.float32)
-    first = dataset.examples_carm(flux_carm)
+    data, spoilt = Dataset(None), Dataset(None)
+    vars(data).update(flux_carm=flux_carm)
+    first = data.examples_carm
     assert len(first) == 4 and set(first) <= set(dataset.split(40, "carm")[1]) and (np.diff(first) > 0).all()
     flux_carm[first[1]] = np.nan
-    assert first[1] not in dataset.examples_carm(flux_carm)
+    vars(spoilt).update(flux_carm=flux_carm)
+    assert first[1] not in spoilt.examples_carm
 
 
 @pytest.mark.parametrize("kind", ["continuous", "constant", "one rare", "two", "grid", "pairs"])
@@ -97,8 +104,8 @@ def test_stratified_split_never_fails(kind):
 
 # ---------------------------------------------------------------- good input
 def test_good_input_is_loaded_as_it_is(data):
-    flux_ph, labels_ph = dataset.load_synthetic(data)
-    flux_carm, stars = dataset.load_observed(data)
+    flux_ph, labels_ph = synthetic_of(data)
+    flux_carm, stars = observed_of(data)
     assert np.array_equal(flux_ph, np.load(data / "ph_flux_norm.npy")) and isinstance(flux_ph, np.memmap)
     assert np.array_equal(labels_ph, np.load(data / "ph_pars.npy"))
     assert np.array_equal(flux_carm, np.load(data / "carmf_norm.npy"))
@@ -108,7 +115,7 @@ def test_good_input_is_loaded_as_it_is(data):
 def test_published_names_without_own_ones(data):
     (data / "stars.csv").unlink()
     spoil(data / "carmf_norm.npy", lambda flux: np.resize(flux, (286, 60)))
-    _, stars = dataset.load_observed(data)
+    _, stars = observed_of(data)
     published = pd.read_csv(command_line.ROOT / "literature_data" / "mas24.csv")
     assert stars["karmn"].tolist() == published["karmn"].tolist() == sorted(published["karmn"])
     assert list(stars) == ["karmn", "ra", "dec", "good"]  # nothing that could be taken for a truth
@@ -116,8 +123,8 @@ def test_published_names_without_own_ones(data):
 
 # ---------------------------------------------------------------- bad arrays
 ARRAYS = [
-    (dataset.load_synthetic, "ph_flux_norm.npy"), (dataset.load_synthetic, "ph_pars.npy"),
-    (dataset.load_observed, "carmf_norm.npy"),
+    (synthetic_of, "ph_flux_norm.npy"), (synthetic_of, "ph_pars.npy"),
+    (observed_of, "carmf_norm.npy"),
 ]
 any_array = pytest.mark.parametrize(("load", "name"), ARRAYS, ids=[name for _, name in ARRAYS])
 any_flux = pytest.mark.parametrize(("load", "name"), ARRAYS[::2], ids=[name for _, name in ARRAYS[::2]])
@@ -208,7 +215,7 @@ def test_array_without_rows(load, name, data):
 @pytest.mark.parametrize("change", [lambda a: a[:-1], lambda a: a[:, :3]])
 def test_labels_of_other_shape(change, data):
     spoil(data / "ph_pars.npy", change)
-    message = message_of(dataset.load_synthetic, data)
+    message = message_of(synthetic_of, data)
     assert str(data / "ph_pars.npy") in message and "(200, 4)" in message and "same set" in message
 
 
@@ -220,7 +227,7 @@ def test_bad_flux_names_its_rows(value, data, monkeypatch):
         flux[[3, 70, 199], 5] = value
 
     spoil(data / "ph_flux_norm.npy", change)
-    message = message_of(dataset.load_synthetic, data)
+    message = message_of(synthetic_of, data)
     assert str(data / "ph_flux_norm.npy") in message
     assert "rows 3, 70, 199 (3 in all)" in message and "remove or mend" in message
 
@@ -230,7 +237,7 @@ def test_many_bad_rows_are_counted(data):
         flux[10:30] = np.nan
 
     spoil(data / "ph_flux_norm.npy", change)
-    message = message_of(dataset.load_synthetic, data)
+    message = message_of(synthetic_of, data)
     assert "rows 10, 11, 12, 13, 14, ... (20 in all)" in message
 
 
@@ -240,7 +247,7 @@ def test_bad_label_names_its_row(value, data):
         labels[17, 2] = value
 
     spoil(data / "ph_pars.npy", change)
-    message = message_of(dataset.load_synthetic, data)
+    message = message_of(synthetic_of, data)
     assert str(data / "ph_pars.npy") in message and "row 17 " in message and "remove or mend" in message
 
 
@@ -282,9 +289,9 @@ BAD_LABELS = {
 def test_labels_that_cannot_be(change, columns, corners, data):
     if corners:  # the ends of the real label grid
         spoil(data / "ph_pars.npy", lambda labels: np.resize(CORNERS, labels.shape))
-    dataset.load_synthetic(data)
+    synthetic_of(data)
     spoil(data / "ph_pars.npy", change)
-    message = message_of(dataset.load_synthetic, data)
+    message = message_of(synthetic_of, data)
     assert str(data / "ph_pars.npy") in message and any(f"{name} (column " in message for name in columns)
     assert message.endswith("Teff [K], log g [dex], [M/H] [dex], v sin i [km/s], in this order")
 
@@ -294,13 +301,13 @@ def test_one_impossible_label_names_its_row(data):
         labels[17, 1] = 58
 
     spoil(data / "ph_pars.npy", change)
-    assert "logg (column 1) is 58 instead of -1..9 dex in row 17 (1 in all)" in message_of(dataset.load_synthetic, data)
+    assert "logg (column 1) is 58 instead of -1..9 dex in row 17 (1 in all)" in message_of(synthetic_of, data)
 
 
 def test_label_is_one_column(data):
     labels = np.load(data / "ph_pars.npy")
     for par, parameter in paper.PARAMETERS.items():
-        found = dataset.label(par, data / "ph_pars.npy")
+        found = Dataset(data).label(par)
         assert found.dtype == np.float32 and np.array_equal(found, labels[:, parameter.column].astype(np.float32))
 
 
@@ -313,7 +320,7 @@ def test_constant_synthetic_spectrum_is_refused(value, data, monkeypatch):
         flux[5, :-1] = value  # not wholly
 
     spoil(data / "ph_flux_norm.npy", change)
-    message = message_of(dataset.load_synthetic, data)
+    message = message_of(synthetic_of, data)
     assert "the same flux in all pixels in rows 3, 70, 199 (3 in all)" in message and "remove or mend" in message
 
 
@@ -329,7 +336,7 @@ def test_constant_observed_spectrum_is_left_out_and_named(pixels, value, data, c
         flux[4, 20:27] = value  # not long enough
 
     spoil(data / "carmf_norm.npy", change)
-    flux_carm, stars = dataset.load_observed(data)
+    flux_carm, stars = observed_of(data)
     assert np.flatnonzero(~stars["good"]).tolist() == [2, 7]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
@@ -340,7 +347,7 @@ def test_constant_observed_spectrum_is_left_out_and_named(pixels, value, data, c
 
 def test_only_constant_spectra(data):
     spoil(data / "carmf_norm.npy", np.ones_like)
-    assert "no spectrum is usable" in message_of(dataset.load_observed, data)
+    assert "no spectrum is usable" in message_of(observed_of, data)
 
 
 def test_noisy_and_interpolated_spectra_are_usable():
@@ -369,7 +376,7 @@ def test_bad_observed_spectrum_is_left_out_and_named(value, data, capsys):
         flux[[2, 7], 30] = value
 
     spoil(data / "carmf_norm.npy", change)
-    _, stars = dataset.load_observed(data)
+    _, stars = observed_of(data)
     assert np.flatnonzero(~stars["good"]).tolist() == [2, 7] and len(stars) == 12
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[2].endswith("12 observed spectra, simulated")
@@ -382,7 +389,7 @@ def test_no_usable_observed_spectrum(data):
         flux[:, 0] = np.nan
 
     spoil(data / "carmf_norm.npy", change)
-    message = message_of(dataset.load_observed, data)
+    message = message_of(observed_of, data)
     assert str(data / "carmf_norm.npy") in message and "no spectrum is usable" in message and "normalise" in message
 
 
@@ -392,7 +399,7 @@ def test_other_number_of_names(own, data):
         pd.read_csv(data / "stars.csv")[:-1].to_csv(data / "stars.csv", index=False)
     else:
         (data / "stars.csv").unlink()
-    message = message_of(dataset.load_observed, data)
+    message = message_of(observed_of, data)
     assert str(data / "carmf_norm.npy") in message and str(data / "stars.csv") in message
     assert "12 spectra" in message and ("11 stars" if own else "286 stars") in message and "karmn" in message
 
@@ -404,9 +411,9 @@ def write_stars(data, names, heading="karmn"):
 def test_names_are_text(data):
     names = ["001", "1", "00E0", "NA", "nan", "None", "1e5", "True", "-", "0x1", "1.50", "2024-01-01"]
     write_stars(data, names)
-    assert dataset.load_observed(data)[1]["karmn"].tolist() == names
+    assert observed_of(data)[1]["karmn"].tolist() == names
     write_stars(data, [f" {name} ,1" for name in names], "karmn,ra")
-    assert dataset.load_observed(data)[1]["karmn"].tolist() == names
+    assert observed_of(data)[1]["karmn"].tolist() == names
 
 
 TWELVE = [f"J{i}" for i in range(12)]
@@ -428,14 +435,14 @@ BAD_NAMES = {
 @pytest.mark.parametrize(("names", "heading", "cause"), BAD_NAMES.values(), ids=BAD_NAMES)
 def test_names_that_cannot_be_used(names, heading, cause, data):
     write_stars(data, names, heading)
-    message = message_of(dataset.load_observed, data)
+    message = message_of(observed_of, data)
     assert str(data / "stars.csv") in message and cause in message and "karmn" in message
 
 
 @pytest.mark.parametrize("content", [b"", "karmn\nJ\u00e9\n".encode("latin-1"), "karmn\nJ1\n".encode("utf-16")])
 def test_stars_that_are_no_text(content, data):
     (data / "stars.csv").write_bytes(content)
-    assert str(data / "stars.csv") in message_of(dataset.load_observed, data)
+    assert str(data / "stars.csv") in message_of(observed_of, data)
 
 
 @pytest.mark.parametrize("column", ["ra", "dec", *paper.PARAMETERS])
@@ -445,7 +452,7 @@ def test_text_where_a_number_should_be(column, text, all_rows, data):
     stars = pd.read_csv(data / "stars.csv").astype({column: object})
     stars.loc[stars.index if all_rows else [4], column] = text
     stars.to_csv(data / "stars.csv", index=False)
-    message = message_of(dataset.load_observed, data)
+    message = message_of(observed_of, data)
     row = 0 if all_rows else 4
     assert f"{data / 'stars.csv'} row {row}, {stars['karmn'][row]}: {column} is {text!r}, no number" in message
 
@@ -454,28 +461,28 @@ def test_numbers_and_other_columns_stay_what_they_are(data):
     stars = pd.read_csv(data / "stars.csv").assign(snr=200, kind="M4")
     stars.loc[3, ["teff", "ra"]] = np.nan
     stars.to_csv(data / "stars.csv", index=False)
-    found = dataset.load_observed(data)[1]
+    found = observed_of(data)[1]
     pd.testing.assert_frame_equal(found.drop(columns="good"), stars, check_dtype=False)
     assert {found[column].dtype.kind for column in ("ra", "dec", *paper.PARAMETERS)} == {"f"}
 
 
 # ---------------------------------------------------------------- provenance
 def test_provenance(data):
-    assert dataset.provenance(data) == schemas.Provenance(spectra="simulated", n_pixels=60)
+    assert provenance_of(data) == schemas.Provenance(spectra="simulated", n_pixels=60)
     (data / "provenance.json").unlink()
-    assert dataset.provenance(data) == schemas.Provenance(spectra="unknown", n_pixels=3501)
+    assert provenance_of(data) == schemas.Provenance(spectra="unknown", n_pixels=3501)
 
 
 def test_provenance_of_a_simulation_keeps_its_settings_but_no_digests(data):
     note = {"spectra": "simulated", "n_pixels": 60, "seed": 3, "gap": 0.5, "files": {"ph_pars.npy": "0" * 64}}
     (data / "provenance.json").write_text(json.dumps(note))
-    assert dataset.provenance(data) == schemas.Provenance(spectra="simulated", n_pixels=60, seed=3, gap=0.5)
+    assert provenance_of(data) == schemas.Provenance(spectra="simulated", n_pixels=60, seed=3, gap=0.5)
 
 
 @pytest.mark.parametrize("word", ["published", "Published", " published\n"])
 def test_only_the_published_arrays_are_called_so(word, data):
     (data / "provenance.json").write_text(json.dumps({"spectra": word, "n_pixels": 60}))
-    message = message_of(dataset.load_synthetic, data)
+    message = message_of(synthetic_of, data)
     assert str(data / "provenance.json") in message and "delete it" in message
 
 
@@ -484,22 +491,22 @@ def test_only_the_published_arrays_are_called_so(word, data):
 )
 def test_provenance_of_another_form(note, data):
     (data / "provenance.json").write_text(json.dumps(note))
-    message = message_of(dataset.load_observed, data)
+    message = message_of(observed_of, data)
     assert str(data / "provenance.json") in message and "src_files/README.md" in message
 
 
 def test_published_arrays_are_known_by_their_content(tmp_path, monkeypatch):
     for name in paper.BLOB_ID:
         (tmp_path / name).write_bytes(b"hello\n")
-    assert dataset.provenance(tmp_path).spectra == "unknown"
+    assert provenance_of(tmp_path).spectra == "unknown"
     hello = "ce013625030ba8dba906f756967f9e9ca394464a"  # what git calls this content
     monkeypatch.setattr(paper, "BLOB_ID", dict.fromkeys(paper.BLOB_ID, hello))
-    assert dataset.provenance(tmp_path).spectra == "published"
+    assert provenance_of(tmp_path).spectra == "published"
     (tmp_path / "carmf_norm.npy").unlink()
-    assert dataset.provenance(tmp_path).spectra == "unknown"
+    assert provenance_of(tmp_path).spectra == "unknown"
 
 
-@pytest.mark.parametrize("load", [dataset.load_synthetic, dataset.load_observed, dataset.provenance])
+@pytest.mark.parametrize("load", [synthetic_of, observed_of, provenance_of])
 def test_interrupted_simulation(load, data):
     note = {"spectra": "simulated", "n_pixels": 60, "complete": False}
     (data / "provenance.json").write_text(json.dumps(note))
@@ -509,13 +516,13 @@ def test_interrupted_simulation(load, data):
 
 def test_own_pixels_are_enough_of_a_provenance(data):
     (data / "provenance.json").write_text('{"n_pixels": 60}')  # as the message on pixels asks for
-    assert dataset.provenance(data).spectra == "unknown"
-    assert dataset.load_synthetic(data)[0].shape == (200, 60)
+    assert provenance_of(data).spectra == "unknown"
+    assert synthetic_of(data)[0].shape == (200, 60)
 
 
 def test_unreadable_provenance(data):
     (data / "provenance.json").write_text('{"n_pixels": 60')
-    assert str(data / "provenance.json") in message_of(dataset.provenance, data)
+    assert str(data / "provenance.json") in message_of(provenance_of, data)
 
 
 # ---------------------------------------------------------------- wavelengths
@@ -580,8 +587,8 @@ def test_lag_of_narrow_and_broad_lines(width):
 
 
 def test_lag_of_the_tiny_arrays(data):
-    flux_ph, _ = dataset.load_synthetic(data)
-    lags, mean_lag, warnings = check_lag(flux_ph, *dataset.load_observed(data))
+    flux_ph, _ = synthetic_of(data)
+    lags, mean_lag, warnings = check_lag(flux_ph, *observed_of(data))
     assert mean_lag == 1 and lags["lag"].between(0, 1).all() and not warnings
     assert lag(np.roll(flux_ph[:5], -4, axis=1), flux_ph[:].mean(axis=0)).tolist() == [-4] * 5
 
@@ -593,7 +600,7 @@ def test_lag_of_nothing_is_none(n_pixels):
 
 
 def test_mean_is_taken_in_pieces(data, monkeypatch):
-    flux_ph, _ = dataset.load_synthetic(data)
+    flux_ph, _ = synthetic_of(data)
     pieces = []
     monkeypatch.setattr(velocity, "CHUNK", 30)
     monkeypatch.setattr(velocity, "take", lambda flux, rows: pieces.append(len(rows)) or flux[rows])

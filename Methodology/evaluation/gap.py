@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 import paper
 from evaluation.run import NotYet
 from training import networks
+from workflow.artifacts import FINETUNED, STAGES
 from workflow.files import BadInput, take
 
 N_PERMUTATIONS, N_BOOTSTRAP = 999, 200
@@ -206,7 +207,7 @@ def report(run, by_truth=False, seed=paper.SPLIT_SEED):
         raise NotYet(f"{run.artifacts} has no estimates, whose labels are needed: run Methodology/cnn_training.py")
     if by_truth and run.truth is None:
         raise BadInput(f"{run.artifacts}: there is no truth of these stars: leave out --truth")
-    run.first("dtl_")
+    run.first(FINETUNED)
     wanted = (run.truth if by_truth else run.estimates)[list(paper.PARAMETERS)].to_numpy(float)
     good = np.flatnonzero(np.isfinite(wanted).all(axis=1) & run.estimates["teff"].notna().to_numpy())
     labels = np.column_stack([run.labels(par) for par in paper.PARAMETERS])
@@ -236,9 +237,9 @@ def spaces(run, good):
     flux_ph = take(run.flux("ph"), slice(None))
     yield FLUX, None, take(run.flux("carm"), good), flux_ph, np.nan
     for i, sidecar in run.fine_tuned.items():
-        error, trained = sidecar.metrics, np.array(run.array("encoded_ph", i))
-        before, after = (take(run.array(name, i), good) for name in ("encoded_carm_before", "encoded_carm"))
+        error, trained = sidecar.metrics, np.array(run.encoded_ph(i))
+        before, after = (take(run.of_stars("encoded", i, stage), good) for stage in STAGES)
         yield BEFORE, i, before, trained, error["mse_carm_before"] / error["mse_ph_before"]
         yield METHOD, i, after, trained, error["mse_carm_after"] / error["mse_ph_before"]
-        encoder = networks.encoder_of(networks.load(run.artifacts / f"dtl_ac_{i}.h5"))
+        encoder = networks.encoder_of(networks.load(run.artifacts.autoencoder(i, FINETUNED)))
         yield ONE, i, after, networks.predict(encoder, flux_ph), error["mse_carm_after"] / error["mse_ph_after"]

@@ -12,22 +12,17 @@ import numpy as np
 
 import paper
 from evaluation import catalogues
-from inference import mode
 from spectra import dataset, star_tables
-from workflow import artifacts, schemas
+from spectra.dataset import Dataset
+from workflow import schemas
+from workflow.artifacts import ACT, FINETUNED, FITS, PREDICTIONS, PRETRAINED, REGRESSORS, TUNING, Artifacts
 from workflow.command_line import ROOT
 from workflow.files import BadInput, load_array, one_line, sha256
 from workflow.units import read_sidecar, sidecar_of
 
-ARRAYS = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy")
-# By the beginning of its networks' names: the act that leaves them, and what it must have measured
-ACTS = {"": "autoencoder_training", "dtl_": "autoencoder_fine_tuning"}
-METRICS = {"": ("mse_test",),
-           "dtl_": ("mse_carm_before", "mse_carm_test_after", "distance_flux", "distance_latent_after")}
-FITS = "grid_search/*.json", "halving_*/*.json"
-OTHERS = "*_estimation_*_ac_*.json", "tune_*/*.json"
+METRICS = {PRETRAINED: ("mse_test",),
+           FINETUNED: ("mse_carm_before", "mse_carm_test_after", "distance_flux", "distance_latent_after")}
 OWN = "give the folder of the spectra of this run (--data)"
-ESTIMATES, SELECTION = "final_estimations.csv", "params_final.json"
 
 
 class NotYet(BadInput):
@@ -35,17 +30,13 @@ class NotYet(BadInput):
 
 
 def load(data=None, folder=None):
-    """A run, by the folders of its spectra and artifacts, by default those of the acts; nothing is read yet.
-
-    Raises
-    ------
-    BadInput
-        The folder of artifacts holds nothing of a run.
-    """
-    run = Run(Path(data or ROOT / "src_files"), Path(folder or ROOT / "artifacts"))
-    left = [path for pattern in (*FITS, *OTHERS, SELECTION, ESTIMATES) for path in run.artifacts.glob(pattern)]
-    if all(".partial-" in path.name for path in left):
-        raise BadInput(f"{run.artifacts} holds nothing of a run: give its folder, or begin with "
+    """A run, by the folders of its spectra and artifacts, by default those of the acts; nothing is read yet."""
+    run = Run(Dataset(Path(data or ROOT / "src_files")), Artifacts(Path(folder or ROOT / "artifacts")))
+    artifacts = run.artifacts
+    fits = [path for pattern in (*FITS, PREDICTIONS, TUNING) for path in artifacts.folder.glob(pattern)]
+    tables = [path for path in (artifacts.selection, artifacts.estimates()) if path.exists()]
+    if all(".partial-" in path.name for path in fits + tables):
+        raise BadInput(f"{artifacts} holds nothing of a run: give its folder, or begin with "
                        "Methodology/autoencoder_grid_search.py")
     return run
 
@@ -62,80 +53,71 @@ def listed(texts):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run, by the folders of its spectra and of its artifacts. It is read when asked for, and then kept.
+    """A run, by the folders of its spectra and of its artifacts; each part is read when asked for, once.
 
     Everything raises NotYet where something is not there, and BadInput where it was changed after it was made, cannot
     be used or belongs to other spectra.
     """
 
-    data: Path
-    artifacts: Path
+    data: Dataset
+    artifacts: Artifacts
 
     # ------------------------------------------------------------ sidecars
     @functools.cached_property
     def selection(self):
         """What act 1 chose, a schemas.Selection; None if it has not ended."""
-        path = self.artifacts / SELECTION
+        path = self.artifacts.selection
         return schemas.read(path, schemas.Selection, "run act 1 again") if path.exists() else None
 
     @functools.cached_property
     def trained(self):
-        """Sidecars of the autoencoders that are there, by number, as act 1 ranked them."""
-        return self._networks("")
+        """Sidecars of the trained autoencoders that are there, a dict by number, as act 1 ranked them."""
+        return self._networks(PRETRAINED)
 
     @functools.cached_property
     def fine_tuned(self):
-        """Those of the ones of them that are fine-tuned."""
-        return {i: sidecar for i, sidecar in self._networks("dtl_").items() if i in self.trained}
+        """Sidecars of the fine-tuned autoencoders of these that are there, a dict by number."""
+        return {i: sidecar for i, sidecar in self._networks(FINETUNED).items() if i in self.trained}
 
     @functools.cached_property
     def fits(self):
-        """Sidecars of the fits of the grid search, a list; those of halving too."""
-        return self._sidecars(*FITS)
+        """Sidecars of the fits of the grid search, of halving too, a list."""
+        return self.artifacts.sidecars(*FITS)
 
     @functools.cached_property
     def regressors(self):
         """Sidecars of the regressors on these autoencoders, a list."""
-        return self._sidecars(*(f"cnn_regressor_*_ac_{i}.json" for i in range(len(self._architectures))))
+        return [sidecar for sidecar in self.artifacts.sidecars(REGRESSORS)
+                if sidecar.settings.get("autoencoder") in range(len(self._architectures))]
 
     @functools.cached_property
     def sidecars(self):
-        """All of them, a list: also of predictions and of searches of hyper-parameters. Of one kind of spectra."""
-        found = [*self.fits, *self.trained.values(), *self.fine_tuned.values(), *self.regressors,
-                 *self._sidecars(*OTHERS)]
-        words = {sidecar.spectra.spectra: sidecar.name for sidecar in found}
+        """Sidecars of all units, also of predictions and of searches of hyper-parameters; of one kind of spectra."""
+        sidecars = [*self.fits, *self.trained.values(), *self.fine_tuned.values(), *self.regressors,
+                    *self.artifacts.sidecars(PREDICTIONS, TUNING)]
+        kinds = {sidecar.spectra.kind: sidecar.name for sidecar in sidecars}
         if self.estimation:
-            words[self.estimation.spectra.spectra] = ESTIMATES
-        if len(words) > 1:
-            said = ", ".join(f"{name} {word!r}" for word, name in words.items())
-            raise BadInput(f"{self.artifacts} mixes spectra ({said}): keep one run in a folder")
-        return found
+            kinds[self.estimation.spectra.kind] = self.artifacts.estimates().name
+        if len(kinds) > 1:
+            listing = ", ".join(f"{name} {kind!r}" for kind, name in kinds.items())
+            raise BadInput(f"{self.artifacts} mixes spectra ({listing}): keep one run in a folder")
+        return sidecars
 
     @property
     def _architectures(self):
         return self.selection.architectures if self.selection else []
 
-    def _network(self, i, begins):
-        return self.artifacts / f"{begins}ac_{i}.h5"
-
-    def _is_there(self, i, begins):
-        return self._network(i, begins).exists() and sidecar_of(self._network(i, begins)).exists()
-
-    def _networks(self, begins):
-        found = {}
-        for i in range(len(self._architectures)):
-            if self._is_there(i, begins):
-                path, wanted = self._network(i, begins), schemas.plain(self._architectures[i])
-                found[i] = read_sidecar(path, METRICS[begins])
-                if any(found[i].settings.get(name, value) != value for name, value in wanted.items()):
-                    raise BadInput(f"{path} has not the architecture of its number in {self.artifacts / SELECTION}: "
-                                   "run Methodology/autoencoder_training.py --overwrite")
-        return found
-
-    def _sidecars(self, *patterns):
-        """Those of these names, in order; without those that are half written."""
-        paths = sorted(path for pattern in patterns for path in self.artifacts.glob(pattern))
-        return [read_sidecar(path) for path in paths if ".partial-" not in path.name]
+    def _networks(self, stage):
+        if not self.selection:
+            return {}
+        sidecars = {i: read_sidecar(self.artifacts.autoencoder(i, stage), METRICS[stage])
+                    for i in self.artifacts.made(stage)}
+        for i, sidecar in sidecars.items():
+            wanted = schemas.plain(self._architectures[i])
+            if any(sidecar.settings.get(name, value) != value for name, value in wanted.items()):
+                raise BadInput(f"{self.artifacts.autoencoder(i, stage)} has not the architecture of its number in "
+                               f"{self.artifacts.selection}: run Methodology/autoencoder_training.py --overwrite")
+        return sidecars
 
     # ------------------------------------------------------------ what the run is
     @property
@@ -145,18 +127,8 @@ class Run:
 
     @property
     def spectra(self):
-        """The word for where its spectra come from."""
-        return self.provenance.spectra
-
-    @property
-    def simulated(self):
-        """Whether that word has "simulated" in it."""
-        return "simulated" in self.spectra.lower()
-
-    @property
-    def is_paper(self):
-        """Whether its spectra are the published ones, so that it can agree with the paper or not."""
-        return self.spectra == "published"
+        """The word for where its spectra come from, a schemas.Kind."""
+        return self.provenance.kind
 
     @property
     def simulation(self):
@@ -181,21 +153,22 @@ class Run:
     def missing(self):
         """What its acts have not left yet, a list of str."""
         if not self.selection:
-            lines = [f"the grid search has not chosen its architectures ({SELECTION})"]
+            lines = [f"the grid search has not chosen its architectures ({self.artifacts.selection.name})"]
         else:
-            lines = [line for begins, what in (("", "trained"), ("dtl_", "fine-tuned"))
-                     for line in self._absent_networks(begins, what)]
+            lines = [line for stage, what in ((PRETRAINED, "trained"), (FINETUNED, "fine-tuned"))
+                     for line in self._absent_networks(stage, what)]
             lines += self._absent_regressors() if self.regressors else ["no regressor is trained"]
         if not self.estimation:
-            lines.append(f"there are no estimates of the stars ({ESTIMATES})")
-        elif self.simulated and self.truth is None:
-            lines.append(f"there is no truth of the simulation in {self.data / 'stars.csv'} to hold the estimates to, "
-                         "or there are none before fine-tuning")
+            lines.append(f"there are no estimates of the stars ({self.artifacts.estimates().name})")
+        elif self.spectra.simulated and self.truth is None:
+            table = self.data.folder / "stars.csv"
+            lines.append(f"there is no truth of the simulation in {table} to hold the estimates to, or "
+                         "there are none before fine-tuning")
         return lines
 
-    def _absent_networks(self, begins, what):
-        n = len(self._architectures)
-        absent = [self._network(i, begins).name for i in range(n) if not self._is_there(i, begins)]
+    def _absent_networks(self, stage, what):
+        n, made = len(self._architectures), self.artifacts.made(stage)
+        absent = [self.artifacts.autoencoder(i, stage).name for i in range(n) if i not in made]
         if absent:
             names = ", ".join(absent[:6]) + ", ..." * (len(absent) > 6)
             yield f"{len(absent)} of {n} autoencoders are not {what}: {names}"
@@ -208,65 +181,88 @@ class Run:
             if n < wanted:
                 yield f"{wanted - n} of {wanted} regressors of {parameter.published} are not trained"
 
-    def first(self, begins=""):
+    def first(self, stage=PRETRAINED):
         """Number of the autoencoder to draw where one stands for all: the best ranked of those that are there."""
-        for kind, there in {"": self.trained, begins: self.fine_tuned if begins else self.trained}.items():
-            if not there:
-                raise NotYet(f"{self.artifacts} has no {kind}ac_0.h5: run Methodology/{ACTS[kind]}.py first")
-        return next(iter(there))
+        for needed, sidecars in {PRETRAINED: self.trained, stage: self.networks(stage)}.items():
+            if not sidecars:
+                raise NotYet(f"{self.artifacts} has no {self.artifacts.autoencoder(0, needed).name}: run "
+                             f"Methodology/{ACT[needed]}.py first")
+        return next(iter(sidecars))
+
+    def networks(self, stage):
+        """Sidecars of the autoencoders of a stage, a dict by number."""
+        return {PRETRAINED: self.trained, FINETUNED: self.fine_tuned}[stage]
 
     # ------------------------------------------------------------ arrays
-    def array(self, name, i):
-        """An array of one autoencoder, `encoded_ph` of act 2 or one of act 3, such as `residual_carm_before`."""
-        path = self.artifacts / f"{name}_ac_{i}.npy"
-        begins = "" if name == "encoded_ph" else "dtl_"
-        again = f"run Methodology/{ACTS[begins]}.py again"
-        if path.name not in (self.fine_tuned if begins else self.trained)[i].outputs:
-            raise NotYet(f"{path} not found, earlier versions left none: {again}")
-        artifacts.require(self._network(i, begins), ACTS[begins], [self._network(i, "")] * bool(begins))
+    def encoded_ph(self, i):
+        """Encodings of the synthetic spectra by autoencoder `i` before fine-tuning, (n_spectra, 32)."""
+        return self._array(self.artifacts.encoded_ph(i), i, PRETRAINED)
+
+    def reconstructed_ph(self, i):
+        """The synthetic examples as autoencoder `i` reconstructs them before fine-tuning, (4, n_pixels)."""
+        return self._array(self.artifacts.reconstructed_ph(i), i, FINETUNED)
+
+    def of_stars(self, what, i, stage=FINETUNED):
+        """What autoencoder `i` makes of the observed spectra: "encoded", "reconstructed" or "residual"."""
+        return self._array(self.artifacts.of_stars(what, i, stage), i, FINETUNED)
+
+    def _array(self, path, i, stage):
+        again, made_of = f"run Methodology/{ACT[stage]}.py again", []
+        if path.name not in self.networks(stage)[i].outputs:
+            raise NotYet(f"{path} not found: {again}")
+        if stage == FINETUNED:
+            made_of = [self.artifacts.autoencoder(i)]
+        self.artifacts.require(self.artifacts.autoencoder(i, stage), ACT[stage], made_of)
         return load_array(path, 2, again)
 
     @functools.cached_property
     def sources(self):
-        """Paths of those of ARRAYS that are in the folder of the spectra, by name: they are what the run is made of."""
-        found = {name: self.data / name for name in ARRAYS if (self.data / name).exists()}
-        for name, path in found.items():
-            made_of = {one.inputs[name]: one.name for one in self.sidecars if name in one.inputs}
+        """Paths of those arrays that are in the folder of the spectra, by name: they are what the run is made of."""
+        data = self.data
+        paths = {path.name: path for path in (data.ph, data.pars, data.carm) if path.exists()}
+        for name, path in paths.items():
+            made_of = {sidecar.inputs[name]: sidecar.name for sidecar in self.sidecars if name in sidecar.inputs}
             others = [other for digest, other in made_of.items() if digest != sha256(path)]
             if others:
                 raise BadInput(f"{self.artifacts}: {others[0]} was made from another {name} than {path}: {OWN}")
-        note = self.data / "provenance.json"
-        word = dataset.provenance(self.data).spectra if found and note.exists() else self.spectra
-        if word != self.spectra:
-            raise BadInput(f"{note} marks the spectra {word!r}, {self.artifacts} was made from spectra marked "
+        kind = data.provenance.kind if paths and data.note.exists() else self.spectra
+        if kind != self.spectra:
+            raise BadInput(f"{data.note} marks the spectra {kind!r}, {self.artifacts} was made from spectra marked "
                            f"{self.spectra!r}: {OWN}")
-        return found
+        return paths
 
-    def source(self, name):
-        """Path of one of ARRAYS."""
-        if name not in self.sources:
-            raise NotYet(f"{self.data / name} not found: {dataset.REMEDY}")
-        return self.sources[name]
+    def source(self, path):
+        """The path of one of these arrays, if it is there."""
+        if path.name not in self.sources:
+            raise NotYet(f"{path} not found: {dataset.REMEDY}")
+        return path
 
     def flux(self, domain):
         """The spectra of a domain, "ph" or "carm", memory-mapped, (n_spectra, n_pixels)."""
-        return load_array(self.source({"ph": ARRAYS[0], "carm": ARRAYS[2]}[domain]), 2, dataset.REMEDY)
+        return load_array(self.source({"ph": self.data.ph, "carm": self.data.carm}[domain]), 2, dataset.REMEDY)
+
+    def examples(self, domain):
+        """Rows of the few spectra of a domain whose reconstructions are drawn, those of act 3."""
+        for path in {"ph": (self.data.ph, self.data.pars), "carm": (self.data.carm,)}[domain]:
+            self.source(path)
+        return self.data.examples_ph if domain == "ph" else self.data.examples_carm
 
     def labels(self, par):
         """One parameter of the synthetic spectra, (n_spectra,)."""
-        return dataset.label(par, self.source("ph_pars.npy"))
+        labels_ph = load_array(self.source(self.data.pars), 2, dataset.REMEDY)
+        return np.array(labels_ph[:, paper.PARAMETERS[par].column], np.float32)
 
     def stars(self):
         """Names of the observed stars, a list of str: those of the estimates if there are any."""
         if self.estimates is not None:
             return list(self.estimates["karmn"])
-        return list(star_tables.read(dataset.stars_file(self.data), "see src_files/README.md")["karmn"])
+        return list(star_tables.read(self.data.stars_table, "see src_files/README.md")["karmn"])
 
     # ------------------------------------------------------------ estimates and tables
     @functools.cached_property
     def estimates(self):
         """The estimates as `catalogues.load_estimates` gives them; None if there are none yet."""
-        path = self.artifacts / ESTIMATES
+        path = self.artifacts.estimates()
         return catalogues.load_estimates(path) if path.exists() else None
 
     @functools.cached_property
@@ -275,36 +271,33 @@ class Run:
         if self.estimates is None:
             return None
         again = "run Methodology/cnn_training.py again"
-        return schemas.read(sidecar_of(self.artifacts / ESTIMATES), schemas.Estimates, again)
+        return schemas.read(sidecar_of(self.artifacts.estimates()), schemas.Estimates, again)
 
     @property
     def kept(self):
         """The regressors on which the estimates rest, a schemas.Kept a parameter."""
         if not self.estimation:
-            raise NotYet(f"{self.artifacts / ESTIMATES} not found: run Methodology/cnn_training.py first")
+            raise NotYet(f"{self.artifacts.estimates()} not found: run Methodology/cnn_training.py first")
         return self.estimation.kept
 
     def predictions(self, par):
-        """Those of the kept regressors of a parameter, (n_members, n_stars)."""
-        paths = [self.artifacts / mode.prediction_name(name) for name in self.kept[par].members]
+        """Predictions of the kept regressors of a parameter, (n_members, n_stars)."""
+        again = "run Methodology/cnn_training.py again"
+        sidecars = [read_sidecar(self.artifacts.folder / f"{name}.h5") for name in self.kept[par].members]
+        paths = [self.artifacts.prediction(par, sidecar.settings["repeat"], sidecar.settings["autoencoder"])
+                 for sidecar in sidecars]
         for path in paths:
-            artifacts.require(path, "cnn_training")
-        return np.array([load_array(path, 1, "run Methodology/cnn_training.py again") for path in paths], float)
+            self.artifacts.require(path, "cnn_training")
+        return np.array([load_array(path, 1, again) for path in paths], float)
 
     @functools.cached_property
     def truth(self):
-        """The true parameters of simulated stars, `karmn` and all four; None if there are none to hold estimates to.
-
-        Raises
-        ------
-        BadInput
-            The table of the stars is another one than that of the estimates.
-        """
-        path, before = self.data / "stars.csv", self.artifacts / "final_estimations_before.csv"
-        if not self.simulated or not self.estimation or not path.exists():
+        """The true parameters of simulated stars, `karmn` and all four; None if there are none to hold estimates to."""
+        path, before = self.data.folder / "stars.csv", self.artifacts.estimates(PRETRAINED)
+        if not self.spectra.simulated or not self.estimation or not path.exists():
             return None
-        if self.estimation.inputs and sha256(path) not in self.estimation.inputs.values():
-            raise BadInput(f"{self.artifacts / ESTIMATES} was made with another stars.csv than {path}: {OWN}")
+        if sha256(path) not in self.estimation.inputs.values():
+            raise BadInput(f"{self.artifacts.estimates()} was made with another stars.csv than {path}: {OWN}")
         stars = star_tables.read(path, "restore it")
         if not set(paper.PARAMETERS) <= set(stars) or not before.exists():
             return None

@@ -17,7 +17,7 @@ from figures import style
 from figures.star_page import difference, predicted, spectrum, wavelength
 from figures.style import DOUBLE, SINGLE, styled
 from figures.truth import AFTER, BEFORE
-from spectra import dataset
+from workflow.artifacts import FINETUNED, PRETRAINED, STAGES
 from workflow.command_line import ROOT
 from workflow.files import BadInput, one_line, take
 
@@ -46,15 +46,15 @@ def show(draw, run, name, folder):
 def embedded_fluxes(run):
     """UMAP of the fluxes of both domains, synthetic ones coloured by Teff and by [M/H] (Fig. 1)."""
     flux_carm = run.flux("carm")
-    return _embedded(run, run.flux("ph"), take(flux_carm, np.flatnonzero(dataset.usable(flux_carm))))
+    return _embedded(run, run.flux("ph"), take(flux_carm, np.flatnonzero(run.data.usable)))
 
 
 @styled()
 def embedded_encodings(run):
     """The same of the encodings, synthetic before and observed after fine-tuning (Fig. 5)."""
-    i = run.first("dtl_")
-    encoded_carm = run.array("encoded_carm", i)
-    return _embedded(run, run.array("encoded_ph", i), encoded_carm[np.isfinite(encoded_carm).all(axis=1)])
+    i = run.first(FINETUNED)
+    encoded_carm = run.of_stars("encoded", i)
+    return _embedded(run, run.encoded_ph(i), encoded_carm[np.isfinite(encoded_carm).all(axis=1)])
 
 
 def _embedded(run, ph, carm):
@@ -82,12 +82,12 @@ def _embedded(run, ph, carm):
 def reconstruction(run, example=1):
     """A synthetic test spectrum, its reconstruction, their difference and the 32 latent values (Fig. 3).
 
-    `example` counts from the coolest of `dataset.examples_ph`.
+    `example` counts from the coolest of `Dataset.examples_ph`.
     """
-    i = run.first("dtl_")
-    left = run.array("reconstructed_ph", i)
+    i = run.first(FINETUNED)
+    left = run.reconstructed_ph(i)
     example = min(example, len(left) - 1)
-    row = dataset.examples_ph(run.labels("teff"))[example]
+    row = run.examples("ph")[example]
     flux = take(run.flux("ph"), [row])[0]
     values = [f"{p.label.partition(' [')[0]} {run.labels(par)[row]:g} {p.unit}".replace(" dex", "")
               for par, p in paper.PARAMETERS.items()]
@@ -95,7 +95,7 @@ def reconstruction(run, example=1):
     _spectrum(top, flux, {"reconstruction": (left[example], AFTER[0])})
     top.set_title(", ".join(values))
     difference(below[0], flux, left[example], AFTER[0], "spectrum minus reconstruction")
-    _latent(figure, latent, [run.array("encoded_ph", i)[row]], ["encoding"])
+    _latent(figure, latent, [run.encoded_ph(i)[row]], ["encoding"])
     return figure
 
 
@@ -103,13 +103,13 @@ def reconstruction(run, example=1):
 def fine_tuning(run, example=1):
     """An observed test spectrum before and after fine-tuning: reconstructions, differences, latent values (Fig. 4).
 
-    `example` counts in `dataset.examples_carm`.
+    `example` counts in `Dataset.examples_carm`.
     """
-    i = run.first("dtl_")
-    before, after = (run.array(f"reconstructed_carm{when}", i) for when in ("_before", ""))
+    i = run.first(FINETUNED)
+    before, after = (run.of_stars("reconstructed", i, stage) for stage in STAGES)
     example = min(example, len(after) - 1)
     flux_carm = run.flux("carm")
-    row = dataset.examples_carm(flux_carm)[example]
+    row = run.examples("carm")[example]
     flux = take(flux_carm, [row])[0]
     figure, top, below, latent = _spectrum_and_latent(len(flux), 2, 2)
     both = {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])}
@@ -120,7 +120,7 @@ def fine_tuning(run, example=1):
     span = 1.1 * max(np.abs(flux - values).max() for values, _ in both.values())
     for ax in below:
         ax.set_ylim(-span, span)
-    encoded = [run.array(f"encoded_carm{when}", i)[row] for when in ("_before", "")]
+    encoded = [run.of_stars("encoded", i, stage)[row] for stage in STAGES]
     _latent(figure, latent, encoded, ["before", "after"])
     return figure
 
@@ -160,7 +160,7 @@ def ensemble(run, example=1):
 
     The star is that of `fine_tuning`.
     """
-    rows = dataset.examples_carm(run.flux("carm"))
+    rows = run.examples("carm")
     row = rows[min(example, len(rows) - 1)]
     figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 0.6 * DOUBLE))
     for ax, par in zip(axes.flat, run.kept):
@@ -206,7 +206,7 @@ def of_the_search(run):
         A row a combination of the (last round of the) search: its settings, `mse_mean` and `mse_std` of the
         cross-validation; `autoencoder` and `mse_test`, NaN where it was not kept or is not trained.
     """
-    path = run.artifacts / "grid_search.csv"
+    path = run.artifacts.scores
     try:
         table = pd.read_csv(path)
         table = table[table["epochs"] == table["epochs"].max()].reset_index(drop=True)
@@ -248,10 +248,10 @@ def scores(run):
 @styled()
 def dead_units(run):
     """Share of the spectra in which each of the 32 latent values is zero, a row an autoencoder, in both domains."""
-    run.first("dtl_")
+    run.first(FINETUNED)
     figure, axes = plt.subplots(1, 2, sharey=True, figsize=(DOUBLE, (0.2 + 0.014 * len(run.fine_tuned)) * DOUBLE))
-    encoded = {"synthetic": "encoded_ph", "observed, after fine-tuning": "encoded_carm"}
-    shares = {title: np.array([_zero(run.array(name, i)) for i in run.fine_tuned]) for title, name in encoded.items()}
+    shares = {"synthetic": np.array([_zero(run.encoded_ph(i)) for i in run.fine_tuned]),
+              "observed, after fine-tuning": np.array([_zero(run.of_stars("encoded", i)) for i in run.fine_tuned])}
     order = np.argsort(-shares["synthetic"], axis=1, kind="stable")
     for ax, (title, share) in zip(axes, shares.items()):
         image = ax.imshow(np.take_along_axis(share, order, axis=1), vmin=0, vmax=1, cmap="cividis", aspect="auto",
@@ -274,11 +274,11 @@ def _zero(encoded):
 @styled()
 def residuals(run):
     """Where the reconstruction of the observed spectra fails: mean and scatter of the difference, and known lines."""
-    run.first("dtl_")
+    run.first(FINETUNED)
     figure, (top, middle, below) = plt.subplots(3, sharex=True, figsize=(DOUBLE, 0.62 * DOUBLE),
                                                 height_ratios=[3, 2, 1.2])
-    for when, (colour, _), name in (("_before", BEFORE, "before"), ("", AFTER, "after")):
-        of_all = np.array([run.array(f"residual_carm{when}", i) for i in run.fine_tuned])
+    for stage, (colour, _), name in ((PRETRAINED, BEFORE, "before"), (FINETUNED, AFTER, "after")):
+        of_all = np.array([run.of_stars("residual", i, stage) for i in run.fine_tuned])
         x, label = wavelength(of_all.shape[2])
         mean, scatter = of_all.mean(axis=0)
         if len(of_all) > 1:

@@ -9,16 +9,12 @@ import pandas as pd
 
 import paper
 from inference import flags, mode
-from spectra import dataset
+from spectra.dataset import resolving_power_of
 from training import backend, grid_search, networks, perturbation
-from workflow import artifacts, runner, schemas
-from workflow.files import BadInput, load_array, lock, read_table, sha256, write_array, write_csv, write_json
-from workflow.units import Unit, finish, is_done, read_sidecar, sidecar_of
-
-
-def encodings(ac, args):
-    """Where the encodings lie that the regressors of an autoencoder learn from."""
-    return args.artifacts / f"encoded_ph{'_perturbed' * args.perturb}_{ac.stem}.npy"
+from workflow import runner, schemas
+from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, WHEN, may_replace
+from workflow.files import BadInput, lock, read_table, sha256, write_array, write_csv, write_json
+from workflow.units import Unit, finish, load, read_sidecar, sidecar_of
 
 
 def epochs(args):
@@ -26,68 +22,63 @@ def epochs(args):
     return -(-args.budget.cnn_epochs // (perturbation.COPIES if args.perturb else 1))
 
 
-def regressors(par, ac, args, provenance):
-    """The regressors of one parameter and one autoencoder, a list of Unit."""
-    hyper, autoencoder = grid_search.hyper_parameters(par, args.artifacts), int(ac.stem.split("_")[1])
+def regressors(par, i, args, data, artifacts):
+    """The regressors of one parameter on autoencoder `i`, a list of Unit."""
+    hyper = grid_search.hyper_parameters(par, artifacts.folder)
     fixed = {**hyper, "batch_size": paper.BATCH_CNN, "epochs": epochs(args)}
     return [
-        Unit(args.artifacts / f"cnn_regressor_{par}_{k}_{ac.stem}.h5",
-             {"parameter": par, "autoencoder": autoencoder, "repeat": k, **fixed},
-             (encodings(ac, args), args.data / "ph_pars.npy"), args.seed, provenance=provenance)
+        Unit(artifacts.regressor(par, k, i), {"parameter": par, "autoencoder": i, "repeat": k, **fixed},
+             (artifacts.encoded_ph(i, args.perturb), data.pars), args.seed, provenance=data.provenance)
         for k in range(args.budget.repeats)
     ]
 
 
-# ---------------------------------------------------------------- ensembles
-def ensembles(args, provenance, planned=()):
-    """All regressors of each parameter whose autoencoder has all its repeats, done by now or `planned`."""
-    fine_tuned = [ac for ac in artifacts.trained(args.artifacts)
-                  if ac.with_name(f"dtl_{ac.name}").exists() and encodings(ac, args).exists()]
-    found = {par: [] for par in paper.PARAMETERS}
-    for par, ensemble in found.items():
-        for ac in fine_tuned:
-            units = regressors(par, ac, args, provenance)
-            if all(unit in planned or is_done(unit, stale_is_undone=True) for unit in units):
-                ensemble += units
-    return found
+def ensembles(args, data, artifacts, planned=()):
+    """By parameter, all regressors of those autoencoders that have all repeats, done by now or `planned`."""
+    numbers = [i for i in artifacts.made() if artifacts.autoencoder(i, FINETUNED).exists()
+               and artifacts.encoded_ph(i, args.perturb).exists()]
+    ensembles = {}
+    for par in paper.PARAMETERS:
+        of_each = [regressors(par, i, args, data, artifacts) for i in numbers]
+        complete = [units for units in of_each
+                    if all(unit in planned or load(unit, stale_is_undone=True) for unit in units)]
+        ensembles[par] = sum(complete, [])
+    return ensembles
 
 
-def may_write(found, args):
+def may_write(ensembles, args, data, artifacts):
     """Whether the table of these ensembles has every regressor, so every column, that the one there has.
 
-    Raises
-    ------
-    BadInput
-        It has not, or the stars have other names or positions, without --overwrite.
+    A table that has not, or names other stars, is refused without --overwrite.
     """
-    path = args.artifacts / "final_estimations.csv"
+    path = artifacts.estimates()
     if not path.exists():
         return True
     remedy = f"delete it and {path.name}, and the same command makes both again"
     sidecar = schemas.read(sidecar_of(path), schemas.Estimates, remedy)
-    stars = dataset.stars_file(args.data)
-    if sidecar.inputs not in ({}, {stars.name: sha256(stars)}) and not args.overwrite:
+    stars = data.stars_table
+    if sidecar.inputs != {stars.name: sha256(stars)} and not args.overwrite:
         raise BadInput(f"{path} was made with another stars.csv than {stars}: delete it and {path.stem}.json, and the "
                        "same command makes both again")
-    had = [name for kept in sidecar.kept.values() for name in kept.ensemble or kept.members]
-    has = [unit.name for ensemble in found.values() for unit in ensemble]
+    before = [name for kept in sidecar.kept.values() for name in kept.ensemble]
+    after = [unit.name for units in ensembles.values() for unit in units]
     partial = bool(args.only) or set(args.parameter) < set(paper.PARAMETERS)
-    return artifacts.may_replace(path, had, has, args, partial)
+    return may_replace(path, before, after, args, partial)
 
 
 # ---------------------------------------------------------------- predictions
-def estimation_path(unit, suffix=""):
-    """Where the predictions of a regressor for the stars lie; suffix "_before" of those without fine-tuning."""
-    return unit.path.with_name(mode.prediction_name(unit.name, suffix))
+def prediction(unit, artifacts, stage):
+    """Where the predictions of a regressor for the stars lie."""
+    return artifacts.prediction(*(unit.settings[name] for name in ("parameter", "repeat", "autoencoder")), stage)
 
 
-def plan_predictions(found, args):
+def plan_predictions(ensembles, args, artifacts):
     """The predictions of every regressor, after and before fine-tuning, a list of Unit."""
     return [
-        Unit(estimation_path(unit, suffix), {},
-             (unit.path, args.artifacts / f"encoded_carm{suffix}_ac_{unit.settings['autoencoder']}.npy"), args.seed,
+        Unit(prediction(unit, artifacts, stage), {},
+             (unit.path, artifacts.of_stars("encoded", unit.settings["autoencoder"], stage)), args.seed,
              provenance=unit.provenance)
-        for ensemble in found.values() for unit in ensemble for suffix in ("", "_before")
+        for units in ensembles.values() for unit in units for stage in (FINETUNED, PRETRAINED)
     ]
 
 
@@ -97,97 +88,80 @@ def work_prediction(unit, tick):
     backend.forget_models()
     cnn, encoded_carm = unit.inputs[0], np.load(unit.inputs[1])
     good = np.flatnonzero(np.isfinite(encoded_carm).all(axis=1))
-    predicted = np.full(len(encoded_carm), np.nan, np.float32)
-    predicted[good] = networks.predict(networks.load(cnn), encoded_carm[..., None], good)[:, 0]
-    write_array(unit.path, predicted)
+    predictions = np.full(len(encoded_carm), np.nan, np.float32)
+    predictions[good] = networks.predict(networks.load(cnn), encoded_carm[..., None], good)[:, 0]
+    write_array(unit.path, predictions)
     finish(unit, started, {})
     tick()
 
 
 # ---------------------------------------------------------------- tables
-def combine(found, stars, suffix, args, provenance):
-    """Write the table of estimates from the predictions of each parameter's best regressors.
-
-    Parameters
-    ----------
-    found : dict of str to list of Unit
-        The regressors of each parameter, all done.
-    stars : DataFrame
-    suffix : {"", "_before"}
-        Encodings after or before fine-tuning.
-
-    Returns
-    -------
-    DataFrame
-    """
-    estimated, kept, members = {}, {}, {}
-    for par, ensemble in found.items():
-        if not ensemble:
+def combine(ensembles, stage, args, data, artifacts):
+    """Write the table of estimates of a stage from the predictions of each parameter's best regressors; return it."""
+    estimates, kept, members = {}, {}, {}
+    for par, units in ensembles.items():
+        if not units:
             print(f"warning: {par} has no regressors made with these settings, its columns are empty")
             continue
-        test_mse = np.array([read_sidecar(unit.path, ["mse_test"]).metrics["mse_test"] for unit in ensemble])
-        chosen = [ensemble[j] for j in mode.best(test_mse)]
-        kept[par] = schemas.Kept([unit.name for unit in chosen], float(np.sort(test_mse)[len(chosen) - 1]),
-                                 [unit.name for unit in ensemble])
-        predictions = np.array([np.load(estimation_path(unit, suffix)) for unit in chosen])
-        estimated[par] = mode.estimate(predictions)
-        members[par] = predictions, [unit.settings["autoencoder"] for unit in chosen]
-    table = mode.table(stars, estimated)
-    of_each, left_out = flag(table, members, stars, suffix, args, provenance)
-    table = pd.concat([table, of_each], axis=1)
-    path = args.artifacts / f"final_estimations{suffix}.csv"
+        test_mse = np.array([read_sidecar(unit.path, ["mse_test"]).metrics["mse_test"] for unit in units])
+        best = [units[j] for j in mode.best(test_mse)]
+        kept[par] = schemas.Kept([unit.name for unit in best], float(np.sort(test_mse)[len(best) - 1]),
+                                 [unit.name for unit in units])
+        predictions = np.array([np.load(prediction(unit, artifacts, stage)) for unit in best])
+        estimates[par] = mode.estimate(predictions)
+        members[par] = predictions, [unit.settings["autoencoder"] for unit in best]
+    table = mode.table(data.stars, estimates)
+    columns, left_out = flag(table, members, stage, data, artifacts)
+    table, path, names = pd.concat([table, columns], axis=1), artifacts.estimates(stage), data.stars_table
     write_csv(path, table)
-    names = dataset.stars_file(args.data)
-    sidecar = schemas.Estimates(provenance, args.seed, kept, {names.name: sha256(names)}, {path.name: sha256(path)},
-                                left_out)
-    write_json(path.with_suffix(".json"), schemas.signed(schemas.plain(sidecar)))
+    sidecar = schemas.Estimates(data.provenance, args.seed, kept, {names.name: sha256(names)},
+                                {path.name: sha256(path)}, left_out)
+    write_json(sidecar_of(path), schemas.signed(schemas.plain(sidecar)))
     return table
 
 
-def flag(table, members, stars, suffix, args, provenance):
+def flag(table, members, stage, data, artifacts):
     """The flags of the stars in a table of estimates, and the words that nothing was there to tell by."""
-    labels, flux_carm = (load_array(args.data / name, 2, dataset.REMEDY) for name in ("ph_pars.npy", "carmf_norm.npy"))
     values = {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}
-    seen = ~stars["good"].to_numpy()  # what cannot be used has no flag
-    seen[dataset.split_usable(flux_carm)[1]] = True
-    lag, path = None, args.artifacts / "lag.csv"
-    if path.exists():  # earlier versions left none
-        lag = read_table(path, "karmn", "delete it").set_index("karmn").reindex(stars["karmn"]).get("lag")
+    seen = ~data.usable  # what cannot be used has no flag
+    seen[data.rows_carm[1]] = True
+    lag = None
+    if artifacts.lag.exists():
+        lag = read_table(artifacts.lag, "karmn", "delete it").set_index("karmn").reindex(data.stars["karmn"]).get("lag")
     numbers = sorted({i for _, autoencoders in members.values() for i in autoencoders})
-    sidecars = [read_sidecar(args.artifacts / f"dtl_ac_{i}.h5") for i in numbers]
-    measured = flags.measured(sidecars, "before" if suffix else "after")
-    star = {"snr": stars.get("snr"), "lag": lag, "seen": seen, "foreign": np.zeros(len(stars))}
-    return flags.table(values, flags.grid_of(labels), dataset.resolving_power_of(provenance), members, measured, star)
+    sidecars = [read_sidecar(artifacts.autoencoder(i, FINETUNED)) for i in numbers]
+    measured = flags.measured(sidecars, WHEN[stage])
+    star = {"snr": data.stars.get("snr"), "lag": lag, "seen": seen, "foreign": np.zeros(len(data.stars))}
+    return flags.table(values, flags.grid_of(data.labels_ph), resolving_power_of(data.provenance), members, measured,
+                       star)
 
 
-def digests(args):
-    """Of the two tables of estimates that are there."""
-    paths = [args.artifacts / f"final_estimations{suffix}.csv" for suffix in ("_before", "")]
-    return [sha256(path) for path in paths if path.exists()]
+def digests(artifacts):
+    """Digests of the two tables of estimates that are there."""
+    return [sha256(path) for path in map(artifacts.estimates, STAGES) if path.exists()]
 
 
-def write_estimates(args, provenance):
+def write_estimates(args, data, artifacts):
     """Predict, combine and write the tables, of all regressors that are done by now, this run's or another's.
 
     Returns
     -------
-    stars : DataFrame
     tables : dict of str to DataFrame, or None
-        By suffix, "_before" and "" after fine-tuning; None where the tables stay as they were.
+        By stage; None where the tables stay as they were.
     changed : bool
         Whether either is another than was there.
     """
-    _, stars = dataset.load_observed(args.data)
     with lock(args.artifacts):
-        found = ensembles(args, provenance)
-        for par, ensemble in found.items():
-            print(f"{par}: {len(ensemble)} regressors of {len(ensemble) // args.budget.repeats} autoencoders")
-        if not any(found.values()):
+        of_parameters = ensembles(args, data, artifacts)
+        for par, units in of_parameters.items():
+            print(f"{par}: {len(units)} regressors of {len(units) // args.budget.repeats} autoencoders")
+        if not any(of_parameters.values()):
             raise BadInput(f"{args.artifacts}: no parameter has all regressors of any autoencoder, nothing to combine: "
                            "run without --only, or with a smaller learning rate")
-        if not may_write(found, args):
-            return stars, None, False
-        runner.run(plan_predictions(found, args), work_prediction, args, description="predictions", redo_stale=True)
-        had = digests(args)
-        tables = {suffix: combine(found, stars, suffix, args, provenance) for suffix in ("_before", "")}
-    return stars, tables, digests(args) != had
+        if not may_write(of_parameters, args, data, artifacts):
+            return None, False
+        units = plan_predictions(of_parameters, args, artifacts)
+        runner.run(units, work_prediction, args, description="predictions", redo_stale=True)
+        before = digests(artifacts)
+        tables = {stage: combine(of_parameters, stage, args, data, artifacts) for stage in STAGES}
+    return tables, digests(artifacts) != before

@@ -13,7 +13,8 @@ from observations import batch, preparation
 from spectra import dataset
 from spectra.velocity import Templates
 from training import networks
-from workflow import artifacts, schemas
+from workflow import schemas
+from workflow.artifacts import Artifacts
 from workflow.command_line import ROOT
 from workflow.files import BadInput, load_array, one_line, sha256, take
 from workflow.units import read_sidecar
@@ -104,18 +105,18 @@ def select(folder, data=None):
             raise BadInput(f"{path} not found: give the folder of the synthetic set of {folder} with --data")
     for i in numbers:
         ac, dtl = folder / f"ac_{i}.h5", folder / f"dtl_ac_{i}.h5"
-        artifacts.require(ac, "autoencoder_training", [ph])
-        artifacts.require(dtl, "autoencoder_fine_tuning", [ac, ph, pars])
+        Artifacts(folder).require(ac, "autoencoder_training", [ph])
+        Artifacts(folder).require(dtl, "autoencoder_fine_tuning", [ac, ph, pars])
     for name in members:
         perturbed = any("perturbed" in file for file in read_sidecar(folder / f"{name}.h5").inputs)
         encoded = folder / f"encoded_ph{'_perturbed' * perturbed}_ac_{autoencoder_of(name)}.npy"
-        artifacts.require(folder / f"{name}.h5", "cnn_training", [encoded, pars])
+        Artifacts(folder).require(folder / f"{name}.h5", "cnn_training", [encoded, pars])
     flux_ph, labels_ph = load_array(ph, 2, dataset.REMEDY), load_array(pars, 2, dataset.REMEDY)
     if flux_ph.shape[1] != paper.N_PIXELS:
         raise BadInput(f"{ph} has {flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's grid of "
                        f"{paper.N_PIXELS}, give others to the acts as arrays")
     fine_tuned = [read_sidecar(folder / f"dtl_ac_{i}.h5") for i in numbers]
-    return Ensemble(folder, numbers, kept, fine_tuned[0].spectra, dataset.provenance(data),
+    return Ensemble(folder, numbers, kept, fine_tuned[0].spectra, dataset.Dataset(data).provenance,
                     Templates.of(flux_ph, labels_ph), flags.grid_of(labels_ph),
                     flags.limits(fine_tuned))
 
@@ -135,7 +136,7 @@ def find_synthetic(ac):
     BadInput
         There is none.
     """
-    sidecar = read_sidecar(artifacts.require(ac, "autoencoder_training"))
+    sidecar = Artifacts(ac.parent).require(ac, "autoencoder_training")
     wanted = sidecar.inputs.get("ph_flux_norm.npy")
     paths = sorted([*SETS.glob("ph_flux_norm.npy"), *SETS.glob("*/ph_flux_norm.npy")])
     said = {path: _said(path.parent) for path in paths}

@@ -116,11 +116,13 @@ def load_templates(synthetic):
     BadInput
         The arrays are not there, or not on the paper's grid.
     """
-    flux_ph, labels_ph = dataset.load_synthetic(synthetic)
+    data = dataset.Dataset(synthetic)
+    data.check_synthetic()
+    flux_ph, labels_ph = data.flux_ph, data.labels_ph
     if flux_ph.shape[1] != paper.N_PIXELS:
         raise BadInput(f"{synthetic} has spectra of {flux_ph.shape[1]} pixels, not the {paper.N_PIXELS} of the paper's "
                        "grid: choose another --synthetic")
-    provenance = dataset.provenance(synthetic)
+    provenance = data.provenance
     return Templates.of(flux_ph, labels_ph), provenance, continuum_of(provenance)
 
 

@@ -1,4 +1,11 @@
-"""Load, check and split the synthetic and observed spectra and their labels (Sect. 2)."""
+"""A folder of spectra: synthetic ones with their labels and observed ones with their stars, opened and checked once.
+
+Sect. 2 of the paper; the splits are those of its code.
+"""
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
 import msgspec
 import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
@@ -19,179 +26,187 @@ CHUNK = 1024  # rows looked at a time, so that memory stays flat
 EXAMPLES = 4  # spectra of either test set whose reconstructions are kept for figures
 
 
-def provenance(data):
-    """Say where the spectra in a folder come from.
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The spectra in a folder; each part is opened when it is asked for first, and refused if it cannot be used."""
 
-    Returns
-    -------
-    schemas.Provenance
-        `spectra`: "simulated" or another word from the folder's provenance.json; without that file "published"
-        if the arrays have the published git blob ids, else "unknown". `n_pixels` of the spectra. The
-        settings of what was simulated or made from models, without the digests of its files.
+    folder: Path
 
-    Raises
-    ------
-    BadInput
-        provenance.json cannot be used, is of files that were not finished, or calls the spectra published.
-    """
-    note = data / "provenance.json"
-    if not note.exists():
-        published = all(
-            (data / name).exists() and git_blob_id(data / name) == blob for name, blob in paper.BLOB_ID.items()
-        )
-        return schemas.Provenance(spectra="published" if published else "unknown")
-    found = schemas.read(note, schemas.Provenance, "mend it, see src_files/README.md")
-    if not found.complete:
-        script = {"phoenix": "phoenix_grid"}.get(found.spectra, "simulate_spectra")
-        script = script if found.preparation is msgspec.UNSET else "prepare_spectra"
-        raise BadInput(f"{note}: the files beside it were not finished: run src_files/{script}.py again")
-    if one_line(found.spectra).lower() == "published":
-        raise BadInput(f"{note} calls the spectra {found.spectra!r}; the published ones are known by their content "
-                       "and need no such file: delete it, or choose another word")
-    return msgspec.structs.replace(found, files={})
+    def __str__(self):
+        return str(self.folder)
+
+    # ------------------------------------------------------------ files
+    @property
+    def ph(self):
+        return self.folder / "ph_flux_norm.npy"
+
+    @property
+    def pars(self):
+        return self.folder / "ph_pars.npy"
+
+    @property
+    def carm(self):
+        return self.folder / "carmf_norm.npy"
+
+    @property
+    def note(self):
+        return self.folder / "provenance.json"
+
+    @property
+    def stars_table(self):
+        """Where the names of the observed stars stand: stars.csv in the folder, else the 286 of the paper."""
+        own = self.folder / "stars.csv"
+        return own if own.exists() else PUBLISHED_STARS
+
+    # ------------------------------------------------------------ where they come from
+    @functools.cached_property
+    def provenance(self):
+        """What provenance.json says, a schemas.Provenance, without the digests of the files.
+
+        Without that file the spectra are "published" if the arrays have the published git blob ids, else "unknown".
+        """
+        if not self.note.exists():
+            blobs = {self.folder / name: blob for name, blob in paper.BLOB_ID.items()}
+            published = all(path.exists() and git_blob_id(path) == blob for path, blob in blobs.items())
+            return schemas.Provenance(spectra="published" if published else "unknown")
+        provenance = schemas.read(self.note, schemas.Provenance, "mend it, see src_files/README.md")
+        if not provenance.complete:
+            script = {"phoenix": "phoenix_grid"}.get(provenance.kind, "simulate_spectra")
+            script = script if provenance.preparation is msgspec.UNSET else "prepare_spectra"
+            raise BadInput(f"{self.note}: the files beside it were not finished: run src_files/{script}.py again")
+        if one_line(provenance.kind).lower() == "published":
+            raise BadInput(f"{self.note} calls the spectra {provenance.spectra!r}; the published ones are known by "
+                           "their content and need no such file: delete it, or choose another word")
+        return msgspec.structs.replace(provenance, files={})
+
+    # ------------------------------------------------------------ arrays
+    @functools.cached_property
+    def flux_ph(self):
+        """Normalised flux of the synthetic spectra, memory-mapped, (n_spectra, n_pixels)."""
+        return self._flux(self.ph)
+
+    @functools.cached_property
+    def flux_carm(self):
+        """Normalised flux of the observed spectra, memory-mapped, (n_stars, n_pixels)."""
+        return self._flux(self.carm)
+
+    def _flux(self, path):
+        flux, n_pixels = load_array(path, 2, REMEDY), self.provenance.n_pixels
+        if flux.shape[1] != n_pixels:
+            raise BadInput(f"{path} has {flux.shape[1]} pixels instead of {n_pixels}: resample it onto the common "
+                           f"grid, or state your own n_pixels in {self.note}")
+        return flux
+
+    @functools.cached_property
+    def labels_ph(self):
+        """Teff [K], log g [dex], [M/H] [dex], v sin i [km/s] of the synthetic spectra, (n_spectra, 4), checked."""
+        labels_ph, n_parameters = np.asarray(load_array(self.pars, 2, REMEDY), float), len(paper.PARAMETERS)
+        if labels_ph.shape != (len(self.flux_ph), n_parameters):
+            raise BadInput(f"{self.pars} has shape {labels_ph.shape}, {self.ph} needs ({len(self.flux_ph)}, "
+                           f"{n_parameters}): the two must come from the same set")
+        _check_labels(self.pars, labels_ph)
+        return labels_ph
+
+    def label(self, par):
+        """One parameter of all synthetic spectra, (n_spectra,), float32."""
+        return np.array(self.labels_ph[:, paper.PARAMETERS[par].column], np.float32)
+
+    @functools.cached_property
+    def stars(self):
+        """The observed stars, a row each: `karmn` and, where known, `ra`, `dec`, `snr`, the truth of a simulation."""
+        table = star_tables.read(self.stars_table, "give every spectrum a row, with a name of its own under the "
+                                 "heading karmn")
+        infinite = [column for column in star_tables.NUMBERS & set(table) if np.isinf(table[column]).any()]
+        if infinite:
+            name = table["karmn"][np.isinf(table[infinite[0]])].iloc[0]
+            raise BadInput(f"{self.stars_table}: {infinite[0]} of {name} is infinite: mend it, or leave it empty")
+        if len(table) != len(self.flux_carm):
+            raise BadInput(f"{self.carm} has {len(self.flux_carm)} spectra, {self.stars_table} names {len(table)} "
+                           f"stars: name yours in {self.folder / 'stars.csv'}, a row each under the heading karmn")
+        published = self.stars_table == PUBLISHED_STARS  # whose estimates are no truth
+        return table[["karmn", "ra", "dec"]] if published else table
+
+    @functools.cached_property
+    def usable(self):
+        """Which observed spectra can be used, a mask of shape (n_stars,)."""
+        return usable(self.flux_carm)
+
+    # ------------------------------------------------------------ looked through before hours of work
+    def check_synthetic(self):
+        """Refuse synthetic spectra that cannot be trained on, and say what they are."""
+        if len(self.flux_ph) < 2:
+            raise BadInput(f"{self.ph} has {len(self.flux_ph)} spectra, too few to split into training and test set: "
+                           f"{REMEDY}")
+        outside, constant = _faults(self.flux_ph, self.flux_ph.shape[1])
+        for bad, what in ((outside, "NaN, inf or flux far outside 0..1.5"), (constant, "the same flux in all pixels")):
+            if bad.any():
+                raise BadInput(f"{self.ph}: {what} in {_rows(bad)}: remove or mend these spectra")
+        self.labels_ph  # noqa: B018 -- which checks them
+        print(f"{self.ph}: {len(self.flux_ph)} synthetic spectra, {one_line(self.provenance.kind)}")
+
+    def check_observed(self):
+        """Warn of observed spectra that cannot be used, refuse if none can, and say what they are."""
+        run = longest_run(self.flux_carm.shape[1])
+        names, (outside, constant) = self.stars["karmn"], _faults(self.flux_carm, run)
+        for row in np.flatnonzero(outside | constant):
+            what = "NaN, inf or flux far outside 0..1.5" if outside[row] else f"constant over {run} pixels or more"
+            print(f"warning: {self.carm} row {row}, {names[row]}: {what}; left out")
+        if (outside | constant).all():
+            raise BadInput(f"{self.carm}: no spectrum is usable: normalise the flux to 0..1.5, without constant "
+                           "stretches")
+        print(f"{self.carm}: {len(self.flux_carm)} observed spectra, {one_line(self.provenance.kind)}")
+
+    # ------------------------------------------------------------ rows
+    @functools.cached_property
+    def rows_ph(self):
+        """Rows of the synthetic training and test set."""
+        return split(len(self.flux_ph), "ph")
+
+    @functools.cached_property
+    def rows_carm(self):
+        """Rows of the usable observed spectra: all, those to train on, those to test on."""
+        return split_usable(self.flux_carm)
+
+    @property
+    def examples_ph(self):
+        """Rows of EXAMPLES synthetic test spectra, from cool to hot at equal steps of rank in their Teff."""
+        test_rows = np.sort(self.rows_ph[1])
+        return _spread(test_rows[np.argsort(self.label("teff")[test_rows], kind="stable")])
+
+    @property
+    def examples_carm(self):
+        """Rows of EXAMPLES usable observed test spectra, at equal steps in the order of the file."""
+        return _spread(np.sort(self.rows_carm[2]))
 
 
 def resolving_power_of(provenance):
-    """That of the synthetic spectra in a folder, as its provenance says, else CARMENES's."""
+    """Resolving power of the synthetic spectra in a folder, as its provenance says, else that of CARMENES."""
     stated = provenance.resolving_power
     return paper.RESOLVING_POWER if stated is msgspec.UNSET else stated
 
 
-# ---------------------------------------------------------------- loading
-def load_synthetic(data):
-    """Load the synthetic spectra.
-
-    Returns
-    -------
-    flux_ph : memory-mapped ndarray of shape (n_spectra, n_pixels)
-        Normalised flux.
-    labels_ph : ndarray of shape (n_spectra, 4)
-        Teff [K], log g [dex], [M/H] [dex], v sin i [km/s].
-
-    Raises
-    ------
-    BadInput
-        Missing or unreadable array, wrong shape, NaN or inf, flux that is not normalised or is constant, labels
-        that cannot be.
-    """
-    path = data / "ph_flux_norm.npy"
-    flux_ph = _load_flux(path, data)
-    if len(flux_ph) < 2:
-        raise BadInput(f"{path} has {len(flux_ph)} spectra, too few to split into training and test set: {REMEDY}")
-    outside, constant = _faults(flux_ph, flux_ph.shape[1])
-    for bad, what in ((outside, "NaN, inf or flux far outside 0..1.5"), (constant, "the same flux in all pixels")):
-        if bad.any():
-            raise BadInput(f"{path}: {what} in {_rows(bad)}: remove or mend these spectra")
-    labels_ph = _load_labels(data / "ph_pars.npy", path, len(flux_ph))
-    print(f"{path}: {len(flux_ph)} synthetic spectra, {one_line(provenance(data).spectra)}")
-    return flux_ph, labels_ph
-
-
-def load_observed(data):
-    """Load the observed spectra and the names of their stars.
-
-    Returns
-    -------
-    flux_carm : memory-mapped ndarray of shape (n_stars, n_pixels)
-    stars : DataFrame
-        `karmn` and, where known, `ra`, `dec` and the truth of a simulation: from stars.csv in the same
-        folder, else the 286 of the paper. `good` is False where a spectrum cannot be used.
-
-    Raises
-    ------
-    BadInput
-        Missing or unreadable array, wrong shape, no usable spectrum, or a stars.csv that does not name each spectrum.
-    """
-    path = data / "carmf_norm.npy"
-    flux_carm = _load_flux(path, data)
-    stars = _load_stars(data, path, len(flux_carm))
-    run = longest_run(flux_carm.shape[1])
-    outside, constant = _faults(flux_carm, run)
-    for row in np.flatnonzero(outside | constant):
-        what = "NaN, inf or flux far outside 0..1.5" if outside[row] else f"constant over {run} pixels or more"
-        print(f"warning: {path} row {row}, {stars.karmn[row]}: {what}; left out")
-    if (outside | constant).all():
-        raise BadInput(f"{path}: no spectrum is usable: normalise the flux to 0..1.5, without constant stretches")
-    print(f"{path}: {len(flux_carm)} observed spectra, {one_line(provenance(data).spectra)}")
-    return flux_carm, stars.assign(good=~(outside | constant))
-
-
-def usable(flux_carm):
-    """Which observed spectra can be used, a mask of shape (n_stars,): what `load_observed` calls good, and no word."""
-    outside, constant = _faults(flux_carm, longest_run(flux_carm.shape[1]))
-    return ~(outside | constant)
-
-
-def label(par, path):
-    """One parameter of all synthetic spectra.
-
-    Parameters
-    ----------
-    par : {"teff", "logg", "mh", "vsini"}
-    path : Path
-        Of ph_pars.npy, which `load_synthetic` has checked.
-
-    Returns
-    -------
-    ndarray of shape (n_spectra,), float32
-        Teff [K], log g [dex], [M/H] [dex] or v sin i [km/s].
-    """
-    return np.array(load_array(path, 2, REMEDY)[:, paper.PARAMETERS[par].column], np.float32)
-
-
-def _load_flux(path, data):
-    flux = load_array(path, 2, REMEDY)
-    n_pixels = provenance(data).n_pixels
-    if flux.shape[1] != n_pixels:
-        raise BadInput(
-            f"{path} has {flux.shape[1]} pixels instead of {n_pixels}: resample it onto the common grid, "
-            f"or state your own n_pixels in {data / 'provenance.json'}"
-        )
-    return flux
-
-
-def _load_labels(path, flux_path, n_spectra):
-    labels_ph = np.asarray(load_array(path, 2, REMEDY), float)
-    if labels_ph.shape != (n_spectra, len(paper.PARAMETERS)):
-        raise BadInput(
-            f"{path} has shape {labels_ph.shape}, {flux_path} needs ({n_spectra}, {len(paper.PARAMETERS)}): "
-            "the two must come from the same set"
-        )
+# ---------------------------------------------------------------- checking
+def _check_labels(path, labels_ph):
     bad = ~np.isfinite(labels_ph).all(axis=1)
     if bad.any():
         raise BadInput(f"{path}: NaN or inf in {_rows(bad)}: remove or mend these labels")
     wrong = []
     for par, (low, high) in paper.LABEL_BOUNDS.items():
-        column, unit, name = (getattr(paper.PARAMETERS[par], what) for what in ("column", "unit", "published"))
-        bad = (labels_ph[:, column] < low) | (labels_ph[:, column] > high)
+        parameter = paper.PARAMETERS[par]
+        label = labels_ph[:, parameter.column]
+        bad = (label < low) | (label > high)
         if bad.any():
-            value = labels_ph[bad, column][0]
-            wrong.append(f"{name} (column {column}) is {value:g} instead of {low}..{high} {unit} in {_rows(bad)}")
+            wrong.append(f"{parameter.published} (column {parameter.column}) is {label[bad][0]:g} instead of "
+                         f"{low}..{high} {parameter.unit} in {_rows(bad)}")
     if wrong:
         raise BadInput(f"{path}: {'; '.join(wrong)}: its columns must be Teff [K], log g [dex], [M/H] [dex], "
                        "v sin i [km/s], in this order")
-    return labels_ph
 
 
-def stars_file(data):
-    """Where the names of the observed stars stand: stars.csv in the same folder, else the 286 of the paper."""
-    own = data / "stars.csv"
-    return own if own.exists() else PUBLISHED_STARS
-
-
-def _load_stars(data, path, n_stars):
-    names = stars_file(data)
-    stars = star_tables.read(names, "give every spectrum a row, with a name of its own under the heading karmn")
-    infinite = [column for column in star_tables.NUMBERS & set(stars) if np.isinf(stars[column]).any()]
-    if infinite:
-        raise BadInput(f"{names}: {infinite[0]} of {stars.karmn[np.isinf(stars[infinite[0]])].iloc[0]} is infinite: "
-                       "mend it, or leave it empty")
-    if len(stars) != n_stars:
-        raise BadInput(
-            f"{path} has {n_stars} spectra, {names} names {len(stars)} stars: "
-            f"name yours in {data / 'stars.csv'}, a row each under the heading karmn"
-        )
-    return stars[["karmn", "ra", "dec"]] if names == PUBLISHED_STARS else stars  # those estimates are no truth
+def usable(flux_carm):
+    """Which spectra can be used, a mask of shape (n_stars,): flux in its range, no constant stretches."""
+    outside, constant = _faults(flux_carm, longest_run(flux_carm.shape[1]))
+    return ~(outside | constant)
 
 
 def longest_run(n_pixels):
@@ -233,18 +248,8 @@ def split_usable(flux_carm):
     return np.flatnonzero(good), *(part[good[part]] for part in split(len(flux_carm), "carm"))
 
 
-def examples_ph(teff):
-    """Rows of EXAMPLES synthetic test spectra, from cool to hot at equal steps of rank in their Teff [K]."""
-    test_rows = np.sort(split(len(teff), "ph")[1])
-    return _spread(test_rows[np.argsort(teff[test_rows], kind="stable")])
-
-
-def examples_carm(flux_carm):
-    """Rows of EXAMPLES usable observed test spectra, at equal steps in the order of the file."""
-    return _spread(np.sort(split_usable(flux_carm)[2]))
-
-
 def _spread(rows):
+    """EXAMPLES of these rows, at equal steps."""
     return rows[np.unique((np.arange(EXAMPLES) + 0.5) * len(rows) / EXAMPLES // 1).astype(int)]
 
 
@@ -261,8 +266,3 @@ def split_stratified(label):
         strata = np.argsort(np.argsort(label, kind="stable"), kind="stable") * n_bins // len(label)
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=paper.TEST_FRACTION["ph"], random_state=paper.SPLIT_SEED)
     return next(splitter.split(strata, strata))
-
-
-# ---------------------------------------------------------------- wavelengths
-
-

@@ -13,12 +13,13 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold, ParameterGrid
 
 import paper
-from spectra import dataset
+from spectra.dataset import Dataset, split_stratified
 from training import backend, loop, networks
 from training.backend import KerasRegressor
-from workflow import artifacts, runner, schemas
+from workflow import runner, schemas
+from workflow.artifacts import chosen
 from workflow.files import BadInput, write_csv, write_json
-from workflow.units import Unit, finish, is_done, read_sidecar
+from workflow.units import Unit, finish, load, read_sidecar
 
 
 class Regressor(KerasRegressor):
@@ -116,7 +117,7 @@ def run_rounds(rounds, plan, work, args, description):
     list of DataFrame, or None
         The table of every round; None, after a word, if fits are still to do.
     """
-    only = artifacts.chosen(args.only, rounds[0][0])
+    only = chosen(args.only, rounds[0][0])
     tables, combinations = [], list(range(rounds[0][0]))
     for n_combinations, epochs in rounds:
         if tables:
@@ -125,7 +126,7 @@ def run_rounds(rounds, plan, work, args, description):
         everything = plan(combinations, epochs)
         units = [unit for k, unit in enumerate(everything) if combinations[k // paper.CV_FOLDS] in only]
         runner.report(runner.run(units, work, args, description=f"{description}, {epochs} epochs"))
-        missing = sum(not is_done(unit) for unit in everything)
+        missing = sum(not load(unit) for unit in everything)
         if missing and args.dry_run:
             for later, (n_combinations, epochs) in enumerate(rounds[len(tables) + 1 :]):
                 n_fits = n_combinations * paper.CV_FOLDS
@@ -224,11 +225,11 @@ def work_cnn(unit, tick):
     """Do one of these fits."""
     started = time.time()
     encoded_ph = np.load(unit.inputs[0])
-    label = dataset.label(unit.path.parent.name.split("_")[1], unit.inputs[1])
+    label = Dataset(unit.inputs[1].parent).label(unit.path.parent.name.split("_")[1])
     fixed = {name: unit.settings[name] for name in ("epochs", "batch_size")}
     estimator = regressor(compiled_cnn, paper.CNN_GRID, n_latent=encoded_ph.shape[1], seed=unit.seed, **fixed)
     settings = {name: unit.settings[name] for name in (*paper.CNN_GRID, "fold")}
-    mse = fold_score(estimator, settings, encoded_ph[..., None], label, dataset.split_stratified(label)[0])
+    mse = fold_score(estimator, settings, encoded_ph[..., None], label, split_stratified(label)[0])
     finish(unit, started, {"mse": mse})
     tick()
 

@@ -1,123 +1,203 @@
-"""What an act asks of the acts before it, and the tables that grow with every run."""
+"""The files of a run: what they are called, what an act asks of those before it, and tables that never lose a row.
+
+Nothing else spells these names. Files of one autoencoder carry its number; those of either side of fine-tuning are
+told apart by the word `stage`, "pretrained" or "finetuned".
+"""
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
 import pandas as pd
 
 from workflow import schemas
 from workflow.files import BadInput, lock, read_table, sha256, write_csv
-from workflow.units import is_done, read_sidecar, sidecar_of
+from workflow.units import load, read_sidecar, sidecar_of
+
+# Sidecars of many units at once
+FITS, TUNING = ("grid_search/*.json", "halving_*/*.json"), "tune_*/*.json"
+REGRESSORS, PREDICTIONS = "cnn_regressor_*_ac_*.json", "*_estimation_*_ac_*.json"
+STAGES = PRETRAINED, FINETUNED = "pretrained", "finetuned"
+SUFFIX = {PRETRAINED: "_before", FINETUNED: ""}  # of files made of observed spectra
+WHEN = {PRETRAINED: "before", FINETUNED: "after"}  # in metrics and tables
+ACT = {PRETRAINED: "autoencoder_training", FINETUNED: "autoencoder_fine_tuning"}  # that leaves the autoencoders
 
 
-def require(path, script, data=(), provenance=None):
-    """Check that an artifact of an earlier act is there, as it was left, and made from the same data.
+@dataclass(frozen=True, eq=False)
+class Artifacts:
+    """The folder of a run's artifacts."""
 
-    Raises
-    ------
-    BadInput
-        It or a file that came with it is absent or was changed, or its sidecar names other data than the files in
-        `data`, or another word for where they come from than `provenance`.
-    """
-    remedy = f"run Methodology/{script}.py first, with the same --artifacts"
-    if not (path.exists() and sidecar_of(path).exists()):
-        raise BadInput(f"{path} not found: {remedy}")
-    sidecar = read_sidecar(path)
-    for name, digest in sidecar.outputs.items():
-        if not path.with_name(name).exists() or sha256(path.with_name(name)) != digest:
-            raise BadInput(f"{path.with_name(name)} is missing or was changed: delete {sidecar_of(path)} and {remedy}")
-    other = f"use the same --data, another --artifacts, or Methodology/{script}.py --overwrite"
-    for file in data:
-        if sidecar.inputs.get(file.name, sha256(file)) != sha256(file):
-            raise BadInput(f"{path} was made from another {file.name} than {file}: {other}")
-    if provenance and sidecar.spectra.spectra != provenance.spectra:
-        raise BadInput(f"{path} was made from spectra marked {sidecar.spectra.spectra!r}, those of --data are marked "
-                       f"{provenance.spectra!r} now, see its provenance.json: {other}")
-    return path
+    folder: Path
 
+    def __str__(self):
+        return str(self.folder)
 
-def architectures(folder):
-    """The architectures that act 1 kept, a list of schemas.Architecture."""
-    remedy = "run Methodology/autoencoder_grid_search.py first, with the same --artifacts"
-    return schemas.read(folder / "params_final.json", schemas.Selection, remedy).architectures
+    # ------------------------------------------------------------ names
+    @property
+    def selection(self):
+        return self.folder / "params_final.json"
 
+    @property
+    def scores(self):
+        return self.folder / "grid_search.csv"
 
-def trained(folder):
-    """Paths of the pre-trained autoencoders that are there."""
-    paths = [folder / f"ac_{i}.h5" for i in range(len(architectures(folder)))]
-    return [path for path in paths if path.exists() and sidecar_of(path).exists()]
+    def search(self, epochs=None):
+        """Folder of the fits of the grid search, or of a round of one by halving."""
+        return self.folder / ("grid_search" if epochs is None else f"halving_{epochs}_epochs")
 
+    def tuning(self, par):
+        """Folder of the fits of the search for a CNN's hyper-parameters; .json and .csv of its name have the result."""
+        return self.folder / f"tune_{par}"
 
-def autoencoders(args, data, provenance=None):
-    """Paths of the pre-trained autoencoders, all or those of --only, each checked by `require`.
+    def autoencoder(self, i, stage=PRETRAINED):
+        return self.folder / f"{'dtl_' * (stage == FINETUNED)}ac_{i}.h5"
 
-    Returns
-    -------
-    paths : list of Path
-        Those that are there.
-    missing : list of str
-        What to say at the end of those that are not, as when their training diverged; `running.report` does.
+    def encoded_ph(self, i, perturbed=False):
+        """Encodings of the synthetic spectra, or of perturbed copies of them, by the pre-trained autoencoder."""
+        return self.folder / f"encoded_ph{'_perturbed' * perturbed}_ac_{i}.npy"
 
-    Raises
-    ------
-    BadInput
-        None is there, or one is not as `require` wants it.
-    """
-    wanted = architectures(args.artifacts)
-    there = trained(args.artifacts)
-    paths, missing = [], []
-    for i in chosen(args.only, len(wanted)):
-        path = args.artifacts / f"ac_{i}.h5"
-        if path not in there:
-            missing.append(f"{path} not found: run Methodology/autoencoder_training.py first, same --artifacts")
-            continue
-        require(path, "autoencoder_training", data, provenance)
+    def reconstructed_ph(self, i):
+        return self.folder / f"reconstructed_ph_ac_{i}.npy"
+
+    def of_stars(self, what, i, stage=FINETUNED):
+        """What an autoencoder makes of the observed spectra: "encoded", "reconstructed" or "residual"."""
+        return self.folder / f"{what}_carm{SUFFIX[stage]}_ac_{i}.npy"
+
+    def regressor(self, par, k, i):
+        return self.folder / f"cnn_regressor_{par}_{k}_ac_{i}.h5"
+
+    def prediction(self, par, k, i, stage=FINETUNED):
+        """What a regressor predicts for every star."""
+        return self.folder / f"{par}_estimation_{k}_ac_{i}{SUFFIX[stage]}.npy"
+
+    def estimates(self, stage=FINETUNED):
+        return self.folder / f"final_estimations{SUFFIX[stage]}.csv"
+
+    @property
+    def calibrated(self):
+        return self.folder / "final_estimations_calibrated.csv"
+
+    @property
+    def summary(self):
+        return self.folder / "summary.png"
+
+    @property
+    def errors(self):
+        """Table of acts 2 and 3, by stage."""
+        return {PRETRAINED: self.folder / "mse.csv", FINETUNED: self.folder / "fine_tuning.csv"}
+
+    @property
+    def lag(self):
+        return self.folder / "lag.csv"
+
+    @property
+    def gap_report(self):
+        return self.folder / "gap_report.csv"
+
+    @property
+    def figures(self):
+        return self.folder / "figures"
+
+    # ------------------------------------------------------------ what is there
+    def sidecars(self, *patterns):
+        """Sidecars of these names, in order, a list of schemas.Sidecar; without those that are half written."""
+        paths = sorted(path for pattern in patterns for path in self.folder.glob(pattern))
+        return [read_sidecar(path) for path in paths if ".partial-" not in path.name]
+
+    @functools.cached_property
+    def architectures(self):
+        """The architectures that act 1 kept, a list of schemas.Architecture."""
+        remedy = "run Methodology/autoencoder_grid_search.py first, with the same --artifacts"
+        return schemas.read(self.selection, schemas.Selection, remedy).architectures
+
+    def made(self, stage=PRETRAINED):
+        """Numbers of the autoencoders of a stage that are there with their sidecars."""
+        paths = ((i, self.autoencoder(i, stage)) for i in range(len(self.architectures)))
+        return [i for i, path in paths if path.exists() and sidecar_of(path).exists()]
+
+    def require(self, path, script, data=(), provenance=None):
+        """Sidecar of an artifact of an earlier act, which must be there, as it was left, and made from the same data.
+
+        Parameters
+        ----------
+        path : Path
+        script : str
+            The act that makes it.
+        data : list of Path
+            Files from which it must have been made, as they are now.
+        provenance : schemas.Provenance, optional
+            Whose word for where the spectra come from it must have.
+        """
+        remedy = f"run Methodology/{script}.py first, with the same --artifacts"
+        if not (path.exists() and sidecar_of(path).exists()):
+            raise BadInput(f"{path} not found: {remedy}")
         sidecar = read_sidecar(path)
-        settings = sidecar.settings
-        if any(settings.get(name) != value for name, value in schemas.plain(wanted[i]).items()):
-            raise BadInput(
-                f"{path} has not the architecture {i} of params_final.json: "
-                "run Methodology/autoencoder_training.py --overwrite"
-            )
-        if provenance and sidecar.network != schemas.AutoencoderShape(
-                wanted[i].neurons_in, wanted[i].reg_par, provenance.n_pixels):
-            raise BadInput(f"{sidecar_of(path)} describes another network: delete it and run "
-                           "Methodology/autoencoder_training.py")
-        paths.append(path)
-    if not paths:
-        raise BadInput(missing[0])
-    return paths, missing
+        for name, digest in sidecar.outputs.items():
+            output = path.with_name(name)
+            if not output.exists() or sha256(output) != digest:
+                raise BadInput(f"{output} is missing or was changed: delete {sidecar_of(path)} and {remedy}")
+        other = f"use the same --data, another --artifacts, or Methodology/{script}.py --overwrite"
+        for file in data:
+            if sidecar.inputs.get(file.name, sha256(file)) != sha256(file):
+                raise BadInput(f"{path} was made from another {file.name} than {file}: {other}")
+        if provenance and sidecar.spectra.kind != provenance.kind:
+            raise BadInput(f"{path} was made from spectra marked {sidecar.spectra.kind!r}, those of --data are marked "
+                           f"{provenance.kind!r} now, see its provenance.json: {other}")
+        return sidecar
+
+    def require_autoencoder(self, i, stage, data, provenance):
+        """Sidecar of an autoencoder, which must be as `require` wants it and have the architecture of its number."""
+        path, wanted, script = self.autoencoder(i, stage), self.architectures[i], ACT[stage]
+        sidecar = self.require(path, script, data, provenance)
+        if any(sidecar.settings.get(name) != value for name, value in schemas.plain(wanted).items()):
+            raise BadInput(f"{path} has not the architecture {i} of {self.selection.name}: "
+                           f"run Methodology/{script}.py --overwrite")
+        if sidecar.network != schemas.AutoencoderShape(wanted.neurons_in, wanted.reg_par, provenance.n_pixels):
+            raise BadInput(f"{sidecar_of(path)} describes another network: delete it and run Methodology/{script}.py")
+        return sidecar
+
+    def pretrained(self, only, data, provenance):
+        """Sidecars of the pre-trained autoencoders, all or those of `only`, as `require_autoencoder` wants them.
+
+        Returns
+        -------
+        sidecars : dict of int to schemas.Sidecar
+            By number; at least one.
+        missing : list of str
+            What to say at the end of those that are not there, as when their training diverged.
+        """
+        numbers = chosen(only, len(self.architectures))
+        made = self.made()
+        sidecars = {i: self.require_autoencoder(i, PRETRAINED, data, provenance) for i in numbers if i in made}
+        missing = [f"{self.autoencoder(i)} not found: run Methodology/autoencoder_training.py first, same --artifacts"
+                   for i in numbers if i not in made]
+        if not sidecars:
+            raise BadInput(missing[0])
+        return sidecars, missing
 
 
 def chosen(only, n):
-    """Indices to work on: those of --only, or all `n`.
-
-    Raises
-    ------
-    BadInput
-        One of them does not exist.
-    """
+    """Numbers to work on: those of --only, each once and below `n`, or all `n`."""
     absent = [i for i in only or [] if not 0 <= i < n]
     if absent:
         raise BadInput(f"--only {' '.join(map(str, absent))}: there are {n}, numbered from 0")
     return list(dict.fromkeys(only)) if only else list(range(n))
 
 
-def may_replace(path, had, has, args, partial):
+# ---------------------------------------------------------------- tables
+def may_replace(path, before, after, args, partial):
     """Whether a table may be written anew: it never loses a row, column or member it had without a word.
 
     Parameters
     ----------
     path : Path
-    had, has : list of str
+    before, after : list of str
         What the table that is there is made from, and what the new one is.
     args : namespace
-        With `overwrite`.
+        With `overwrite`; without it, a loss is refused.
     partial : bool
         This run does only a part of what the table shows, so the rest may follow.
-
-    Raises
-    ------
-    BadInput
-        Something would be lost, without --overwrite.
     """
-    lost = [member for member in had if member not in has]
+    lost = [member for member in before if member not in after]
     if not lost:
         return True
     what = f"{', '.join(lost[:4])}{', ...' * (len(lost) > 4)} ({len(lost)} in all)"
@@ -151,13 +231,13 @@ def collect(units, path, columns, metrics, args):
     DataFrame
     """
     with lock(path.parent):
-        sidecars = [(unit, read_sidecar(unit.path, metrics)) for unit in units if is_done(unit, stale_is_undone=True)]
+        sidecars = [(unit, load(unit, stale_is_undone=True, metrics=metrics)) for unit in units]
         table = pd.DataFrame([
-            {**columns(unit), **sidecar.metrics, "seconds": sidecar.seconds, "spectra": sidecar.spectra.spectra}
-            for unit, sidecar in sidecars
+            {**columns(unit), **sidecar.metrics, "seconds": sidecar.seconds, "spectra": sidecar.spectra.kind}
+            for unit, sidecar in sidecars if sidecar
         ])
-        had = list(read_table(path, "autoencoder", "delete it")["autoencoder"]) if path.exists() else []
-        has = list(table["autoencoder"]) if sidecars else []
-        if may_replace(path, had, has, args, partial=bool(args.only)) and has:
+        before = list(read_table(path, "autoencoder", "delete it")["autoencoder"]) if path.exists() else []
+        after = list(table["autoencoder"]) if len(table) else []
+        if may_replace(path, before, after, args, partial=bool(args.only)) and after:
             write_csv(path, table)
     return table

@@ -41,17 +41,17 @@ def one_line(error):
 def sha256(path):
     """Hex sha256 of a file; read once as long as its size and time stay the same."""
     stat = os.stat(path)
-    return _digest("sha256", str(path), stat.st_size, stat.st_mtime_ns)
+    return _digest("sha256", str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def git_blob_id(path):
     """Id that git gives to the content of a file."""
     stat = os.stat(path)
-    return _digest("sha1", str(path), stat.st_size, stat.st_mtime_ns)
+    return _digest("sha1", str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.cache
-def _digest(algorithm, path, size, mtime):
+def _digest(algorithm, path, inode, size, mtime):
     digest = hashlib.new(algorithm)
     if algorithm == "sha1":  # a git blob starts with its type and size
         digest.update(f"blob {size}\0".encode())

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from workflow import dask_cluster
 from workflow.files import BadInput, UnitFailed, alive, lock, one_line, partial_name, sweep, write_json
-from workflow.units import is_done, read_sidecar, sidecar_of
+from workflow.units import load, read_sidecar, sidecar_of
 
 try:
     import resource
@@ -111,11 +111,11 @@ def reporting(problems):
 
 def _is_done(unit, args, redo_stale, since):
     if not args.overwrite:
-        return is_done(unit, redo_stale)
+        return load(unit, redo_stale)
     # An --overwrite that was interrupted left a file when it began; what is newer it had done.
     sidecar = sidecar_of(unit.path)
     return (since.exists() and sidecar.exists() and sidecar.stat().st_mtime_ns > since.stat().st_mtime_ns
-            and is_done(unit, stale_is_undone=True))
+            and load(unit, stale_is_undone=True))
 
 
 def _say_how_long(units, todo, jobs):
@@ -217,7 +217,7 @@ def _progress(n_units, ticks, args, description):
 def _do(work, units, progress, overwrite=False, parent=None):
     """Do one unit, or several at once; return the peak memory of this process so far [bytes] and what failed."""
     if not overwrite:  # another run in this folder may have been faster
-        units = [unit for unit in units if not is_done(unit, stale_is_undone=True)]
+        units = [unit for unit in units if not load(unit, stale_is_undone=True)]
     for unit in units:  # one that is redone is not done until its new sidecar is there
         sidecar_of(unit.path).unlink(missing_ok=True)
 

@@ -1,7 +1,9 @@
 """The form of every JSON file that is read back: sidecars, the selection of architectures, provenance, and the like."""
+import functools
 import hashlib
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Union
@@ -20,6 +22,20 @@ Pixels = Annotated[int, Meta(ge=2, le=10_000_000)]
 Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 NotNegative = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
 Name = Annotated[str, Meta(min_length=1)]
+
+
+class Kind(str):
+    """The word for where spectra come from: "published", "simulated", an instrument, or several of them."""
+
+    @property
+    def published(self):
+        """Whether they are the published arrays, so that results can agree with the paper or not."""
+        return self == "published"
+
+    @property
+    def simulated(self):
+        """Whether simulated spectra have a part in it, if only as the set that real stars were prepared for."""
+        return "simulated" in self.lower()
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
@@ -41,6 +57,11 @@ class Provenance(Struct, frozen=True, kw_only=True):
     resolving_power: Union[Positive, UnsetType] = UNSET
     continuum: Union[Literal["gisic", "envelope"], UnsetType] = UNSET
     preparation: Union[int, UnsetType] = UNSET  # version of what prepared the observed spectra
+
+    @property
+    def kind(self):
+        """The word `spectra`, as a Kind."""
+        return Kind(self.spectra)
 
 
 class Origin(Provenance, frozen=True, kw_only=True):
@@ -90,7 +111,7 @@ class Tuned(Struct, frozen=True):
     """tune_{par}.json, which act 4 leaves for itself."""
 
     best: Cnn
-    parameter: str = ""  # files of earlier versions do not say it
+    parameter: str
 
 
 class AutoencoderShape(Struct, frozen=True, tag_field="kind", tag="autoencoder"):
@@ -111,7 +132,7 @@ class CnnShape(Struct, frozen=True, tag_field="kind", tag="cnn"):
 
 
 class Sidecar(Struct, frozen=True, kw_only=True):
-    """What made an artifact. `digest` is of all the rest; files of earlier versions have none, and no `code`."""
+    """What made an artifact. `digest` is of all the rest."""
 
     name: Name
     spectra: Origin
@@ -123,10 +144,10 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     seconds: NotNegative
     network: Optional[Union[AutoencoderShape, CnnShape]] = None
     versions: dict[str, str] = {}
-    code: Optional[Digest] = None
+    code: Digest
     history: Optional[dict[str, list[float]]] = None
     stars: dict[str, list[float]] = {}  # what act 3 measured of each observed spectrum, NaN of those it cannot use
-    digest: Optional[Digest] = None
+    digest: Digest
 
     def __post_init__(self):
         wrong = [name for name, value in self.metrics.items() if math.isnan(value)]
@@ -139,11 +160,11 @@ class Kept(Struct, frozen=True):
 
     members: list[Name]
     largest_mse_test: NotNegative
-    ensemble: list[Name] = []
+    ensemble: list[Name]
 
 
 class Estimates(Struct, frozen=True):
-    """Sidecar of final_estimations.csv. Files of earlier versions have no inputs, outputs and digest."""
+    """Sidecar of final_estimations.csv."""
 
     spectra: Origin
     seed: Optional[int] = None
@@ -183,13 +204,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
 
 
 def convert(content, kind, source, remedy):
-    """Make a record of plain objects.
-
-    Raises
-    ------
-    BadInput
-        A part is missing or of the wrong type or size.
-    """
+    """Make a record of plain objects; refuse what lacks a part, or has one of the wrong type or size."""
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
@@ -197,21 +212,22 @@ def convert(content, kind, source, remedy):
 
 
 def read(path, kind, remedy):
-    """Read a JSON file as a record of this kind.
-
-    Raises
-    ------
-    BadInput
-        It is absent, no JSON, a part is missing or of the wrong type or size, or not what its own digest says.
-    """
+    """Read a JSON file as a record of this kind, once as long as it stays the same; refuse what was changed."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        stat = os.stat(path)
+        return _read(str(path), kind, remedy, stat.st_ino, stat.st_size, stat.st_mtime_ns)
     except FileNotFoundError:
         raise BadInput(f"{path} not found: {remedy}") from None
+
+
+@functools.lru_cache(maxsize=10_000)
+def _read(path, kind, remedy, *state):
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise BadInput(f"{path} is no JSON: {remedy}") from None
     record = convert(content, kind, path, remedy)
-    if getattr(record, "digest", None) and record.digest != digest(content):
+    if hasattr(record, "digest") and record.digest != digest(content):
         raise BadInput(f"{path} was changed since it was written: {remedy}")
     return record
 
@@ -223,7 +239,7 @@ def digest(content):
 
 
 def signed(content):
-    """The same JSON object with its digest, by which `read` sees that it was changed."""
+    """A JSON object with its digest, by which `read` sees that it was changed."""
     return {**content, "digest": digest(content)}
 
 

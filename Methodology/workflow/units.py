@@ -1,9 +1,9 @@
-"""Units of work: what decides their result, when they are done, and what an act asks of the acts before it.
+"""Units of work: what decides their result, and when they are done.
 
-A unit is one fit of the grid search, one autoencoder, one fine-tuning or one CNN regressor. It is seeded
-by its own name (a fit by the run, as in GridSearchCV), writes partial files and renames them, and leaves
-a JSON sidecar last of all: a unit with a matching sidecar is done, one without is not, and one whose sidecar
-differs is stale and stops the run.
+A unit is one fit of the grid search, one autoencoder, one fine-tuning or one CNN regressor. It is seeded by its own
+name (a fit by the run, as in GridSearchCV), writes partial files and renames them, and leaves a JSON sidecar last of
+all: a unit with a matching sidecar is done, one without is not, and one whose sidecar differs is stale and stops the
+run. The digest of the code is no part of what must match.
 """
 import functools
 import hashlib
@@ -39,6 +39,8 @@ class Unit:
         Further files it leaves.
     provenance : schemas.Provenance
         Of the spectra it is made from.
+    number : int
+        Its place among units of its kind, by which several GPUs take turns; decides nothing.
     """
 
     path: Path
@@ -47,11 +49,12 @@ class Unit:
     seed: int = paper.SPLIT_SEED
     also: tuple = ()
     provenance: schemas.Provenance = schemas.UNKNOWN
+    number: int = 0
 
     @property
     def name(self):
-        """Of the fits of a search, which have the same file names, with the folder; of the others the file's stem."""
-        return _name_in_folder(self.path) if self.path.suffix == ".json" else self.path.stem
+        """With the folder for the fits of a search, which have the same file names; else the file's stem."""
+        return f"{self.path.parent.name}/{self.path.stem}" if self.path.suffix == ".json" else self.path.stem
 
     @property
     def own_seed(self):
@@ -76,10 +79,10 @@ def seed_of(seed, name):
 
 @functools.cache
 def code_digest():
-    """Hex sha256 of the Python files of this folder."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    """Hex sha256 of the Python files in Methodology and its rooms."""
+    root, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -95,32 +98,20 @@ def sidecar_of(path):
     return Path(path).with_suffix(".json")
 
 
-def _name_in_folder(path):
-    return f"{path.parent.name}/{path.stem}"
-
-
 def read_sidecar(path, metrics=()):
-    """Read the sidecar of an artifact, a schemas.Sidecar, which must have these metrics."""
-    sidecar = schemas.read(sidecar_of(path), schemas.Sidecar, f"delete it, and the script that makes {path.name} "
-                           "makes it again")
-    if sidecar.name not in (path.stem, _name_in_folder(path)):  # the first, of a fit, in files of earlier versions
-        raise BadInput(f"{sidecar_of(path)} is the sidecar of {sidecar.name}: delete it, and the script that makes "
-                       f"{path.name} makes it again")
+    """Sidecar of an artifact, a schemas.Sidecar, which must have these metrics."""
+    again = f"delete it, and the script that makes {path.name} makes it again"
+    sidecar = schemas.read(sidecar_of(path), schemas.Sidecar, again)
+    if sidecar.name not in (path.stem, f"{path.parent.name}/{path.stem}"):
+        raise BadInput(f"{sidecar_of(path)} is the sidecar of {sidecar.name}: {again}")
     absent = [name for name in metrics if name not in sidecar.metrics]
     if absent:
-        raise BadInput(f"{sidecar_of(path)} has no metric {absent[0]}: delete it, and the script that makes "
-                       f"{path.name} makes it again")
+        raise BadInput(f"{sidecar_of(path)} has no metric {absent[0]}: {again}")
     return sidecar
 
 
 def finish(unit, started, metrics, history=None, network=None, stars=None):
-    """Write the sidecar of a unit, which marks it as done.
-
-    Raises
-    ------
-    BadInput
-        One of its inputs was changed while it was at work.
-    """
+    """Write the sidecar of a unit, which marks it as done; refuse if one of its inputs was changed meanwhile."""
     for path in unit.inputs:
         if sha256(path) != unit.identity["inputs"][path.name]:
             raise BadInput(f"{path} was changed while {unit.name} was made from it: run again")
@@ -140,50 +131,43 @@ def finish(unit, started, metrics, history=None, network=None, stars=None):
     write_json(sidecar_of(unit.path), schemas.signed(content))
 
 
-def is_done(unit, stale_is_undone=False):
-    """Whether a unit's files are there, as it would make them and as it left them.
+def load(unit, stale_is_undone=False, metrics=()):
+    """Sidecar of a unit that is done, whose files are there as it would make them and as it left them; else None.
 
-    Raises
-    ------
-    BadInput
-        They were made with other settings or from other inputs, or were changed since, unless `stale_is_undone`.
+    A unit that was made with other settings or from other inputs, or whose files were changed since, is refused, or
+    counts as not done.
     """
     if not (unit.path.exists() and sidecar_of(unit.path).exists()):
-        return False
-    sidecar = read_sidecar(unit.path)
+        return None
+    sidecar = read_sidecar(unit.path, metrics)
     differing = _differences(unit, sidecar)
     if differing and not stale_is_undone:
         raise BadInput(f"{unit.path} is stale, made otherwise ({'; '.join(differing)}): use --overwrite to redo it, or "
                        "another folder")
-    if not all(file.exists() for file in unit.files):
-        return False
+    if differing or not all(file.exists() for file in unit.files):
+        return None
     changed = [file for file in unit.files
                if file != sidecar_of(unit.path) and sidecar.outputs.get(file.name) != sha256(file)]
     if changed and not stale_is_undone:
         raise BadInput(f"{changed[0]} was changed after it was made: delete it, and the same command makes it again")
-    return not (differing or changed)
+    return None if changed else sidecar
 
 
 def _differences(unit, sidecar):
     """In words, what would be made otherwise today."""
-    found, wanted = schemas.plain(sidecar), unit.identity
+    made, wanted = schemas.plain(sidecar), unit.identity
     differing = [
-        f"{key} {_short(found[part].get(key))} there, {_short(wanted[part].get(key))} now"
+        f"{key} {_short(made[part].get(key))} there, {_short(wanted[part].get(key))} now"
         for part in ("settings", "inputs")
-        for key in sorted({*found[part], *wanted[part]})
-        if found[part].get(key) != wanted[part].get(key)
+        for key in sorted({*made[part], *wanted[part]})
+        if made[part].get(key) != wanted[part].get(key)
     ]
     if sidecar.seed != unit.seed:
         differing.append(f"seed {sidecar.seed} there, {unit.seed} now")
-    if sidecar.spectra.spectra != unit.provenance.spectra:
-        differing.append(f"provenance.json {sidecar.spectra.spectra} there, {unit.provenance.spectra} now")
+    if sidecar.spectra.kind != unit.provenance.kind:
+        differing.append(f"provenance.json {sidecar.spectra.kind} there, {unit.provenance.kind} now")
     return differing
 
 
 def _short(value):
     return value[:8] if isinstance(value, str) and len(value) == 64 else value
-
-
-# ---------------------------------------------------------------- tables
-
-

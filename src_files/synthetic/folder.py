@@ -1,8 +1,5 @@
 """A folder of spectra that a script writes as a whole: its files and provenance.json, which has the digest of each."""
 import os
-import sys
-from pathlib import Path
-
 
 from workflow import schemas
 from workflow.files import BadInput, partial_name, sha256, write_array, write_csv, write_json

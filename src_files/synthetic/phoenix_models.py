@@ -3,10 +3,8 @@
 Each is one FITS image, the flux [erg/s/cm^2/cm] at the surface; one more has the wavelengths [Angstrom, vacuum] of all.
 """
 import itertools
-import sys
 import warnings
 from pathlib import Path
-
 
 import numpy as np
 import pooch
@@ -15,7 +13,6 @@ from astropy.io import fits
 from tqdm import tqdm
 
 from workflow.files import TIMEOUT, BadInput, one_line
-
 
 SERVER = "https://phoenix.astro.physik.uni-goettingen.de/data/HiResFITS"
 WAVE_FILE = "WAVE_PHOENIX-ACES-AGSS-COND-2011.fits"

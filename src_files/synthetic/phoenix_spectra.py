@@ -8,14 +8,9 @@ from tqdm import tqdm
 
 import paper
 from spectra.continuum import normalise
-from spectra.transforms import broaden
-from spectra.transforms import LIGHT
-from spectra.transforms import N_MARGIN
-from spectra.transforms import SIGMA_TO_FWHM
-from spectra.transforms import STEP
+from spectra.transforms import LIGHT, N_MARGIN, SIGMA_TO_FWHM, STEP, broaden
 from synthetic.phoenix_models import nodes_around
 from workflow.files import BadInput, write_array
-
 
 WIDEST = 0.02  # of a window, relative to its wavelength: it is broadened as at its middle
 PIECE = 8  # nodes of the label grid at a time

@@ -8,13 +8,9 @@ from scipy import special
 from tqdm import tqdm
 
 import paper
-from spectra.continuum import envelope
 from spectra import transforms
-from spectra.transforms import WINDOW
-from spectra.transforms import MIDDLE
-from spectra.transforms import broaden
-from spectra.transforms import LIGHT
-from spectra.transforms import STEP
+from spectra.continuum import envelope
+from spectra.transforms import LIGHT, MIDDLE, STEP, WINDOW, broaden
 from synthetic.labels import label_grid
 
 HERE = Path(__file__).resolve().parents[1]
