@@ -35,8 +35,7 @@ CHUNK = 512  # synthetic spectra degraded at a time
 
 def parse(argv):
     """Command-line options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     batch.add_arguments(parser)
     add("--out", type=folder, required=True, metavar="DIR", help="folder to write")
@@ -47,32 +46,21 @@ def parse(argv):
 
 # ---------------------------------------------------------------- the folder
 def check_folder(out, synthetic):
-    """Refuse to write where something else lies.
-
-    Raises
-    ------
-    BadInput
-    """
+    """Refuse to write where something else lies."""
     note = out / "provenance.json"
     present = [name for name in FILES if os.path.lexists(out / name)]
     if out.resolve() == synthetic.resolve():
         raise BadInput(f"{out} holds the synthetic set: choose another --out")
     if note.exists():
-        said = schemas.read(note, schemas.Provenance, "choose another --out")
-        if said.preparation is msgspec.UNSET:
-            raise BadInput(f"{note} calls what lies there {said.spectra!r}, not prepared: choose another --out")
+        provenance = schemas.read(note, schemas.Provenance, "choose another --out")
+        if provenance.preparation is msgspec.UNSET:
+            raise BadInput(f"{note} calls what lies there {provenance.spectra!r}, not prepared: choose another --out")
     elif present:
         raise BadInput(f"{out} holds {present[0]} that was not prepared here: choose another --out")
 
 
 def install(out, stars, templates, synthetic, provenance, settings, mark):
-    """Write the arrays, tables and pages of the stars; provenance.json is complete at the end.
-
-    Parameters
-    ----------
-    stars : list of (Path, dict)
-        As `batch.prepare` gives them.
-    """
+    """Write arrays, tables and pages of what `batch.prepare` gave; provenance.json is complete at the end."""
     note = out / "provenance.json"
     write_json(note, {**mark, "complete": False})
     names = batch.name_stars(record["karmn"] for _, record in stars)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
-from test_prepare_spectra import NATIVE, REAL, SMOOTH, observe, write
+from observed import NATIVE, REAL, SMOOTH, observe, write
 
 import autoencoder_fine_tuning
 import autoencoder_training

@@ -15,16 +15,9 @@ FLUX, MODEL, MARK = "black", "#D55E00", "#0072B2"
 
 
 def write(path, stars, templates, synthetic):
-    """Write the pages one after the other.
+    """Write the pages of (name, preparation.Star) one after the other, with one in memory at a time.
 
-    Parameters
-    ----------
-    path : Path
-    stars : iterable of (str, preparation.Star)
-        Names and prepared spectra; one at a time is in memory.
-    templates : velocity.Templates
-    synthetic : str
-        What the synthetic spectra are, such as "simulated".
+    `templates` are those that they were prepared with, `synthetic` what these are, such as "simulated".
     """
     with plt.rc_context({**style.STYLE, **FAST}), PdfPages(path) as pdf:
         figure, axes = plt.subplots(3, 1, figsize=(style.DOUBLE, 1.05 * style.DOUBLE))
@@ -32,8 +25,8 @@ def write(path, stars, templates, synthetic):
         raw, normalised, velocity = axes
         raw.set(ylabel="flux / median", xlim=WAVE[[0, -1]])
         normalised.set(ylabel="normalised flux", xlabel="vacuum wavelength at rest [Å]", xlim=paper.WINDOW)
-        reach = MAX_VELOCITY
-        velocity.set(xlabel="velocity in the wavelengths as read [km/s]", ylabel="correlation", xlim=(-reach, reach))
+        velocity.set(xlabel="velocity in the wavelengths as read [km/s]", ylabel="correlation",
+                     xlim=(-MAX_VELOCITY, MAX_VELOCITY))
         for name, star in stars:
             for line in [line for ax in axes for line in ax.lines]:
                 line.remove()

@@ -68,24 +68,19 @@ def prepare(paths, out, reading, templates, settings, jobs):
     stars : list of (Path, dict)
         What `load` reads and the record of stars.csv, in the order of the files.
     left_out : dict of Path to str
-        The reason of each of the other files.
-
-    Raises
-    ------
-    BadInput
-        There is no star.
+        Why each of the rest is no star.
     """
     (out / "prepared").mkdir(parents=True, exist_ok=True)
     sweep(out)
     stars, left_out = [], {}
     arguments = out, reading, templates, settings
-    for path, (kept, found) in zip(paths, _side_by_side(_prepared, paths, arguments, jobs, "stars")):
+    for path, (kept, outcome) in zip(paths, _side_by_side(_prepared, paths, arguments, jobs, "stars")):
         if kept:
-            tqdm.write(_line(found))
-            stars.append((kept, found))
+            tqdm.write(_line(outcome))
+            stars.append((kept, outcome))
         else:
-            tqdm.write(f"left out: {path} {found}")
-            left_out[path] = found
+            tqdm.write(f"left out: {path} {outcome}")
+            left_out[path] = outcome
     if not stars:
         raise BadInput(f"none of {len(paths)} files gave a star; the first: {paths[0]} {left_out[paths[0]]}")
     return stars, left_out
@@ -115,17 +110,9 @@ def name_stars(given):
     return names
 
 
-def mark(records_of_stars, provenance, settings):
-    """What provenance.json says of stars prepared to the likeness of a synthetic set, a dict.
-
-    Parameters
-    ----------
-    records_of_stars : list of dict
-    provenance : schemas.Provenance
-        Of the synthetic set.
-    settings : preparation.Settings
-    """
-    instruments = sorted({record["instrument"] or "own" for record in records_of_stars})
+def mark(records, provenance, settings):
+    """What provenance.json says of stars, given their records, prepared to the likeness of a synthetic set."""
+    instruments = sorted({record["instrument"] or "own" for record in records})
     told = {key: value for key, value in asdict(settings).items() if value == value}  # JSON has no NaN
     return {
         "spectra": f"{', '.join(instruments)}, {provenance.spectra} training set", "n_pixels": paper.N_PIXELS,
@@ -137,13 +124,7 @@ def mark(records_of_stars, provenance, settings):
 
 # ---------------------------------------------------------------- one file
 def _prepared(path, out, reading, templates, settings):
-    """Prepare one file, or take what was prepared of it before.
-
-    Returns
-    -------
-    (Path, dict) or (None, str)
-        Where the star lies and its record, or the reason why there is none.
-    """
+    """Where the star of a file lies and its record, prepared now or before; or None and why there is none."""
     try:
         key = _digest([path.name, sha256(path) if path.is_file() else "", reading, asdict(settings), VERSION,
                        hashlib.sha256(templates.flux.tobytes()).hexdigest()])
@@ -165,12 +146,12 @@ def _prepared(path, out, reading, templates, settings):
         if not path.exists() or error.filename == str(path):
             return None, f"cannot be read ({one_line(error.strerror)})"
         raise
-    except (ValueError, ArithmeticError, LookupError, TypeError) as error:  # what no check foresaw; the others go on
+    except (ValueError, ArithmeticError, LookupError, TypeError) as error:  # what no check foresaw; the rest goes on
         return None, f"cannot be used ({type(error).__name__}: {one_line(error)})"
 
 
 def load(kept):
-    """The star of a file of `prepare`, an preparation.Star."""
+    """The preparation.Star that `prepare` kept."""
     with np.load(kept) as stored:
         return Star(record=json.loads(str(stored["record"])), **{name: stored[name] for name in STORED})
 

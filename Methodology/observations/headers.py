@@ -1,25 +1,48 @@
 """What a header says of an observation: star, air or vacuum, whose velocity is still in it, resolving power."""
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 import paper
 
-# Resolving power of instruments that see the window, as their makers state it, where a file does not
-RESOLVING_POWER = {
-    "HPF": 55_000, "CARMENES": paper.RESOLVING_POWER, "ESPADONS": 65_000, "NARVAL": 65_000, "FEROS": 48_000,
-    "TRES": 44_000, "NEID": 110_000, "MAROON-X": 85_000, "HERMES": 85_000, "FIES": 67_000,
-}
-# Longitude, latitude [degree] and height [m]; found by OBSERVAT or TELESCOP
-SITES = {
-    "HET": (-104.0147, 30.6814, 2025), "MCDONALD": (-104.0217, 30.6717, 2076), "CALAR ALTO": (-2.5463, 37.2236, 2168),
-    "CAHA": (-2.5463, 37.2236, 2168), "CFHT": (-155.4689, 19.8253, 4204), "KECK": (-155.4747, 19.8264, 4160),
-    "TBL": (0.1411, 42.9364, 2877), "PIC DU MIDI": (0.1411, 42.9364, 2877), "LA SILLA": (-70.7346, -29.2584, 2400),
-    "MPG": (-70.7346, -29.2584, 2400), "PARANAL": (-70.4045, -24.6272, 2635), "VLT": (-70.4045, -24.6272, 2635),
-    "FLWO": (-110.8781, 31.6811, 2345), "WIYN": (-111.6003, 31.9584, 2096), "GEMINI-NORTH": (-155.4691, 19.8238, 4213),
-    "NOT": (-17.8851, 28.7573, 2382), "MERCATOR": (-17.8784, 28.7624, 2333), "TNG": (-17.8891, 28.7540, 2387),
-}
+
+@dataclass(frozen=True)
+class Instrument:
+    """What files of an instrument leave unsaid or say in a way of their own; empty and NaN are unknown."""
+
+    name: str  # INSTRUME begins with it
+    telescopes: tuple = ()  # words of TELESCOP or OBSERVAT
+    site: tuple = ()  # longitude, latitude [degree], height [m]
+    resolving_power: float = np.nan  # as its makers state it
+    medium: str = ""
+    frame: str = ""
+    mark: str = ""  # its keys begin with it, whatever INSTRUME says
+    position: tuple = ("RA", "DEC")  # keys of the star's place
+    sky: float = 0.0  # throughput of the fibre on the star in units of that on the sky; 0: nothing is subtracted
+
+
+# Those that see the window. A serval template is at rest in the barycentre, whatever exposure lent it its header.
+INSTRUMENTS = (
+    Instrument("serval", medium="vacuum", frame="barycentre", mark="SERVAL "),
+    Instrument("CARMENES", ("CALAR ALTO", "CAHA"), (-2.5463, 37.2236, 2168), paper.RESOLVING_POWER, "vacuum"),
+    Instrument("caracal", medium="vacuum", frame="observer", mark="CARACAL "),
+    # RA and DEC are the telescope's, RA in hours; the throughput in the window is from the table of muler
+    Instrument("HPF", ("HET",), (-104.0147, 30.6814, 2025), 55_000, "vacuum", "observer", position=("QRA", "QDEC"),
+               sky=0.951),
+    Instrument("McDonald", ("MCDONALD",), (-104.0217, 30.6717, 2076)),
+    Instrument("ESPADONS", ("CFHT",), (-155.4689, 19.8253, 4204), 65_000),
+    Instrument("HIRES", ("KECK",), (-155.4747, 19.8264, 4160)),
+    Instrument("NARVAL", ("TBL", "PIC DU MIDI"), (0.1411, 42.9364, 2877), 65_000),
+    Instrument("FEROS", ("LA SILLA", "MPG"), (-70.7346, -29.2584, 2400), 48_000),
+    Instrument("UVES", ("PARANAL", "VLT"), (-70.4045, -24.6272, 2635)),
+    Instrument("TRES", ("FLWO",), (-110.8781, 31.6811, 2345), 44_000),
+    Instrument("NEID", ("WIYN",), (-111.6003, 31.9584, 2096), 110_000),
+    Instrument("MAROON-X", ("GEMINI-NORTH",), (-155.4691, 19.8238, 4213), 85_000),
+    Instrument("FIES", ("NOT",), (-17.8851, 28.7573, 2382), 67_000),
+    Instrument("HERMES", ("MERCATOR",), (-17.8784, 28.7624, 2333), 85_000),
+    Instrument("SARG", ("TNG",), (-17.8891, 28.7540, 2387)),
+)
 RESOLUTION_KEYS = ("SPEC_RES", "SPECRES", "RESOLUTN", "RESPOWER")
 BERV_KEYS = {  # and what makes km/s of them
     "CARACAL BERV": 1, "ESO QC BERV": 1, "ESO DRS BERV": 1, "ESO QC VRAD BARYCOR": 1, "BERV": 1, "BRVCORR": 1e-3,
@@ -40,48 +63,50 @@ class Observation:
     resolving_power: float = np.nan
 
 
-def from_header(header, name):
-    """Read a FITS header.
+def instrument_of(header):
+    """What the table knows of a header's instrument.
 
-    Parameters
-    ----------
-    header : astropy.io.fits.Header or dict
-    name : str
-        Of the star where the header has none.
-
-    Returns
-    -------
-    Observation
+    Where several rows fit, such as those of serval and CARMENES, the first that says a thing.
     """
-    instrument = _text(header, "INSTRUME")
-    known = next((key for key in RESOLVING_POWER if instrument.upper().startswith(key)), "")
+    name = _text(header, "INSTRUME").upper()
+    rows = [row for row in INSTRUMENTS if name.startswith(row.name.upper())
+            or row.mark and any(key.startswith(row.mark) for key in header)]
+    unknown = Instrument("")
+    return Instrument(**{field.name: next((getattr(row, field.name) for row in rows if _is_said(row, field.name)),
+                                          getattr(unknown, field.name)) for field in fields(Instrument)})
+
+
+def _is_said(row, field):
+    value = getattr(row, field)
+    return value == value and value != getattr(Instrument, field, None)
+
+
+def from_header(header, name):
+    """Read a FITS header; a star without OBJECT is called `name`."""
+    instrument = instrument_of(header)
     stated = [header[key] for key in RESOLUTION_KEYS if _number(header.get(key)) > 1000]
-    frame = _frame(header, known)
-    ra, dec = _position(header, known)
+    frame = _frame(header, instrument)
+    ra, dec = _position(header, instrument)
     berv = np.nan
     if frame == "observer":
-        in_header = [_number(header.get(key)) * factor for key, factor in BERV_KEYS.items() if key in header]
-        berv = next((value for value in in_header if abs(value) < 100), np.nan)
+        velocities = [_number(header.get(key)) * factor for key, factor in BERV_KEYS.items() if key in header]
+        berv = next((value for value in velocities if abs(value) < 100), np.nan)
         if np.isnan(berv):
             berv = barycentric_correction(header, ra, dec)
     return Observation(
-        name=_text(header, "OBJECT") or name, instrument=instrument, medium=_medium(header, known), frame=frame,
-        berv=berv, ra=ra, dec=dec, resolving_power=float(stated[0] if stated else RESOLVING_POWER.get(known, np.nan)),
+        name=_text(header, "OBJECT") or name, instrument=_text(header, "INSTRUME"), frame=frame,
+        medium=_medium(header, instrument), berv=berv, ra=ra, dec=dec,
+        resolving_power=float(stated[0] if stated else instrument.resolving_power),
     )
 
 
 def barycentric_correction(header, ra, dec):
-    """Velocity of the observer towards the star [km/s], by astropy without any download; NaN if something is missing.
+    """Velocity of the observer towards a star at `ra`, `dec` [degree], in km/s, by astropy without any download.
 
-    Parameters
-    ----------
-    header : astropy.io.fits.Header or dict
-        DATE-OBS or MJD-OBS, exposure time [s], and TELESCOP or OBSERVAT, one of those that `SITES` has.
-    ra, dec : float
-        [degree]
+    NaN if date, exposure time or a known TELESCOP or OBSERVAT is missing.
     """
     place = f"{_text(header, 'TELESCOP')} {_text(header, 'OBSERVAT')}".upper()
-    site = next((place_of for name, place_of in SITES.items() if re.search(rf"\b{name}\b", place)), None)
+    site = next((row.site for row in INSTRUMENTS for word in row.telescopes if re.search(rf"\b{word}\b", place)), None)
     date = _text(header, "DATE-OBS") if "T" in _text(header, "DATE-OBS") else _number(header.get("MJD-OBS"))
     if site is None or np.isnan(ra + dec) or date != date:
         return np.nan
@@ -104,11 +129,9 @@ def barycentric_correction(header, ra, dec):
 
 def _frame(header, instrument):
     stated = _text(header, "SPECSYS").upper()
-    if stated.startswith(("BARY", "HELIO")) or any(key.startswith("SERVAL ") for key in header):
+    if stated.startswith(("BARY", "HELIO")):
         return "barycentre"
-    if stated.startswith("TOPO") or instrument == "HPF" or "CARACAL BERV" in header:
-        return "observer"
-    return ""
+    return instrument.frame or "observer" * stated.startswith("TOPO")
 
 
 def _medium(header, instrument):
@@ -118,23 +141,23 @@ def _medium(header, instrument):
         return "vacuum" if str(header["VACUUM"]).strip().upper() in ("TRUE", "T", "1", "YES") else "air"
     if "air" in words or "obs.atmos" in words or axis.startswith("AWAV"):
         return "air"
-    if "vac" in words or "em.wl" in words or re.match(r"WAVE(-|$)", axis) or instrument in ("HPF", "CARMENES"):
+    if "vac" in words or "em.wl" in words or re.match(r"WAVE(-|$)", axis):
         return "vacuum"
-    return "vacuum" if any(key.startswith(("CARACAL ", "SERVAL ")) for key in header) else ""
+    return instrument.medium
 
 
 def _position(header, instrument):
-    """Right ascension and declination [degree]; HPF writes RA in hours, and the catalogue's as QRA, QDEC."""
-    keys = ("QRA", "QDEC") if instrument == "HPF" else ("RA", "DEC")
-    found = []
-    for key, hours in zip(keys, (15, 1)):
-        parts = re.findall(r"[\d.]+", _text(header, key)) if ":" in _text(header, key) else []
-        if len(parts) == 3:
-            value = hours * sum(float(part) / 60**place for place, part in enumerate(parts))
-            found.append(-value if _text(header, key).startswith("-") else value)
-        else:
-            found.append(_number(header.get(key)))
-    ra, dec = found
+    """Right ascension and declination [degree]; numbers are in degrees, texts with colons in hours and degrees."""
+    ra, dec = (header.get(key) for key in instrument.position)
+    if ":" in str(ra) and ":" in str(dec):
+        from astropy.coordinates import SkyCoord
+
+        try:
+            star = SkyCoord(ra, dec, unit=("hourangle", "deg"))
+        except ValueError:
+            return np.nan, np.nan
+        ra, dec = star.ra.deg, star.dec.deg
+    ra, dec = _number(ra), _number(dec)
     return (ra, dec) if 0 <= ra <= 360 and -90 <= dec <= 90 else (np.nan, np.nan)
 
 

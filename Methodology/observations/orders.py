@@ -8,18 +8,12 @@ import paper
 from observations import headers
 from workflow.files import UnitFailed
 
-# What is kept of a spectrum: the window, its margin, 300 km/s and the difference between air and vacuum [Angstrom]
+# The window, its margin, 300 km/s and the difference between air and vacuum [Angstrom]: the rest is left
 REGION = paper.WINDOW[0] - paper.MARGIN - 12, paper.WINDOW[1] + paper.MARGIN + 12
 
 UNITS = {  # to Angstrom
     "Angstrom": lambda x: x, "nm": lambda x: 10 * x, "micron": lambda x: 1e4 * x, "m": lambda x: 1e10 * x,
     "log10": lambda x: 10 ** np.clip(x, 0, 9), "ln": lambda x: np.exp(np.clip(x, 0, 20)),
-}
-SPELLINGS = {
-    "a": "Angstrom", "aa": "Angstrom", "ang": "Angstrom", "angstrom": "Angstrom", "angstroms": "Angstrom",
-    "0.1nm": "Angstrom", "å": "Angstrom", "nm": "nm", "nanometer": "nm", "nanometers": "nm", "nanometre": "nm",
-    "um": "micron", "µm": "micron", "micron": "micron", "microns": "micron", "micrometer": "micron", "m": "m",
-    "meter": "m",
 }
 ORDER_STEP, ORDER_LENGTH = 20, 100  # [pixel] an order goes back at least, and has; less is disorder
 
@@ -46,45 +40,33 @@ class Spectrum:
 
 
 def from_arrays(wave, flux, error=None, unit="", medium="", name="", resolving_power=np.nan):
-    """The same of arrays, masked ones too; `medium` is "air", "vacuum" or, if unknown, empty."""
-    found = {"wave": wave, "flux": flux}
-    if error is not None:
-        found["error"] = error
+    """Orders of arrays, masked ones too; `medium` is "air", "vacuum" or, if unknown, empty."""
+    columns = {"wave": wave, "flux": flux} | ({} if error is None else {"error": error})
     observation = headers.Observation(name=name, medium=medium, resolving_power=resolving_power)
-    return from_columns(found, unit, bool(unit), observation, "arrays")
+    return from_columns(columns, unit, bool(unit), observation, "arrays")
 
 
-def from_columns(found, stated, forced, observation, form):
-    """Orders of columns by role.
+def from_columns(columns, stated, forced, observation, form):
+    """Orders of columns by role: a Spectrum.
 
     Parameters
     ----------
-    found : dict
+    columns : dict
         "wave", "flux" and, where known, "error", "variance" or "ivar", and "flag", not 0 where a pixel is bad: arrays
         of shape (n_pixels,) or (n_orders, n_pixels), of any byte order, masked or not.
     stated : str
         Unit of the wavelengths, or "".
     forced : bool
         Whether it goes before what the numbers say.
-    observation : observations.Observation
+    observation : headers.Observation
     form : str
-
-    Returns
-    -------
-    Spectrum
-
-    Raises
-    ------
-    UnitFailed
-        Shapes that differ, wavelengths out of order, or none of the window.
     """
     arrays = {role: np.atleast_2d(np.ma.filled(np.ma.asarray(array).astype(float), np.nan))
-              for role, array in found.items()}
+              for role, array in columns.items()}
     shape = arrays["flux"].shape
-    wrong = [role for role, array in arrays.items() if array.shape not in (shape, (1, shape[1]))]
-    if wrong or len(shape) > 2:
-        raise UnitFailed(f"its {(wrong or ['flux'])[0]} has the shape {arrays[(wrong or ['flux'])[0]].shape}, its flux "
-                         f"{shape}")
+    for role, array in arrays.items():
+        if len(shape) > 2 or array.shape not in (shape, (1, shape[1])):
+            raise UnitFailed(f"its {role} has the shape {array.shape}, its flux {shape}")
     wave, flux = np.broadcast_to(arrays["wave"], shape), arrays["flux"]
     error = arrays.get("error", np.full(shape, np.nan))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -93,23 +75,23 @@ def from_columns(found, stated, forced, observation, form):
         elif "error" not in arrays and "ivar" in arrays:
             error = 1 / np.sqrt(arrays["ivar"])  # infinite: no weight, bad
     bad = np.nan_to_num(arrays.get("flag", np.zeros(shape)), nan=1) != 0
-    columns = [np.broadcast_to(array, shape) for array in (wave, flux, error, bad | np.isinf(error))]
-    pieces = [piece for row in zip(*columns) for piece in _ascending(*row)]
+    rows = zip(*(np.broadcast_to(array, shape) for array in (wave, flux, error, bad | np.isinf(error))))
+    pieces = [piece for row in rows for piece in _ascending(*row)]
     unit = _unit([piece[0] for piece in pieces], stated, forced)
     pieces = [(UNITS[unit](piece[0]), *piece[1:]) for piece in pieces]
     coverage = min(piece[0][0] for piece in pieces), max(piece[0][-1] for piece in pieces)
     inside = [(piece[0] > REGION[0]) & (piece[0] < REGION[1]) for piece in pieces]
     orders = tuple(Order(*(array[part] for array in piece)) for piece, part in zip(pieces, inside) if part.sum() > 50)
     if not any(order.wave[0] < paper.WINDOW[1] and order.wave[-1] > paper.WINDOW[0] for order in orders):
-        raise UnitFailed(f"covers {coverage[0]:.1f} to {coverage[1]:.1f} Angstrom{_hint(found, unit)}, not "
+        raise UnitFailed(f"covers {coverage[0]:.1f} to {coverage[1]:.1f} Angstrom{_hint(columns, unit)}, not "
                          f"{paper.WINDOW[0]:g} to {paper.WINDOW[1]:g}")
     return Spectrum(orders, observation, form, unit, coverage)
 
 
 def _ascending(wave, flux, error, bad):
     """Split a row where it goes back, as orders one after the other do; turn round what descends."""
-    there = np.isfinite(wave) & (wave > 0)
-    wave, flux, error, bad = (array[there] for array in (wave, flux, error, bad))
+    known = np.isfinite(wave) & (wave > 0)
+    wave, flux, error, bad = (array[known] for array in (wave, flux, error, bad))
     if len(wave) < 2:
         return []
     if np.median(np.diff(wave)) < 0:
@@ -132,10 +114,7 @@ def _unit(waves, stated, forced):
         raise UnitFailed("has no wavelengths")
     if forced:
         return stated
-    known = SPELLINGS.get(re.sub(r"\s", "", stated).lower())
-    if known:
-        return known
-    fitting = _fitting(waves)
+    fitting = [name for name in [_named(stated)] if name] or _fitting(waves)
     if fitting:
         return fitting[0]
     size = np.median(waves[len(waves) // 2])
@@ -143,13 +122,28 @@ def _unit(waves, stated, forced):
                                          (np.inf, "Angstrom")) if size < limit)
 
 
+def _named(stated):
+    """The one of `UNITS` that a header means; None for what is no length, or nothing."""
+    text = re.sub(r"\s", "", stated).lower().replace("metre", "meter").rstrip("s")
+    if not text:
+        return None
+    from astropy import units  # takes as long to import as a text file to read
+
+    try:
+        factor = units.Unit("Angstrom" if text in ("a", "aa", "ang", "å") else text).to("Angstrom")
+    except (ValueError, TypeError):
+        return None
+    return next((name for name in ("Angstrom", "nm", "micron", "m") if np.isclose(UNITS[name](1), factor)), None)
+
+
 def _fitting(waves):
+    """Those of `UNITS` in which some of the ascending wavelengths reach into the window."""
     low, high = paper.WINDOW
     return [unit for unit, convert in UNITS.items()
             if any(convert(wave[0]) < high and convert(wave[-1]) > low for wave in waves)]
 
 
-def _hint(found, unit):
-    waves = [row[np.isfinite(row)] for row in np.atleast_2d(np.asarray(found["wave"], float))]
-    other = [fits for fits in _fitting([np.sort(row)[[0, -1]] for row in waves if len(row)]) if fits != unit]
-    return f" (in {unit}; --unit {other[0]} would cover the window)" if other else ""
+def _hint(columns, unit):
+    waves = [row[np.isfinite(row)] for row in np.atleast_2d(np.asarray(columns["wave"], float))]
+    fitting = [fits for fits in _fitting([np.sort(row)[[0, -1]] for row in waves if len(row)]) if fits != unit]
+    return f" (in {unit}; --unit {fitting[0]} would cover the window)" if fitting else ""

@@ -48,7 +48,7 @@ class Star:
 
 
 def prepare(spectrum, templates, settings):
-    """Prepare one spectrum.
+    """Prepare one spectrum: a Star.
 
     Parameters
     ----------
@@ -56,16 +56,6 @@ def prepare(spectrum, templates, settings):
     templates : velocity.Templates
         At the resolving power `settings.target`.
     settings : Settings
-
-    Returns
-    -------
-    Star
-
-    Raises
-    ------
-    UnitFailed
-        Its resolving power is unknown or too low, there is no peak in the cross-correlation, there are too many bad
-        pixels, or it does not cover the window.
     """
     power = resolving_power(spectrum, settings)
     orders, counts = zip(*(_clean(order, spectrum.observation, settings) for order in spectrum.orders))
@@ -74,48 +64,30 @@ def prepare(spectrum, templates, settings):
         raise UnitFailed(f"has no good pixels from {paper.WINDOW[0]:g} to {paper.WINDOW[1]:g} Angstrom")
     grid, flat = _flat(orders)
     try:
-        found = measure_velocity(grid, flat, templates)
+        velocity = measure_velocity(grid, flat, templates)
     except ValueError:
         raise UnitFailed(f"covers {grid[0]:.1f} to {grid[-1]:.1f} Angstrom, too little of {paper.WINDOW[0]:g} to "
                          f"{paper.WINDOW[1]:g} to find its velocity") from None
-    if not found.is_peak:
-        raise UnitFailed(f"has no peak in its cross-correlation with the synthetic spectra (height {found.height:.2f}, "
-                         f"{found.contrast:.1f} standard deviations): no M dwarf, or its wavelengths are not as "
-                         "read")
-    flux, covered, raw = _at_rest(orders, found.rv, power, settings)
+    if not velocity.is_peak:
+        raise UnitFailed(f"has no peak in its cross-correlation with the synthetic spectra (height "
+                         f"{velocity.height:.2f}, {velocity.contrast:.1f} standard deviations): no M dwarf, or its "
+                         "wavelengths are not as read")
+    flux, covered, raw = _at_rest(orders, velocity.rv, power, settings)
     bad = 1 - covered[WINDOW].mean()
     if bad > settings.max_bad:
         raise UnitFailed(_why_bad(covered, bad, settings.max_bad, np.sum(counts, axis=0)))
-    flux, factor = aligned(flux[WINDOW], templates.flux[found.template], covered[WINDOW])
+    flux, factor = aligned(flux[WINDOW], templates.flux[velocity.template], covered[WINDOW])
     raw[1] /= np.pad(factor, N_MARGIN, mode="reflect", reflect_type="odd")  # its slope goes on
     flux = flux.astype(np.float32)
     low, high = dataset.FLUX_RANGE
     if not ((flux > low) & (flux < high)).all():
         raise UnitFailed(f"leaves the range of normalised flux, {low:g} to {high:g}: its continuum was not found")
-    record = {**_record(spectrum, found, orders), "bad": round(bad, 4), "resolving_power": round(power)}
-    return Star(flux, record, raw.astype(np.float32), found.template, found.lags, found.correlation)
+    record = {**_record(spectrum, velocity, orders), "bad": round(bad, 4), "resolving_power": round(power)}
+    return Star(flux, record, raw.astype(np.float32), velocity.template, velocity.lags, velocity.correlation)
 
 
 def load_templates(synthetic):
-    """What a folder of synthetic spectra gives to prepare observed ones alike.
-
-    Parameters
-    ----------
-    synthetic : Path
-
-    Returns
-    -------
-    templates : velocity.Templates
-        At the resolving power of the folder.
-    provenance : schemas.Provenance
-    continuum : str
-        That they were divided by, one of `continuum.CONTINUA`.
-
-    Raises
-    ------
-    BadInput
-        The arrays are not there, or not on the paper's grid.
-    """
+    """Templates, provenance and continuum (one of `continuum.CONTINUA`) of a folder of synthetic spectra."""
     data = dataset.Dataset(synthetic)
     data.check_synthetic()
     flux_ph, labels_ph = data.flux_ph, data.labels_ph
@@ -134,13 +106,7 @@ def continuum_of(provenance):
 
 
 def resolving_power(spectrum, settings):
-    """That of the instrument: of the settings, else of the file.
-
-    Raises
-    ------
-    UnitFailed
-        It is unknown, or lower than that of the result.
-    """
+    """Resolving power of the instrument: as the settings say, else the file."""
     power = settings.resolving_power
     if np.isnan(power):
         power = spectrum.observation.resolving_power
@@ -209,8 +175,8 @@ def _flat(orders):
         parts.append((inside, *(np.interp(grid[inside], order.wave, array / continuum)
                                 for array in (order.flux, order.error))))
     merged = _merged(len(grid), parts)
-    there = np.isfinite(merged)
-    return grid, np.interp(grid, grid[there], merged[there])
+    known = np.isfinite(merged)
+    return grid, np.interp(grid, grid[known], merged[known])
 
 
 def _merged(n_pixels, parts):
@@ -224,7 +190,7 @@ def _merged(n_pixels, parts):
 
 
 def _at_rest(orders, rv, power, settings):
-    """Normalised flux on WAVE, where it is covered by good pixels, and flux and continuum of the order with most."""
+    """Normalised flux on WAVE, where it is covered by good pixels, and flux and continuum of the longest order."""
     parts, raws = [], []
     covered = np.zeros(len(WAVE), bool)
     for order in orders:
@@ -246,34 +212,34 @@ def _at_rest(orders, rv, power, settings):
     if not parts:
         return np.full(len(WAVE), np.nan), covered, np.full((2, len(WAVE)), np.nan)
     flux = _merged(len(WAVE), parts)
-    there = np.isfinite(flux)
-    most = max(raws, key=lambda raw: np.isfinite(raw[0]).sum())
-    return np.interp(WAVE, WAVE[there], flux[there]), covered, most
+    known = np.isfinite(flux)
+    longest = max(raws, key=lambda raw: np.isfinite(raw[0]).sum())
+    return np.interp(WAVE, WAVE[known], flux[known]), covered, longest
 
 
 def _why_bad(covered, bad, limit, counts):
     """The reason why too much of the window is missing: its ends, a gap, or single pixels."""
-    there = np.flatnonzero(covered[WINDOW])
+    pixels = np.flatnonzero(covered[WINDOW])
     low, high = paper.WINDOW
-    if len(there) == 0:
+    if len(pixels) == 0:
         return f"does not cover {low:g} to {high:g} Angstrom once at rest"
-    first, last = paper.WAVELENGTH[there[[0, -1]]]
+    first, last = paper.WAVELENGTH[pixels[[0, -1]]]
     if first - low > limit * (high - low) / 2 or high - last > limit * (high - low) / 2:
         return f"covers {first:.1f} to {last:.1f} Angstrom of {low:g} to {high:g} once at rest"
-    gaps = np.diff(there)
+    gaps = np.diff(pixels)
     if gaps.max() > limit * len(paper.WAVELENGTH) / 2:
-        at = paper.WAVELENGTH[there[gaps.argmax()]]
+        at = paper.WAVELENGTH[pixels[gaps.argmax()]]
         return f"has a gap of {gaps.max() * STEP:.1f} Angstrom at {at:.1f} (at rest)"
     kinds = ", ".join(f"{count} {kind}" for count, kind in zip(counts, KINDS) if count)
     return f"has {100 * bad:.1f} % bad pixels in the window, more than {100 * limit:g} % ({kinds})"
 
 
 # ---------------------------------------------------------------- what is written down
-def _record(spectrum, found, orders):
+def _record(spectrum, velocity, orders):
     """Columns of stars.csv. The window cannot tell air from vacuum: they differ by one velocity, all over it."""
     observation = spectrum.observation
     berv = observation.berv if observation.frame == "observer" else np.nan
-    rv = found.rv if np.isnan(berv) else found.rv + berv + found.rv * berv / LIGHT
+    rv = velocity.rv if np.isnan(berv) else velocity.rv + berv + velocity.rv * berv / LIGHT
     medium = observation.medium
     if not medium:
         in_air = rv + AIR_AS_VACUUM + rv * AIR_AS_VACUUM / LIGHT
@@ -282,8 +248,8 @@ def _record(spectrum, found, orders):
     snr = max(np.median(order.flux[part] / order.error[part]) for order, part in zip(orders, inside) if part.any())
     return {
         "ra": observation.ra, "dec": observation.dec, "snr": round(float(snr), 1), "rv": round(float(rv), 3),
-        "shift": round(float(found.rv), 3),
-        "e_rv": round(float(found.error), 3), "berv": round(float(berv), 3),
-        "frame": observation.frame or "unknown", "medium": medium, "peak": round(float(found.height), 3),
-        "contrast": round(float(found.contrast), 1),
+        "shift": round(float(velocity.rv), 3),
+        "e_rv": round(float(velocity.error), 3), "berv": round(float(berv), 3),
+        "frame": observation.frame or "unknown", "medium": medium, "peak": round(float(velocity.height), 3),
+        "contrast": round(float(velocity.contrast), 1),
     }

@@ -29,14 +29,13 @@ ROLES = {
     "ivar": ("ivar", "inversevariance"),
     "flag": ("qual", "quality", "flag", "flags", "dq", "mask", "andmask"),
 }
-SKY_THROUGHPUT = 0.951  # of HPF's fibre on the star in units of that on the sky, in the window: the table of muler
-SKY_SMOOTHING = 101  # [pixel] of the running median; this and the next two are ours
+SKY_SMOOTHING = 101  # [pixel] of the running median of a fibre on the sky; this and the next two are ours
 SKY_LINE, SKY_NARROWEST = 5, 3  # standard deviations of the sky's noise, and [pixel] in a row: fewer are a cosmic hit
 SKY_WING = 2  # [pixel] to each side of a line that belong to it
 
 
 def read(path, columns=(), unit="", medium=""):
-    """Read a spectrum.
+    """Read a spectrum: an orders.Spectrum.
 
     Parameters
     ----------
@@ -47,25 +46,13 @@ def read(path, columns=(), unit="", medium=""):
         One of `orders.UNITS`, where the file says nothing or something wrong.
     medium : str
         "air" or "vacuum", likewise.
-
-    Returns
-    -------
-    orders.Spectrum
-
-    Raises
-    ------
-    UnitFailed
-        There is no spectrum of a known form in it, or it does not cover the window.
     """
     content = _content(path)
     name = re.sub(r"\.(fits?|fts|csv|txt|dat|tsv|asc|s)(\.gz)?$|\.gz$", "", path.name, flags=re.I)
-    if content.startswith(b"SIMPLE  ="):
-        columns_found, stated, observation, form = _read_fits(content, name, columns)
-    else:
-        columns_found, stated, observation, form = _read_text(content, name, columns)
-    if medium:
-        observation = replace(observation, medium=medium)
-    return orders.from_columns(columns_found, unit or stated, bool(unit), observation, form)
+    reader = _read_fits if content.startswith(b"SIMPLE  =") else _read_text
+    arrays, stated, observation, form = reader(content, name, columns)
+    observation = replace(observation, medium=medium or observation.medium)
+    return orders.from_columns(arrays, unit or stated, bool(unit), observation, form)
 
 
 def _content(path):
@@ -94,25 +81,26 @@ def _read_fits(content, name, columns):
         if int(value) < 0 or (key in (b"NAXIS", b"TFIELDS") and int(value) > 999):  # astropy would never come back
             raise UnitFailed(f"is a damaged FITS file ({key.decode()} is {value.decode()}): fetch it again")
     try:
-        with warnings.catch_warnings(record=True) as said, fits.open(io.BytesIO(content), memmap=False) as hdus:
+        with warnings.catch_warnings(record=True) as caught, fits.open(io.BytesIO(content), memmap=False) as hdus:
             warnings.simplefilter("always")  # most are about standards that headers do not keep
-            if len(hdus) and any("truncated" in str(each.message) for each in said):
+            if len(hdus) and any("truncated" in str(warning.message) for warning in caught):
                 raise UnitFailed("is a FITS file that ends early: fetch it again")
             header = hdus[0].header.copy()
-            found = (_from_extensions(hdus, columns) or _from_multispec(hdus) or _from_table(hdus, columns, header)
-                     or _from_image(hdus, header))
+            spectrum = (_from_extensions(hdus, columns, header) or _from_multispec(hdus)
+                        or _from_table(hdus, columns, header) or _from_image(hdus, header))
             observation = headers.from_header(header, name)
     except UnitFailed:
         raise
     except Exception as error:  # astropy raises all kinds on damaged files
         raise UnitFailed(f"is a damaged FITS file ({one_line(error)}): fetch it again") from None
-    if not found:
+    if not spectrum:
         raise UnitFailed("is a FITS file without a spectrum that is known here: no image with CRVAL1 and CDELT1, no "
                          "table or extensions with wavelength and flux; name the latter with --columns")
-    return (*found[:2], observation, found[2])
+    arrays, unit, form = spectrum
+    return arrays, unit, observation, form
 
 
-def _from_extensions(hdus, columns):
+def _from_extensions(hdus, columns, header):
     """Image extensions by name; of several fibres the one that saw the star."""
     images = {}
     for hdu in hdus[1:]:
@@ -122,37 +110,37 @@ def _from_extensions(hdus, columns):
     if not {"wave", "flux"} <= set(roles):
         return None
     unit = str(images[roles["wave"]].header.get("BUNIT", ""))
-    found = {role: images[key].data for role, key in roles.items()}
-    hpf = str(hdus[0].header.get("INSTRUME")).strip() == "HPF" and {"skyflux", "skywavl"} <= set(images)
-    if not hpf or roles["flux"] != "flux":
-        return found, unit, "FITS extensions"
-    return _less_sky(found, images), unit, "FITS extensions, less the sky"
+    arrays = {role: images[key].data for role, key in roles.items()}
+    throughput = headers.instrument_of(header).sky
+    if not throughput or not {"skyflux", "skywavl"} <= set(images) or roles["flux"] != "flux":
+        return arrays, unit, "FITS extensions"
+    return _less_sky(arrays, images, throughput), unit, "FITS extensions, less the sky"
 
 
-def _less_sky(found, images):
-    """What HPF's fibre on the star saw less what that on the sky did, whose noise is added where a line was taken."""
+def _less_sky(arrays, images, throughput):
+    """What the fibre on the star saw less what that on the sky did, whose noise is added where a line was taken."""
     sky = {key[3:]: hdu.data.astype(float) for key, hdu in images.items() if key.startswith("sky")}
     variance = sky.get("variance", sky.get("error", np.zeros_like(sky["flux"])) ** 2)
-    orders_of_sky = [_sky(*order) for order in zip(found["wave"], sky["wavl"], sky["flux"], variance)]
-    flux, variance = np.swapaxes(orders_of_sky, 0, 1)
-    less = {**found, "flux": found["flux"] - SKY_THROUGHPUT * flux}
-    if "variance" in found:
-        less["variance"] = found["variance"] + SKY_THROUGHPUT**2 * variance
-    if "error" in found:
-        less["error"] = np.hypot(found["error"], SKY_THROUGHPUT * np.sqrt(variance))
+    rows = [_sky(*order) for order in zip(arrays["wave"], sky["wavl"], sky["flux"], variance)]
+    flux, variance = np.swapaxes(rows, 0, 1)
+    less = {**arrays, "flux": arrays["flux"] - throughput * flux}
+    if "variance" in arrays:
+        less["variance"] = arrays["variance"] + throughput**2 * variance
+    if "error" in arrays:
+        less["error"] = np.hypot(arrays["error"], throughput * np.sqrt(variance))
     return less
 
 
 def _sky(wave, wave_sky, flux, variance):
     """Sky and its variance at the star's pixels: a running median, free of noise, and the lines that rise above it."""
-    there = np.isfinite(flux + variance)
-    if not there.any():
+    known = np.isfinite(flux + variance)
+    if not known.any():
         return np.zeros((2, len(wave)))
-    flux, variance = flux[there], variance[there]
+    flux, variance = flux[known], variance[known]
     smooth = ndimage.median_filter(flux, SKY_SMOOTHING)
     high = flux - smooth > SKY_LINE * 1.4826 * np.median(np.abs(flux - smooth))
     lines = ndimage.binary_dilation(ndimage.binary_opening(high, np.ones(SKY_NARROWEST)), iterations=SKY_WING)
-    return [np.interp(wave, wave_sky[there], each) for each in (np.where(lines, flux, smooth), lines * variance)]
+    return [np.interp(wave, wave_sky[known], array) for array in (np.where(lines, flux, smooth), lines * variance)]
 
 
 def _from_table(hdus, columns, header):
@@ -184,20 +172,19 @@ def _from_multispec(hdus):
             raise UnitFailed(f"has {len(flux)} rows, but WAT2_001 and on say the wavelengths of {len(rows)}")
         pixels = np.arange(1.0, flux.shape[1] + 1)  # of what was cut out or binned; the functions know the whole's
         pixels = (pixels - hdu.header.get("LTV1", 0)) / hdu.header.get("LTM1_1", 1)
-        found = {"wave": [_dispersion(row.split(), pixels) for row in rows], "flux": flux}
+        arrays = {"wave": [_dispersion(row.split(), pixels) for row in rows], "flux": flux}
         for number, band in enumerate(bands, 1):
             if str(hdu.header.get(f"BANDID{number}", "")).startswith("sigma"):
-                found["error"] = band
+                arrays["error"] = band
         stated = re.search(r"units\s*=\s*(\w+)", words["1"])
-        return found, stated[1] if stated else "", "FITS image, multispec of IRAF"
+        return arrays, stated[1] if stated else "", "FITS image, multispec of IRAF"
     return None
 
 
 def _dispersion(row, pixels):
-    """Wavelengths of a row, NaN beyond its end (Valdes 1993, ASPC 52, 467; IRAF's help page specwcs).
+    """Wavelengths of a row at IRAF's physical pixels, NaN beyond its end (Valdes 1993, ASPC 52, 467; specwcs).
 
-    `pixels` are IRAF's physical ones. `row` has aperture, beam, type, first, step, number of pixels, redshift, two
-    more, and then the functions.
+    `row`: aperture, beam, type, first, step, number of pixels, redshift, two more, and then the functions.
     """
     kind, first, step, n_valid, redshift = (float(field) for field in row[2:7])
     wave, rest = np.zeros(len(pixels)), [float(field) for field in row[9:]]
@@ -250,7 +237,7 @@ def _read_text(content, name, columns):
     rows = [line for line in lines if line and line[0] not in "#%!"]
     if not rows:
         raise UnitFailed("has no rows of numbers")
-    separator = next((mark for mark in ";\t" if mark in rows[0]), "," if "," in rows[0] else r"\s+")
+    separator = next((mark for mark in ";\t," if mark in rows[0]), r"\s+")
     heading = _cells(rows[0], separator)
     if all(_is_number(cell) for cell in heading):
         comment = next((line for line in reversed(lines[: lines.index(rows[0])]) if line), "")
@@ -269,26 +256,24 @@ def _read_text(content, name, columns):
     if not {"wave", "flux"} <= set(roles):
         raise UnitFailed(f"has the columns {', '.join(names[:8])}: say which are wavelength and flux with --columns")
     wave_name = names[list(by_name).index(roles["wave"])]
-    found = re.search(r"[\[(]\s*([^\])]*?)\s*[\])]", wave_name)
+    unit = re.search(r"[\[(]\s*([^\])]*?)\s*[\])]", wave_name)
     observation = headers.Observation(name=name, medium=_medium_in(wave_name))
     form = ("CSV" if separator in ",;" else "text") + ("" if heading else " without heading")
-    return {role: by_name[key] for role, key in roles.items()}, found[1] if found else "", observation, form
+    return {role: by_name[key] for role, key in roles.items()}, unit[1] if unit else "", observation, form
 
 
 def _read_libre_esprit(lines, name):
-    """Of ESPaDOnS and NARVAL: star, number of rows, then nm in air without the Earth's velocity, flux, ..., error."""
+    """The form of ESPaDOnS and NARVAL: star, number of rows, then nm in air, in the barycentre, flux, ..., error."""
     star = re.search(r"of\s+'?(.*?)\s*'?$", lines[0])
     first = next((k for k, line in enumerate(lines[1:4], 1) if len(line.split()) > 2), 1)
     table = _numbers([line for line in lines[first:] if line], r"\s+")
     if table.shape[1] < 2:
         raise UnitFailed("has the first line of a .s file and no columns of wavelength and flux")
-    found = {"wave": table[:, 0], "flux": table[:, 1]}
-    if table.shape[1] > 2:
-        found["error"] = table[:, -1]
+    arrays = {"wave": table[:, 0], "flux": table[:, 1]} | ({"error": table[:, -1]} if table.shape[1] > 2 else {})
     observation = headers.Observation(
-        name=(star[1] if star else "") or name, instrument="ESPaDOnS or NARVAL",
-        medium="air", frame="barycentre", resolving_power=headers.RESOLVING_POWER["ESPADONS"])
-    return found, "nm", observation, ".s of ESPaDOnS or NARVAL"
+        name=(star[1] if star else "") or name, instrument="ESPaDOnS or NARVAL", medium="air", frame="barycentre",
+        resolving_power=headers.instrument_of({"INSTRUME": "ESPADONS"}).resolving_power)
+    return arrays, "nm", observation, ".s of ESPaDOnS or NARVAL"
 
 
 def _numbers(rows, separator):
@@ -317,12 +302,8 @@ def _plain(name):
 
 
 def _roles(names, columns):
-    """Which of the plain names is wave, flux, ...; `columns` goes before what the names say, and all must be there."""
-    roles = {}
-    for role, known in ROLES.items():
-        there = [name for name in known if name in names]
-        if there:
-            roles[role] = there[0]
+    """Which of the plain names is wave, flux, ...; `columns` goes before what the names say, and all must exist."""
+    roles = {role: next((name for name in known if name in names), None) for role, known in ROLES.items()}
     for role, column in zip(("wave", "flux", "error"), columns):
         name = _plain(column)
         if name not in names and column.isdigit() and 1 <= int(column) <= len(names):
@@ -330,7 +311,7 @@ def _roles(names, columns):
         if name not in names:
             return {}
         roles[role] = name
-    return roles
+    return {role: name for role, name in roles.items() if name}
 
 
 def _medium_in(name):

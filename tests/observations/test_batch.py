@@ -1,31 +1,21 @@
 """From spectrum files to the arrays of the acts: simulated stars whose truth is known, and real ones where they are."""
 import json
-import os
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from arrays import observed_of, provenance_of, synthetic_of
 from astropy.io import fits
+from observed import NATIVE, REAL, SMOOTH, observe, write
 
 import paper
 import prepare_spectra
 import simulate_spectra
 from figures import preparation_page
-from observations import orders, preparation, readers
+from observations import preparation
 from spectra import dataset
-from spectra.transforms import LIGHT, WINDOW, degrade, to_air
+from spectra.transforms import degrade, to_air
 from synthetic import simulation as sim
-from workflow.files import UnitFailed
-
-PUBLISHED = Path(__file__).resolve().parents[1].parent / "shared" / "published"
-REAL = Path(os.environ.get("REAL_FILES", PUBLISHED / "real_files"))
-PHYSICS = sim.Physics.reference()
-LABELS = np.array([[3300, 4.9, -0.2, 3.0]])
-SMOOTH = next(smooth for _, smooth in sim.smooth_spectra(LABELS, PHYSICS))[0]
-NATIVE = np.arange(8793.5, 8842.4, 0.03)  # [Angstrom] in vacuum, in the observer's frame
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +25,6 @@ def synthetic(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def templates(synthetic):
-    return preparation.load_templates(synthetic)[0]
-
-
 @pytest.fixture(autouse=True)
 def no_pages(monkeypatch, request):
     """Pages take longer than all the rest; one test draws them."""
@@ -47,28 +32,8 @@ def no_pages(monkeypatch, request):
         monkeypatch.setattr(preparation_page, "write", lambda path, stars, *_: path.write_text(str(len(list(stars)))))
 
 
-def observe(rv=30.0, snr=100.0, smooth=SMOOTH, seed=0, blaze=lambda x: 0.6 + 0.25 * x - 0.2 * x**2):
-    """Flux of a star on NATIVE: moving, behind a blaze, in counts, with noise."""
-    flux = np.interp(NATIVE, sim.WAVE * (1 + rv / LIGHT), smooth)
-    noise = np.random.default_rng(seed).normal(size=len(NATIVE)) * np.sqrt(flux) / snr
-    return 1e4 * (flux + noise) * blaze(np.linspace(-1, 1, len(NATIVE)))
-
-
-def write(path, flux, wave=None):
-    """A CSV in air without errors, as a new user has it."""
-    wave = to_air(NATIVE) if wave is None else wave
-    pd.DataFrame({"wavelength_air": wave, "flux": flux}).to_csv(path, index=False)
-    return path
-
-
 def run(out, synthetic, *files, extra=("--resolution", str(paper.RESOLVING_POWER), "--jobs", "1")):
     return prepare_spectra.main(["--out", str(out), "--synthetic", str(synthetic), *extra, *map(str, files)])
-
-
-def prepared(flux, templates, wave=NATIVE, error=None, medium="vacuum", **settings):
-    spectrum = orders.from_arrays(wave, flux, error, medium=medium, resolving_power=paper.RESOLVING_POWER)
-    settings = {"continuum": "envelope", **settings}
-    return preparation.prepare(spectrum, templates, preparation.Settings(**settings))
 
 
 # ---------------------------------------------------------------- stars whose truth is known
@@ -96,18 +61,6 @@ def test_a_moving_star_in_air_behind_a_blaze_gives_the_prepared_array(tmp_path, 
     assert (tmp_path / "out" / "preparation.pdf").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("medium, rv", [("", 30.0), ("", -60.0), ("vacuum", 30.0)])
-def test_where_nothing_is_said_of_the_medium_the_smaller_velocity_is_taken(templates, medium, rv):
-    star = prepared(observe(rv), templates, medium=medium)
-    other = abs(rv + preparation.AIR_AS_VACUUM)
-    expected = rv if medium or abs(rv) < other else rv + preparation.AIR_AS_VACUUM
-    assert star.record["rv"] == pytest.approx(expected, abs=0.3)
-    assert star.record["medium"] == (medium or ("vacuum?" if abs(rv) < other else "air?"))
-    np.testing.assert_allclose(star.flux, prepared(observe(rv), templates).flux, atol=1e-6)
-    np.testing.assert_allclose((star.raw[0] / star.raw[1])[WINDOW], star.flux, rtol=1e-5)
-    assert np.nanmax(np.abs(np.diff(star.raw[1], 2))) < 2e-6  # no kink in what the page shows
-
-
 def test_an_instrument_above_is_degraded_and_one_below_degrades_the_synthetic_set(tmp_path, synthetic):
     files = [write(tmp_path / "a.csv", observe(snr=1e4))]
     sharp = np.load(synthetic / "ph_flux_norm.npy")
@@ -121,81 +74,11 @@ def test_an_instrument_above_is_degraded_and_one_below_degrades_the_synthetic_se
     assert json.loads((tmp_path / "below" / "provenance.json").read_text())["resolving_power"] == 55_000
 
 
-def test_orders_that_overlap_are_merged_by_inverse_variance(templates):
-    flux, error = observe(snr=1e6), np.full(len(NATIVE), 1.0)
-    noisy = flux * (1 + np.random.default_rng(1).normal(0, 0.05, len(NATIVE)))
-    both = prepared(np.array([flux, noisy]), templates, np.array([NATIVE] * 2), np.array([error, flux / 20]))
-    np.testing.assert_allclose(both.flux, prepared(flux, templates, error=error).flux, atol=1e-3)
-    blue, red = NATIVE < 8822, NATIVE > 8816
-    split = np.array([np.where(blue, flux, np.nan), np.where(red, flux, np.nan)])
-    parts = prepared(split, templates, np.array([NATIVE] * 2))
-    assert parts.record["bad"] == 0
-    assert np.std(parts.flux - both.flux) < 0.01
-
-
-def test_bad_pixels_are_bridged(templates):
-    flux, error = observe(snr=200), None
-    plain = prepared(flux, templates, error=error).flux
-    spoilt = flux.copy()
-    spoilt[500], spoilt[700], spoilt[800], spoilt[900:902] = np.nan, 0, -5, 3 * spoilt[900:902]
-    star = prepared(spoilt, templates)
-    assert 0.003 < star.record["bad"] < 0.015
-    far = np.abs(paper.WAVELENGTH[:, None] - NATIVE[[500, 700, 800, 900]] / (1 + 30 / LIGHT)).min(axis=1) > 0.15
-    np.testing.assert_allclose(star.flux[far], plain[far], atol=0.004)
-    assert star.flux.max() < 1.1
-
-
-def test_lines_of_water_are_masked_where_the_observer_sees_them(templates):
-    spectrum = orders.from_arrays(NATIVE, observe(), medium="vacuum", resolving_power=paper.RESOLVING_POWER)
-    settings = preparation.Settings(continuum="envelope", telluric=True)
-    for frame, share in (("observer", 4 * 2 * preparation.TELLURIC_WIDTH / 35), ("barycentre", 0)):
-        seen = replace(spectrum, observation=replace(spectrum.observation, frame=frame))
-        bad = preparation.prepare(seen, templates, settings).record["bad"]
-        assert bad == pytest.approx(share, abs=0.004 * (share > 0))
-
-
-# ---------------------------------------------------------------- bad input
-def emission(flux):
-    for centre in np.linspace(8803, 8833, 12):
-        flux = flux + 3e4 * np.exp(-0.5 * ((NATIVE - centre) / 0.1) ** 2)
-    return flux
-
-
-GALAXY = 1e4 * (1 + 0.3 * np.exp(-0.5 * ((NATIVE - 8815) / 6) ** 2) + 0.1 * np.sin(NATIVE / 3))
-NOISE = np.random.default_rng(5).normal(size=len(NATIVE))
-BAD = {
-    "gap": (np.where(np.abs(NATIVE - 8815) < 2, np.nan, observe()), r"has a gap of 4\.\d Angstrom at 881\d"),
-    "filled gap": (np.where(np.abs(NATIVE - 8815) < 2, 5000, observe()), "same flux in .* saturated, or a gap"),
-    "saturated": (np.minimum(observe(), np.median(observe())), "same flux in .* saturated"),
-    "NaN": (np.where(NOISE > 1, np.nan, observe()), r"% bad pixels in the window, more than 3 % \(\d+ not above zero"),
-    "negative": (-observe(), "no good pixels"),
-    "emission lines": (emission(observe()), "continuum that falls below zero"),
-    "cosmic hits": (observe() * np.where(NOISE > 1.2, 2, 1), r"% bad pixels .*\d+ above the continuum"),
-    "galaxy": (GALAXY * (1 + NOISE / 100), "no peak in its cross-correlation"),
-    "noise": (1e4 * (1 + NOISE / 10), "no peak in its cross-correlation"),
-    "half the window": (np.where(NATIVE > 8818, np.nan, observe()), "covers .* to find its velocity"),
-    "nearly the window": (np.where(NATIVE > 8831, np.nan, observe()), r"covers 8800\.0 to 883\d\.\d Angstrom of"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_spectra_are_left_out_with_the_reason(templates, name):
-    flux, said = BAD[name]
-    with pytest.raises(UnitFailed, match=said) as caught:
-        prepared(flux, templates)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_resolving_power_that_nobody_states_is_asked_for(templates):
-    with pytest.raises(UnitFailed, match="--resolution"):
-        preparation.prepare(orders.from_arrays(NATIVE, observe()), templates, preparation.Settings())
-
-
 def test_one_broken_file_costs_only_itself(tmp_path, synthetic, capsys):
     good = write(tmp_path / "good.csv", observe())
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "folder").mkdir()
-    bad = [tmp_path / "empty.csv", tmp_path / "folder", tmp_path / "absent.fits", write(tmp_path / "x.csv", GALAXY)]
+    bad = [tmp_path / "empty.csv", tmp_path / "folder", tmp_path / "absent.fits", write(tmp_path / "x.csv", -observe())]
     assert run(tmp_path / "out", synthetic, bad[0], good, *bad[1:]) == 0
     out = capsys.readouterr().out
     assert "1 of 5 files prepared, 4 left out" in out and "Traceback" not in out
@@ -244,6 +127,7 @@ def test_it_goes_on_from_an_interruption_and_does_nothing_twice(tmp_path, synthe
     assert run(tmp_path / "out", synthetic, *files) == 0 and len(calls) == 4
 
 
+@pytest.mark.slow
 def test_files_side_by_side_give_the_same(tmp_path, synthetic, capsys):
     files = [write(tmp_path / f"{rv}.csv", observe(rv, seed=rv)) for rv in (3, 1, 2)]
     for jobs in ("1", "2"):
@@ -285,8 +169,3 @@ def test_reality(tmp_path, synthetic, capsys):
                 known = np.interp(paper.WAVELENGTH, reference["wave_rest_vac"], reference["flux_norm"])
             seen = known < 1.05  # the reference keeps a cosmic hit
             assert np.corrcoef(star[seen], known[seen])[0, 1] > 0.99, name
-
-
-def test_reading_is_independent_of_the_name_of_the_file(tmp_path, templates):
-    path = write(tmp_path / "spectrum.fits", observe())
-    assert readers.read(path).form == "CSV"

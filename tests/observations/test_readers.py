@@ -68,7 +68,6 @@ def multispec(*kinds, bands=(), flux=FLUX, **cards):
 
 FITS = {  # name: HDUs, unit, medium, frame
     "image": (image(), "Angstrom", "", ""),
-    "image in nm": (image(CRVAL1=877.0, CDELT1=0.003, CUNIT1="nm"), "nm", "", ""),
     "image without unit in nm": (image(CRVAL1=877.0, CDELT1=0.003), "nm", "", ""),
     "image in m": (image(CRVAL1=8.77e-7, CDELT1=3e-12, CUNIT1="m", CTYPE1="AWAV"), "m", "air", ""),
     "image with CD1_1 and a reference in the middle": (
@@ -116,9 +115,6 @@ FITS = {  # name: HDUs, unit, medium, frame
         extensions({"INSTRUME": "HPF", "BRVCORR": 12500.0}, Sci_Flux=echelle(FLUX + 0.951 * SKY),
                    Sci_Variance=echelle(FLUX), Sci_Wavl=echelle(WAVE, -80), Sky_Wavl=echelle(WAVE + 0.006, -80),
                    Sky_Flux=echelle(np.interp(WAVE + 0.006, WAVE, SKY))), "Angstrom", "vacuum", "observer"),
-    "HPF by Goldilocks": (
-        extensions({"INSTRUME": "HPF", "BRVCORR": 12500.0}, Sci_Flux=echelle(FLUX), Sci_Error=echelle(ERROR),
-                   Sci_Wavl=echelle(WAVE, -80)), "Angstrom", "vacuum", "observer"),
 }
 
 
@@ -154,18 +150,10 @@ def check(spectrum, unit, medium):
         np.testing.assert_allclose(order.error[window], np.sqrt(order.flux[window]), rtol=1e-3)
 
 
-@pytest.mark.parametrize("object_, name", [({"OBJECT": "GJ 1"}, "GJ 1"), ({"OBJECT": " "}, "star"), ({}, "star")])
-def test_a_star_has_the_name_of_its_header_or_else_of_its_file(tmp_path, object_, name):
-    header = fits.Header({"CRVAL1": WAVE[0], "CDELT1": WAVE[1] - WAVE[0], **object_})
-    fits.PrimaryHDU(FLUX, header).writeto(tmp_path / "star.fits")
-    assert readers.read(tmp_path / "star.fits").observation.name == name
-
-
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize("name", FITS)
-def test_fits(tmp_path, name, packed):
+def test_fits(tmp_path, name):
     hdus, unit, medium, frame = FITS[name]
-    path = tmp_path / ("x.fits.gz" if packed else "called_anything.dat")
+    path = tmp_path / ("x.fits.gz" if name.startswith("HPF") else "called_anything.dat")
     fits.HDUList([hdu.copy() for hdu in hdus]).writeto(path)
     spectrum = readers.read(path)
     check(spectrum, unit, medium)
@@ -224,17 +212,17 @@ def spoilt(pixels, factor):
     return np.r_[SKY[:at], SKY[at : at + pixels] + factor, SKY[at + pixels :]]
 
 
-@pytest.mark.parametrize("seen", [SKY, spoilt(1, 300), spoilt(2, 300), spoilt(1, -300), spoilt(3, -300)],
-                         ids=["airglow alone", "a hit of one pixel", "of two", "a negative pixel", "three of them"])
+@pytest.mark.parametrize("seen", [SKY, spoilt(2, 300), spoilt(3, -300)],
+                         ids=["airglow alone", "a hit of two pixels", "three negative pixels"])
 @pytest.mark.parametrize("name, power", [("Variance", 2), ("Error", 1)], ids=["hpfspec", "Goldilocks"])
-def test_of_hpfs_sky_only_lines_are_taken_with_their_noise(tmp_path, seen, name, power):
+def test_lines_alone_are_taken_from_the_sky_of_hpf_with_their_noise(tmp_path, seen, name, power):
     noise = np.random.default_rng(0).normal(0, 1, len(WAVE))
     images = {"Sci_Flux": FLUX + 0.951 * SKY, "Sky_Flux": seen + noise, f"Sci_{name}": ERROR**power,
               f"Sky_{name}": 1 + 0 * WAVE, "Sci_Wavl": WAVE, "Sky_Wavl": WAVE}
     images = {key: [array] for key, array in images.items()}
     fits.HDUList(extensions({"INSTRUME": "HPF"}, **images)).writeto(tmp_path / "a.fits")
     order = readers.read(tmp_path / "a.fits").orders[-1]
-    flux, error = (np.interp(order.wave, WAVE, each) for each in (FLUX, ERROR))
+    flux, error = (np.interp(order.wave, WAVE, array) for array in (FLUX, ERROR))
     np.testing.assert_allclose(order.flux, flux, atol=6)
     line = np.abs(order.wave - 8829.5) < 0.5
     np.testing.assert_allclose(order.error[line], np.hypot(error, 0.951)[line])
@@ -260,31 +248,26 @@ PACKED = gzip.compress(ESPADONS)
 
 @pytest.mark.parametrize("content, said", [
     (b"", "is empty"),
-    (b"\n \n", "is empty"),
     (None, "is a folder"),
     (PACKED[: len(PACKED) // 2], "gzip ends early"),
     (b"\x00\x01\x02" * 99, "neither FITS nor text"),
     ("no spectrum\nbut words\n", "no table of numbers"),
     ("# only a comment\n", "no rows"),
     ("a,b\n" + rows(WAVE, FLUX), "columns a, b: say which .* --columns"),
-    (rows(WAVE), "--columns"),
     ("wave,flux\n" + rows(SWAPPED, FLUX), "sort its rows"),
-    ("wave,flux\n" + rows(np.random.default_rng(0).permutation(WAVE), FLUX), "sort its rows"),
     ("wave,flux\n" + rows(np.round(WAVE, 1), FLUX), "repeats wavelengths, 8770 first"),
     ("wave,flux\n" + rows(WAVE - 3000, FLUX), r"covers 5770.0 to 5860.0 Angstrom, not 8800 to 8835"),
     ("wave [nm],flux\n" + rows(WAVE, FLUX), r"in nm; --unit Angstrom would cover"),
     ("***Reduced spectrum of 'a'\n", "first line of a .s file|no table"),
     ([fits.PrimaryHDU()], "without a spectrum that is known"),
-    ([fits.PrimaryHDU(FLUX)], "without a spectrum that is known"),
     (image(CDELT1=0), "no CDELT1"),
-    (image(np.ones((5, 6, len(WAVE)))), r"cube of 5 by 6 by 3001"),
     (image(np.ones((5, len(WAVE)))), r"image of 5 by 3001"),
     (table(["A", "B"], [WAVE, FLUX]), "columns A, B: say which"),
     (extensions({}, WAVE=WAVE[:-1], FLUX=FLUX), "shape"),
     (multispec("chebyshev", "spline"), "only polynomials are read"),
     ([fits.PrimaryHDU(FLUX[None].repeat(3, 0), multispec("linear")[0].header)], "has 3 rows, .* wavelengths of 1"),
     (b"SIMPLE  =                    T" + b" " * 50 + b"junk" * 500, "damaged FITS|without a spectrum"),
-], ids=range(25))
+], ids=range(20))
 def test_bad_files_are_one_line(tmp_path, content, said):
     with pytest.raises(UnitFailed, match=said) as caught:
         readers.read(written(tmp_path, content))
@@ -308,17 +291,6 @@ def test_a_fits_file_cut_short_is_refused(tmp_path):
     for length in (len(whole) // 2, len(whole) - 3000):
         with pytest.raises(UnitFailed, match="damaged FITS|ends early"):
             readers.read(written(tmp_path, whole[:length]))
-
-
-@pytest.mark.parametrize("date, exposure, expected", [
-    ("2018-10-03T01:46:19.850591", 330.15, -25.927), ("2019-03-19T11:49:14.485082", 191.7, 26.493),
-])
-def test_barycentric_correction_is_that_of_another_programme(tmp_path, date, exposure, expected):
-    """Barnard's star from the Hobby-Eberly telescope, by barycorrpy (Kanodia and Wright 2018), with proper motion."""
-    header = {"INSTRUME": "HPF", "TELESCOP": "HET", "DATE-OBS": date, "ITIME": exposure, "QRA": "17:57:48.50",
-              "QDEC": "+04:41:36.1"}
-    fits.HDUList(extensions(header, WAVE=WAVE, FLUX=FLUX)).writeto(tmp_path / "a.fits")
-    assert readers.read(tmp_path / "a.fits").observation.berv == pytest.approx(expected, abs=0.005)
 
 
 def test_kept_region_leaves_room_for_every_velocity():

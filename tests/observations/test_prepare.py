@@ -1,0 +1,107 @@
+"""One spectrum to one row: simulated stars whose truth is known, and what must be left out."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from observed import NATIVE, PHYSICS, observe
+
+import paper
+from observations import orders, preparation
+from spectra.transforms import LIGHT, WINDOW
+from spectra.velocity import Templates
+from synthetic import simulation as sim
+from synthetic.labels import label_grid
+from workflow.files import UnitFailed
+
+
+@pytest.fixture(scope="module")
+def templates():
+    labels = label_grid()[np.random.default_rng(0).permutation(22_933)[:300]]
+    return Templates.of(sim.synthesise(labels, PHYSICS), labels)
+
+
+def prepared(flux, templates, wave=NATIVE, error=None, medium="vacuum", **settings):
+    spectrum = orders.from_arrays(wave, flux, error, medium=medium, resolving_power=paper.RESOLVING_POWER)
+    settings = {"continuum": "envelope", **settings}
+    return preparation.prepare(spectrum, templates, preparation.Settings(**settings))
+
+
+@pytest.mark.parametrize("medium, rv", [("", 30.0), ("", -60.0), ("vacuum", 30.0)])
+def test_where_nothing_is_said_of_the_medium_the_smaller_velocity_is_taken(templates, medium, rv):
+    star = prepared(observe(rv), templates, medium=medium)
+    other = abs(rv + preparation.AIR_AS_VACUUM)
+    expected = rv if medium or abs(rv) < other else rv + preparation.AIR_AS_VACUUM
+    assert star.record["rv"] == pytest.approx(expected, abs=0.3)
+    assert star.record["medium"] == (medium or ("vacuum?" if abs(rv) < other else "air?"))
+    np.testing.assert_allclose(star.flux, prepared(observe(rv), templates).flux, atol=1e-6)
+    np.testing.assert_allclose((star.raw[0] / star.raw[1])[WINDOW], star.flux, rtol=1e-5)
+    assert np.nanmax(np.abs(np.diff(star.raw[1], 2))) < 2e-6  # no kink in what the page shows
+
+
+def test_orders_that_overlap_are_merged_by_inverse_variance(templates):
+    flux, error = observe(snr=1e6), np.full(len(NATIVE), 1.0)
+    noisy = flux * (1 + np.random.default_rng(1).normal(0, 0.05, len(NATIVE)))
+    both = prepared(np.array([flux, noisy]), templates, np.array([NATIVE] * 2), np.array([error, flux / 20]))
+    np.testing.assert_allclose(both.flux, prepared(flux, templates, error=error).flux, atol=1e-3)
+    blue, red = NATIVE < 8822, NATIVE > 8816
+    split = np.array([np.where(blue, flux, np.nan), np.where(red, flux, np.nan)])
+    parts = prepared(split, templates, np.array([NATIVE] * 2))
+    assert parts.record["bad"] == 0
+    assert np.std(parts.flux - both.flux) < 0.01
+
+
+def test_bad_pixels_are_bridged(templates):
+    flux, error = observe(snr=200), None
+    plain = prepared(flux, templates, error=error).flux
+    spoilt = flux.copy()
+    spoilt[500], spoilt[700], spoilt[800], spoilt[900:902] = np.nan, 0, -5, 3 * spoilt[900:902]
+    star = prepared(spoilt, templates)
+    assert 0.003 < star.record["bad"] < 0.015
+    far = np.abs(paper.WAVELENGTH[:, None] - NATIVE[[500, 700, 800, 900]] / (1 + 30 / LIGHT)).min(axis=1) > 0.15
+    np.testing.assert_allclose(star.flux[far], plain[far], atol=0.004)
+    assert star.flux.max() < 1.1
+
+
+def test_lines_of_water_are_masked_where_the_observer_sees_them(templates):
+    spectrum = orders.from_arrays(NATIVE, observe(), medium="vacuum", resolving_power=paper.RESOLVING_POWER)
+    settings = preparation.Settings(continuum="envelope", telluric=True)
+    for frame, share in (("observer", 4 * 2 * preparation.TELLURIC_WIDTH / 35), ("barycentre", 0)):
+        seen = replace(spectrum, observation=replace(spectrum.observation, frame=frame))
+        bad = preparation.prepare(seen, templates, settings).record["bad"]
+        assert bad == pytest.approx(share, abs=0.004 * (share > 0))
+
+
+def emission(flux):
+    for centre in np.linspace(8803, 8833, 12):
+        flux = flux + 3e4 * np.exp(-0.5 * ((NATIVE - centre) / 0.1) ** 2)
+    return flux
+
+
+GALAXY = 1e4 * (1 + 0.3 * np.exp(-0.5 * ((NATIVE - 8815) / 6) ** 2) + 0.1 * np.sin(NATIVE / 3))
+NOISE = np.random.default_rng(5).normal(size=len(NATIVE))
+BAD = {
+    "gap": (np.where(np.abs(NATIVE - 8815) < 2, np.nan, observe()), r"has a gap of 4\.\d Angstrom at 881\d"),
+    "filled gap": (np.where(np.abs(NATIVE - 8815) < 2, 5000, observe()), "same flux in .* saturated, or a gap"),
+    "saturated": (np.minimum(observe(), np.median(observe())), "same flux in .* saturated"),
+    "NaN": (np.where(NOISE > 1, np.nan, observe()), r"% bad pixels in the window, more than 3 % \(\d+ not above zero"),
+    "negative": (-observe(), "no good pixels"),
+    "emission lines": (emission(observe()), "continuum that falls below zero"),
+    "cosmic hits": (observe() * np.where(NOISE > 1.2, 2, 1), r"% bad pixels .*\d+ above the continuum"),
+    "galaxy": (GALAXY * (1 + NOISE / 100), "no peak in its cross-correlation"),
+    "noise": (1e4 * (1 + NOISE / 10), "no peak in its cross-correlation"),
+    "half the window": (np.where(NATIVE > 8818, np.nan, observe()), "covers .* to find its velocity"),
+    "nearly the window": (np.where(NATIVE > 8831, np.nan, observe()), r"covers 8800\.0 to 883\d\.\d Angstrom of"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_spectra_are_left_out_with_the_reason(templates, name):
+    flux, said = BAD[name]
+    with pytest.raises(UnitFailed, match=said) as caught:
+        prepared(flux, templates)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_resolving_power_that_nobody_states_is_asked_for(templates):
+    with pytest.raises(UnitFailed, match="--resolution"):
+        preparation.prepare(orders.from_arrays(NATIVE, observe()), templates, preparation.Settings())
