@@ -17,11 +17,6 @@ def compute(address, do, work, groups, progress, overwrite):
     -------
     list
         What `do` returned for each.
-
-    Raises
-    ------
-    BadInput
-        No scheduler, no worker, workers with other code or too little memory.
     """
     try:
         from distributed import Client, KilledWorker

@@ -39,15 +39,19 @@ def one_line(error):
 
 # ---------------------------------------------------------------- digests
 def sha256(path):
-    """Hex sha256 of a file; read once as long as its size and time stay the same."""
-    stat = os.stat(path)
-    return _digest("sha256", str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    """Hex sha256 of a file; read once as long as its inode, size and time stay the same."""
+    return _digest("sha256", str(path), *state(path))
 
 
 def git_blob_id(path):
     """Id that git gives to the content of a file."""
+    return _digest("sha1", str(path), *state(path))
+
+
+def state(path):
+    """What changes whenever a file does: inode, size [bytes] and time of the last change [ns]."""
     stat = os.stat(path)
-    return _digest("sha1", str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 @functools.cache
@@ -64,13 +68,7 @@ def _digest(algorithm, path, inode, size, mtime):
 # ---------------------------------------------------------------- writing
 @contextlib.contextmanager
 def writing(path):
-    """Give a partial name to write to; rename it to `path` if all went well.
-
-    Raises
-    ------
-    BadInput
-        The disk refuses, in words that name no file.
-    """
+    """Give a partial name to write to; rename it to `path` if all went well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path.parent, path.stem, path.suffix)
@@ -103,10 +101,7 @@ def partial_name(folder, stem, suffix=""):
 
 
 def sweep(folder):
-    """Remove what processes that are surely dead have left half written: of this machine, boot and process space.
-
-    Of other places, what has not been touched for a week.
-    """
+    """Remove what dead processes of this machine have left half written; of other machines, what is a week old."""
     for leftover in folder.rglob("*.partial-*"):
         ours = re.search(r"\.partial-[0-9a-f]{12}-\d+-[0-9a-f]{6}", leftover.name)
         with contextlib.suppress(FileNotFoundError):  # another run may sweep too
@@ -157,13 +152,7 @@ def write_csv(path, table):
 def lock(folder):
     """Hold the lock of a folder, alone among all runs in it; wait for it if need be.
 
-    It is flock(2), which the system lets go when a process dies: local disks, NFS, CephFS, GPFS, and Lustre mounted
-    with -o flock.
-
-    Raises
-    ------
-    BadInput
-        The file system has no such locks.
+    It is flock(2), let go when a process dies: local disks, NFS, CephFS, GPFS, and Lustre mounted with -o flock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     held = filelock.FileLock(folder / ".lock", is_singleton=True)
@@ -184,12 +173,6 @@ def lock(folder):
 # ---------------------------------------------------------------- reading
 def read_table(path, key, remedy, once=True):
     """Read a CSV whose column `key` is text, whatever it looks like ("001", "NA"), in every row and, if need be, once.
-
-    Raises
-    ------
-    BadInput
-        The file is absent, not UTF-8, has no such heading, a row longer or shorter than the heading, or a name that
-        is missing or there twice.
     """
 
     def refuse(what):
@@ -237,13 +220,7 @@ def _why_no_heading(heading, key):
 
 
 def load_array(path, ndim, remedy):
-    """Open a .npy file, memory-mapped, never unpickled.
-
-    Raises
-    ------
-    BadInput
-        The file is absent, truncated, pickled, not numeric, or has another number of dimensions.
-    """
+    """Open a .npy file, memory-mapped, never unpickled."""
     try:
         with np.errstate(over="ignore"):  # an absurd shape overflows, and is refused for it
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -269,11 +246,6 @@ def take(array, rows):
     """Copy rows of an array as float32; of a memory-mapped one, nothing else comes into memory.
 
     Those are read, not mapped: a file that is cut short meanwhile would end the process without a word.
-
-    Raises
-    ------
-    BadInput
-        It was cut short.
     """
     root = array
     while isinstance(getattr(root, "base", None), np.ndarray):

@@ -13,21 +13,18 @@ import time
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
+import filelock
 import joblib
 from tqdm import tqdm
 
 from workflow import dask_cluster
-from workflow.files import BadInput, UnitFailed, alive, lock, one_line, partial_name, sweep, write_json
+from workflow.files import BadInput, UnitFailed, lock, one_line, partial_name, sweep, write_json
 from workflow.units import load, read_sidecar, sidecar_of
 
 try:
     import resource
 except ImportError:  # Windows has none
     resource = None
-
-
-HEARTBEAT = 20  # [s] between two signs of life of a run
-SILENCE = 600  # [s] without one, after which a run on another machine counts as dead
 
 
 def run(units, work, args, ticks=1, description="", redo_stale=False, together=None):
@@ -52,11 +49,6 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
     -------
     list of str, or None
         What to say of those that failed (`report` does); None for a dry run: nothing was computed.
-
-    Raises
-    ------
-    BadInput
-        A unit is stale, another run makes it otherwise right now, or a process was killed.
     """
     since = args.artifacts / f".overwriting_{re.sub(r'[^a-z0-9]+', '_', description)}"
     todo = [unit for unit in units if not _is_done(unit, args, redo_stale, since)]
@@ -88,12 +80,7 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
 
 
 def report(problems):
-    """End with an error if something is missing at the end.
-
-    Raises
-    ------
-    BadInput
-    """
+    """End with an error if something is missing at the end."""
     if problems:
         raise BadInput("; ".join(problems[:3]) + f"; and {len(problems) - 3} more" * (len(problems) > 3))
 
@@ -150,38 +137,33 @@ def _compute(work, groups, progress, args, description):
 
 
 @contextlib.contextmanager
-def _announced(todo, artifacts_folder, description):
-    """Tell other runs in this folder what is being made; refuse to make at once what one of them makes otherwise."""
-    mine = {os.path.relpath(unit.path, artifacts_folder): _digest_of(unit) for unit in todo}
-    note = partial_name(artifacts_folder, ".run", ".json")
-    with lock(artifacts_folder):
-        note.touch()
-        now = note.stat().st_mtime  # by the clock of the disk, which other machines see too
-        for other in artifacts_folder.glob(".run.partial-*.json"):
-            if other == note or not alive(other) or now - other.stat().st_mtime > SILENCE:
-                continue
+def _announced(todo, folder, description):
+    """Tell other runs in this folder what is being made; refuse to make at once what one of them makes otherwise.
+
+    The note of a run is locked for as long as the run lives, on whichever machine.
+    """
+    mine = {os.path.relpath(unit.path, folder): _digest_of(unit) for unit in todo}
+    note = partial_name(folder, ".run", ".json")
+    with lock(folder):
+        for other in folder.glob(".run.partial-*.json"):
+            with contextlib.suppress(filelock.Timeout), filelock.FileLock(f"{other}.lock", timeout=0):
+                continue  # its run is dead
             theirs = {}
             with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # just ended, just begun, or damaged
                 theirs = dict(json.loads(other.read_text()))
             both = [path for path in mine if theirs.get(path, mine[path]) != mine[path]]
             if both:
-                note.unlink()
-                raise BadInput(f"{artifacts_folder / both[0]}: another run is making it with other settings or other "
-                               f"inputs: wait for its end ({other.name} is its mark) or use another --artifacts")
+                raise BadInput(f"{folder / both[0]}: another run is making it with other settings or other inputs: "
+                               f"wait for its end ({other.name} is its mark) or use another --artifacts")
+        held = filelock.FileLock(f"{note}.lock")
+        held.acquire()
         write_json(note, mine)
-    over = threading.Event()
-
-    def beat():
-        while not over.wait(HEARTBEAT):
-            with contextlib.suppress(OSError):
-                os.utime(note)
-
-    threading.Thread(target=beat, daemon=True).start()
     try:
         yield
     finally:
-        over.set()
         note.unlink(missing_ok=True)
+        held.release()
+        Path(held.lock_file).unlink(missing_ok=True)
 
 
 def _digest_of(unit):

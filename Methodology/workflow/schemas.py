@@ -3,7 +3,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Union
@@ -12,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 import paper
-from workflow.files import BadInput
+from workflow.files import BadInput, state
 
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=1)]
@@ -214,14 +213,13 @@ def convert(content, kind, source, remedy):
 def read(path, kind, remedy):
     """Read a JSON file as a record of this kind, once as long as it stays the same; refuse what was changed."""
     try:
-        stat = os.stat(path)
-        return _read(str(path), kind, remedy, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return _read(str(path), kind, remedy, *state(path))
     except FileNotFoundError:
         raise BadInput(f"{path} not found: {remedy}") from None
 
 
 @functools.lru_cache(maxsize=10_000)
-def _read(path, kind, remedy, *state):
+def _read(path, kind, remedy, *_):
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
