@@ -1,5 +1,5 @@
 # make demo    everything from nothing, on simulated spectra, in minutes
-# make test    the tests
+# make test    the fast tests, in two minutes; all of them, as .ci/run: SLOW=1
 # make figures    the comparison table and all figures, of the published estimates, or of ESTIMATES=artifacts/final_estimations.csv;
 #                 of a run, with those of Section 3, with ARTIFACTS=artifacts DATA=src_files
 # make report  one page on a run, ARTIFACTS=artifacts DATA=src_files, and before it its figures
@@ -41,7 +41,7 @@ report: figures
 	$(RUN) Methodology/report.py --artifacts="$(ARTIFACTS)" --data="$(DATA)" --figures="$(FIGURES)"
 
 test: $(VENV)/cluster
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(if $(SLOW),,-m "not slow")
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check

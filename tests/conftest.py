@@ -1,7 +1,6 @@
 """Tests import the scripts as they lie; tiny arrays of the real form stand in for the spectra."""
 import gc
 import os
-import sys
 from pathlib import Path
 
 # Two processes of tests with two threads each, on two cores, wait for each other: a small SVD then takes 0.1 s.
@@ -11,17 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "Methodology"), str(ROOT / "src_files")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 N_PIXELS = 60
-LONGEST = ("test_scripts", "test_faults", "test_lanes", "test_notebooks", "test_networks", "test_fuzz")
+FIRST = ("acts", "figures", "docs")  # folders that take longest, so that both processes of the tests end together
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the files that take longest, so that both processes of the tests end together."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    items.sort(key=lambda item: FIRST.index(item.path.parent.name) if item.path.parent.name in FIRST else len(FIRST))
 
 
 def pytest_collection_finish():
@@ -66,3 +62,22 @@ def data(tiny, tmp_path):
     import shutil
 
     return Path(shutil.copytree(tiny, tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def chain(tiny, tmp_path_factory):
+    """Artifacts of the four acts, run once without interruption in one process; not to be changed."""
+    from chain import ACTS, flags
+
+    folder = tmp_path_factory.mktemp("chain")
+    for act in ACTS:
+        assert act.main(flags(tiny, folder, "--jobs", 1)) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(chain, tmp_path):
+    """A copy of these artifacts that a test may spoil."""
+    import shutil
+
+    return Path(shutil.copytree(chain, tmp_path / "artifacts"))

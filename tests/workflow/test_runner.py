@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import units
 from units import content, make_units, options, work, worker
 
 from workflow import command_line, files, runner, schemas
@@ -100,7 +101,7 @@ def gone_after(processes, seconds):
 @pytest.mark.parametrize("which, status", [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_signal_ends_the_run_and_its_workers(which, status, tmp_path):
     folder, whole = tmp_path / "folder", tmp_path / "whole"
-    paths = Path(runner.__file__).parents[1], Path(__file__).parent
+    paths = Path(runner.__file__).parents[1], Path(units.__file__).parent
     command = [sys.executable, "-c", LONG, *paths, "--artifacts", folder, "--jobs", 2]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(list(map(str, command)), **pipes) as process:

@@ -8,7 +8,7 @@ import pandas as pd
 from spectra.transforms import LIGHT, to_air
 from synthetic import simulation as sim
 
-PUBLISHED = Path(__file__).resolve().parents[1].parent / "shared" / "published"
+PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "published"
 REAL = Path(os.environ.get("REAL_FILES", PUBLISHED / "real_files"))
 PHYSICS = sim.Physics.reference()
 LABELS = np.array([[3300, 4.9, -0.2, 3.0]])

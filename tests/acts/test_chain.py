@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from chain import ACTS, flags
 
 import autoencoder_fine_tuning
 import autoencoder_grid_search
@@ -33,31 +34,11 @@ from workflow.artifacts import Artifacts
 from workflow.units import read_sidecar
 
 METHODOLOGY = Path(cnn_training.__file__).parent
-ACTS = [autoencoder_grid_search, autoencoder_training, autoencoder_fine_tuning, cnn_training]
-
-
-def flags(data, folder, *more):
-    return ["--data", str(data), "--artifacts", str(folder), "--budget", "smoke", *map(str, more)]
 
 
 def snapshot(folder):
     return {path.relative_to(folder): path.stat().st_mtime_ns
             for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
-
-
-@pytest.fixture(scope="module")
-def chain(tiny, tmp_path_factory):
-    """Artifacts of the four acts, run once without interruption in one process."""
-    folder = tmp_path_factory.mktemp("chain")
-    for act in ACTS:
-        assert act.main(flags(tiny, folder, "--jobs", 1)) == 0
-    return folder
-
-
-@pytest.fixture
-def copied(chain, tmp_path):
-    """A copy of all artifacts that a test may spoil."""
-    return Path(shutil.copytree(chain, tmp_path / "artifacts"))
 
 
 def test_chain_ends_in_the_published_columns(chain, tiny):

@@ -79,7 +79,7 @@ def test_loader_opens_files_of_both_lanes_in_both(name, lanes, tiny, tmp_path):
     np.save(tmp_path / "x.npy", x)
     for folder in lanes:
         predicted = networks.predict(networks.load(folder / name), x)
-        arguments = [Path(networks.__file__).parent, folder / name, tmp_path / "x.npy", tmp_path / "y.npy"]
+        arguments = [Path(networks.__file__).parents[1], folder / name, tmp_path / "x.npy", tmp_path / "y.npy"]
         subprocess.run([OTHER, "-c", PREDICT, *map(str, arguments)], check=True)
         np.testing.assert_allclose(np.load(tmp_path / "y.npy"), predicted, rtol=1e-4, atol=1e-6)
 

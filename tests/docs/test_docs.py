@@ -9,7 +9,7 @@ from pathlib import Path
 import mistune
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [*DOCS, ROOT / "CONTRIBUTING.md", ROOT / "src_files" / "README.md", ROOT / "literature_data" / "README.md"]
 MODULES = {"venv", "pip", "pytest", "nbconvert"}  # of `python -m`
@@ -70,7 +70,7 @@ def test_every_page_is_linked_from_the_readme():
 
 
 def test_code_names_pages_that_exist():
-    sources = [path for pattern in ("Methodology/*.py", "src_files/*.py", "tests/**/*.py", "*.ipynb", "Makefile")
+    sources = [path for pattern in ("Methodology/**/*.py", "src_files/**/*.py", "tests/**/*.py", "*.ipynb", "Makefile")
                for path in ROOT.glob(pattern)]
     found = {(named(source), page) for source in sources
              for page in re.findall(r"\b(?:\w+/)?[\w-]+\.md\b", source.read_text(encoding="utf-8"))}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
 
 # Says the version it is asked for, copies itself into a virtual environment, writes all its arguments into a line.
@@ -62,7 +62,7 @@ def test_pip_is_upgraded_before_it_installs(version, checkout):
         "[-m][pip][install][-q][--upgrade][pip]",
         "[-m][pip][install][-q][-r][requirements.txt]",
         "[-m][pip][install][-q][-r][requirements-cluster.txt]",
-        "[-m][pytest]",
+        "[-m][pytest][-m][not slow]",
     ]
 
 
