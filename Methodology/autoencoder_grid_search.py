@@ -35,13 +35,6 @@ from workflow.files import BadInput, lock, write_csv, write_json
 from workflow.units import finish
 
 
-def compiled_autoencoder(neurons_in, reg_par, lr, n_pixels, seed):
-    """Build the autoencoder, ready to be trained on the mean squared error alone."""
-    autoencoder = networks.build_autoencoder(neurons_in, reg_par, n_pixels, seed)
-    autoencoder.compile(optimizer=backend.adam(lr), loss="mse", jit_compile=False)
-    return autoencoder
-
-
 def select(table, keep=None, halved=False):
     """Choose the architectures to train, best first.
 
@@ -95,11 +88,10 @@ def work(unit, tick):
     """Do one fit: train on three folds, score on the fourth."""
     started = time.time()
     data = Dataset(unit.inputs[0].parent)
-    searched = {name: unit.settings[name] for name in (*paper.GRID, "epochs", "fold")}
+    shape = {"neurons_in": unit.settings["neurons_in"], "reg_par": unit.settings["reg_par"]}
     # Every fit has the seed of the run, as it would inside GridSearchCV.
-    estimator = grid_search.regressor(compiled_autoencoder, paper.GRID, n_pixels=data.flux_ph.shape[1], seed=unit.seed,
-                                      epochs=unit.settings["epochs"], batch_size=unit.settings["batch_size"])
-    mse = grid_search.fold_score(estimator, searched, data.flux_ph, data.flux_ph, data.rows_ph[0])
+    build = functools.partial(networks.build_autoencoder, **shape, n_pixels=data.flux_ph.shape[1], seed=unit.seed)
+    mse = grid_search.fold_score(build, unit.settings, data.flux_ph, data.flux_ph, data.rows_ph[0])
     finish(unit, started, {"mse": mse})
     tick()
 

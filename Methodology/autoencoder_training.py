@@ -57,9 +57,9 @@ def train(settings, x, seed, tick=None, rows=None):
     autoencoder = networks.build_autoencoder(
         settings["neurons_in"], settings["reg_par"], x.shape[1], seed, settings["precision"]
     )
-    loss = losses.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
+    loss = losses.ContractiveLoss(autoencoder, settings["penalty"], settings["penalty_weight"])
     history = loop.fit(autoencoder, loss, backend.adam(settings["lr"]), x, x, settings["batch_size"],
-                           settings["epochs"], tick, rows, perturber(settings, seed))
+                       settings["epochs"], tick, rows, perturber(settings, seed))
     if settings["precision"] == "float32":
         return autoencoder, history
     plain = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)

@@ -32,7 +32,7 @@ from evaluation.truth import errors_by_flag, errors_of_estimates
 from figures.truth import estimates_against_truth
 from inference.ensemble import ensembles, epochs, may_write, regressors, write_estimates
 from spectra.dataset import Dataset, split_stratified
-from training import backend, grid_search, loop, networks, perturbation
+from training import backend, grid_search, loop, losses, networks, perturbation
 from workflow import runner, schemas
 from workflow.artifacts import ACT, FINETUNED, PRETRAINED, Artifacts
 from workflow.command_line import command, number, parse
@@ -61,8 +61,8 @@ def train(settings, encoded, label, seed, tick=None):
         `loss`, the mean squared error, a value an epoch.
     """
     cnn = networks.build_cnn(settings["nf1"], settings["nf2"], settings["nu"], encoded.shape[1], seed)
-    history = loop.fit(cnn, loop.squared_error(cnn), backend.adam(settings["lr"]), encoded[..., None], label,
-                           settings["batch_size"], settings["epochs"], tick)
+    history = loop.fit(cnn, losses.squared_error(cnn), backend.adam(settings["lr"]), encoded[..., None], label,
+                       settings["batch_size"], settings["epochs"], tick)
     return cnn, {"loss": history["loss"]}
 
 
@@ -88,7 +88,7 @@ def train_together(settings, encoded, label, seeds, tick=None):
     stack = networks.CnnStack([networks.build_cnn(*shape, seed) for seed in seeds])
     x, y = np.stack(encoded, axis=1)[..., None], np.repeat(label[:, None], len(seeds), axis=1)
     history = loop.fit(stack, stack.squared_error, backend.adam(settings["lr"]), x, y,
-                           settings["batch_size"], settings["epochs"], tick)
+                       settings["batch_size"], settings["epochs"], tick)
     stack.unstack()
     return [(cnn, {"loss": history[k]}) for k, cnn in enumerate(stack.cnns)]
 

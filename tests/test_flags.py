@@ -129,7 +129,7 @@ def test_flags_of_a_spectrum(arguments, expected):
 
 
 def test_nearest_distances(monkeypatch):
-    monkeypatch.setattr(flags, "CHUNK", 7)
+    monkeypatch.setattr(files, "CHUNK", 7)
     stars, training = RNG.normal(size=(5, 3)), RNG.normal(size=(30, 3))
     expected = np.sqrt(((stars[:, None] - training) ** 2).sum(axis=2)).min(axis=1)
     np.testing.assert_allclose(flags.nearest_distances(stars, training), expected, rtol=1e-5)

@@ -14,7 +14,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 
 import paper
 from inference import mode
-from workflow.files import take
+from workflow.files import chunks, take
 
 COLUMNS = [*(f"flags_{par}" for par in paper.PARAMETERS), "flags"]
 GRID = {"teff": paper.GRID_TEFF, "logg": paper.GRID_LOGG, "mh": paper.GRID_MH, "vsini": np.array(paper.GRID_VSINI)}
@@ -283,7 +283,6 @@ def counts(table):
 # Metrics that act 3 leaves of each autoencoder: the quantile of RULES[word] that a star is held against
 LIMITS = {"reconstruction": "mse_ph_test_q99", "reconstruction-observed": "mse_carm_q99_{when}",
           "latent-distance": "distance_latent_ph_test_q99"}
-CHUNK = 1024  # synthetic spectra compared at a time, so that memory stays flat
 
 
 def nearest_distances(encoded, training):
@@ -299,9 +298,8 @@ def nearest_distances(encoded, training):
     -------
     ndarray of shape (n_stars,)
     """
-    chunks = range(0, len(training), CHUNK)
-    return np.min([pairwise_distances_argmin_min(encoded, take(training, slice(start, start + CHUNK)))[1]
-                   for start in chunks], axis=0)
+    return np.min([pairwise_distances_argmin_min(encoded, take(training, rows))[1] for rows in chunks(len(training))],
+                  axis=0)
 
 
 def quantile(word, values, when=""):

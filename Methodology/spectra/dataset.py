@@ -14,7 +14,7 @@ import paper
 from spectra import star_tables
 from workflow import schemas
 from workflow.command_line import ROOT
-from workflow.files import BadInput, git_blob_id, load_array, one_line, take
+from workflow.files import BadInput, chunks, git_blob_id, load_array, one_line, take
 
 REMEDY = (
     "fetch the published arrays with `python src_files/download.py`, or simulate some with "
@@ -22,7 +22,6 @@ REMEDY = (
 )
 PUBLISHED_STARS = ROOT / "literature_data" / "mas24.csv"
 FLUX_RANGE = (-0.5, 2.0)  # normalised flux lies in 0..1.5; beyond this it is no normalised flux
-CHUNK = 1024  # rows looked at a time, so that memory stays flat
 EXAMPLES = 4  # spectra of either test set whose reconstructions are kept for figures
 
 
@@ -219,8 +218,7 @@ def _faults(flux, run):
     """Which spectra have flux outside FLUX_RANGE, and which the same flux in `run` pixels in a row: two masks."""
     low, high = FLUX_RANGE
     outside, constant = np.zeros((2, len(flux)), bool)
-    for start in range(0, len(flux), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for rows in chunks(len(flux)):
         chunk = take(flux, rows)
         outside[rows] = ~((chunk >= low) & (chunk <= high)).all(axis=1)  # NaN is neither
         same = np.zeros(chunk.shape, np.int32)

@@ -6,16 +6,15 @@ import pandas as pd
 from scipy import ndimage, signal
 
 import paper
-from spectra.dataset import CHUNK
 from spectra.transforms import LIGHT
-from workflow.files import take
+from workflow.files import chunks, take
 
 
 def mean_flux(flux, rows):
     """Mean of some spectra, shape (n_pixels,), without more than a few of them in memory."""
     total = np.zeros(flux.shape[1])
-    for start in range(0, len(rows), CHUNK):
-        total += take(flux, rows[start : start + CHUNK]).sum(axis=0, dtype=float)
+    for chunk in chunks(rows):
+        total += take(flux, chunk).sum(axis=0, dtype=float)
     return total / len(rows)
 
 

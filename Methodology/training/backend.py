@@ -1,7 +1,9 @@
 """The two versions of Keras (2.13 and 3) and what they run on; the one module that knows that there are two."""
 import contextlib
 import gc
+import logging
 import os
+import warnings
 
 # Before TensorFlow is imported. Its oneDNN kernels are the faster ones, but off by default on older processors.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,7 +18,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 def _without_stderr():
     """TensorFlow 2.21 says in each process, whatever the log level, that it has no GPU and which processor this is."""
     try:
-        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     except OSError:  # closed, as by 2>&-
         yield
         return
@@ -24,20 +26,22 @@ def _without_stderr():
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nowhere)
 
 
 with _without_stderr():  # an import that fails raises an error, which is not lost
     import keras
     import tensorflow as tf
-    from scikeras.wrappers import KerasRegressor  # noqa: F401 -- for grid_search: it imports TensorFlow too
 
 KERAS_3 = keras.__version__.startswith("3")
 gc.freeze()  # what was made until now stays: to look through it for rubbish, after every network, takes 0.2 s
-# Every training builds its loop anew, on purpose; TensorFlow would warn of that from the fifth on.
-tf.get_logger().addFilter(lambda record: "retracing" not in record.getMessage())
+# Every training builds its loop anew, on purpose; networks are saved as HDF5 and not compiled, on purpose too.
+WARNINGS = ("retracing", "You are saving your model as an HDF5 file", "the compiled metrics have yet to be built")
+for _name in ("tensorflow", "absl"):
+    logging.getLogger(_name).addFilter(lambda record: not any(text in record.getMessage() for text in WARNINGS))
+warnings.filterwarnings("ignore", WARNINGS[1])
 for _gpu in tf.config.list_physical_devices("GPU"):  # else the first process takes all of its memory
     tf.config.experimental.set_memory_growth(_gpu, True)
 

@@ -6,28 +6,15 @@ from training import backend, loop, losses, networks
 
 
 def fine_tune(autoencoder, settings, x, tick=None, rows=None, perturb=None):
-    """Freeze the first four layers of the encoder and train the rest, in place.
+    """Freeze the first four layers of an autoencoder of act 2 and train the rest on x, (n_stars, n_pixels), in place.
 
-    Parameters
-    ----------
-    autoencoder : keras.Model
-        Trained by act 2.
-    settings : dict
-        `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs`; `frozen`, names of layers.
-    x : ndarray of shape (n_stars, n_pixels)
-        Observed spectra.
-    tick, rows, perturb
-        As of `loop.fit`.
-
-    Returns
-    -------
-    history : dict of str to list
-        A value an epoch: `loss`, `mse`, `penalty`, as in act 2.
+    `settings` are `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs` and `frozen`, names of layers; the rest is
+    as in `loop.fit`. Returned is the history: `loss`, `mse`, `penalty`, a value an epoch, as in act 2.
     """
     networks.freeze(autoencoder, settings["frozen"])
-    loss = losses.contractive_loss(autoencoder, settings["penalty"], settings["penalty_weight"])
+    loss = losses.ContractiveLoss(autoencoder, settings["penalty"], settings["penalty_weight"])
     return loop.fit(autoencoder, loss, backend.adam(settings["lr"]), x, x, settings["batch_size"],
-                        settings["epochs"], tick, rows, perturb)
+                    settings["epochs"], tick, rows, perturb)
 
 
 def encode(autoencoder, flux_carm, good):

@@ -1,71 +1,32 @@
-"""GridSearchCV that survives being killed: one unit of work a fit, the table collected from the sidecars.
+"""Grid search that survives being killed: a fit is a unit of work, the table is collected from the sidecars.
 
-Used for the autoencoders (act 1) and for the hyper-parameters of the CNNs (act 4, --tune). Scores are those
-of scikit-learn's `GridSearchCV` with the same estimator, grid and folds.
+Act 1 searches the architecture of the autoencoders with it, act 4 (--tune) the hyper-parameters of the CNNs. Scores
+are those of scikit-learn's `GridSearchCV` with the same networks, grid and folds.
 """
+import functools
 import time
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
-from sklearn import config_context
-from sklearn.base import clone
 from sklearn.model_selection import KFold, ParameterGrid
 
 import paper
 from spectra.dataset import Dataset, split_stratified
-from training import backend, loop, networks
-from training.backend import KerasRegressor
+from training import backend, loop, losses, networks
 from workflow import runner, schemas
 from workflow.artifacts import chosen
 from workflow.files import BadInput, write_csv, write_json
 from workflow.units import Unit, finish, load, read_sidecar
 
-
-class Regressor(KerasRegressor):
-    """KerasRegressor that does not search its targets for classes, which takes more memory than they do."""
-
-    def _type_of_target(self, y):
-        return "continuous" if y.ndim == 1 else "continuous-multioutput"
-
-
-def regressor(build, searched, **fixed):
-    """Wrap a network for scikit-learn.
-
-    Parameters
-    ----------
-    build : callable
-        Returns the compiled network; its arguments are `searched` and those of `fixed` that it takes.
-    searched : list of str
-        Arguments that the search sets.
-    **fixed
-        Further arguments of `build`, and `epochs` and `batch_size` of the training.
-
-    Returns
-    -------
-    Regressor
-    """
-    return Regressor(build, **dict.fromkeys(searched), **fixed, verbose=0)
+FACTOR = 3  # one in so many combinations goes on to a round of so many times the epochs
 
 
 def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=schemas.UNKNOWN):
-    """List the fits of a search: combinations of the grid on every fold.
+    """The fits of a search, a list of Unit: combinations of the grid, a dict of lists, on every fold.
 
-    Parameters
-    ----------
-    folder : Path
-    grid : dict of str to list
-    fixed : dict
-        Settings that all fits share, such as the epochs.
-    inputs : tuple of Path
-    seed : int
-    combinations : list of int, optional
-        Their places in the grid; default all.
-    provenance : schemas.Provenance
-
-    Returns
-    -------
-    list of Unit
+    `fixed` are the settings that all fits share, `epochs` and `batch_size`; `combinations` are places in the grid, by
+    default all.
     """
     return [
         Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed,
@@ -76,114 +37,36 @@ def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=s
     ]
 
 
-def halving_rounds(n_combinations, epochs, factor=3):
-    """Plan a search by successive halving: many combinations for few epochs, the best third of them for thrice as many.
+def fold_score(build, settings, x, y, rows):
+    """Mean squared error of a network on one fold after training on the others; infinite where the training diverged.
 
-    The plan is that of scikit-learn's `HalvingGridSearchCV` with the epochs as its resource.
-
-    Returns
-    -------
-    list of (int, int)
-        Combinations and epochs of every round.
+    build() makes the network. `settings` are `lr`, `batch_size`, `epochs`, and the `fold` to score on; `x` and `y`,
+    (n_spectra, ...), may be memory-mapped, and the same array; `rows` are the spectra to search on, in the order in
+    which they are cut into folds.
     """
-    n_rounds, power = 1, factor
-    while power <= n_combinations:
-        n_rounds, power = n_rounds + 1, power * factor
-    first = max(1, epochs // factor ** (n_rounds - 1))
-    rounds = []
-    for k in range(n_rounds):
-        if first * factor**k <= epochs:
-            rounds.append((n_combinations, first * factor**k))
-        n_combinations = -(-n_combinations // factor)
-    return rounds
-
-
-def run_rounds(rounds, plan, work, args, description):
-    """Do a search in one or more rounds, the best of each in the next.
-
-    Parameters
-    ----------
-    rounds : list of (int, int)
-        Combinations and epochs, as `halving_rounds` plans them.
-    plan : callable(combinations, epochs)
-        Gives the units of a round, all folds of each combination, a list of places in the grid.
-    work : callable(unit, tick)
-    args : namespace
-        As of `runner.run`; --only chooses combinations.
-    description : str
-
-    Returns
-    -------
-    list of DataFrame, or None
-        The table of every round; None, after a word, if fits are still to do.
-    """
-    only = chosen(args.only, rounds[0][0])
-    tables, combinations = [], list(range(rounds[0][0]))
-    for n_combinations, epochs in rounds:
-        if tables:
-            best = tables[-1].sort_values("mse_mean", kind="stable").index[:n_combinations]
-            combinations = [combinations[k] for k in sorted(best)]
-        everything = plan(combinations, epochs)
-        units = [unit for k, unit in enumerate(everything) if combinations[k // paper.CV_FOLDS] in only]
-        runner.report(runner.run(units, work, args, description=f"{description}, {epochs} epochs"))
-        missing = sum(not load(unit) for unit in everything)
-        if missing and args.dry_run:
-            for later, (n_combinations, epochs) in enumerate(rounds[len(tables) + 1 :]):
-                n_fits = n_combinations * paper.CV_FOLDS
-                print(f"  {'then' if later else 'after these'} {n_fits} fits of {epochs} epochs")
-        elif missing:
-            print(f"{missing} fits of other combinations are still to do: the tables come with the last of them")
-        if missing:
-            return None
-        tables.append(table(everything))
-    return None if args.dry_run else tables
-
-
-def fold_score(estimator, settings, x, y, rows):
-    """Fit on all folds but one and score on that one.
-
-    Parameters
-    ----------
-    estimator : Regressor
-    settings : dict
-        Parameters of the estimator; `fold` is the one to score on.
-    x, y : ndarray of shape (n_spectra, ...)
-        May be memory-mapped, and the same array.
-    rows : ndarray of int
-        The spectra to search on, in the order in which they are cut into folds.
-
-    Returns
-    -------
-    float
-        Mean squared error; infinite where the training diverged.
-    """
-    settings = dict(settings)
-    train, test = list(KFold(paper.CV_FOLDS).split(rows))[settings.pop("fold")]
+    train, test = list(KFold(paper.CV_FOLDS).split(rows))[settings["fold"]]
     backend.forget_models()
+    network = build()
     try:
-        with config_context(assume_finite=True):  # dataset.py has looked
-            fitted = clone(estimator).set_params(**settings).fit(x, y, rows=rows[train])
+        loop.fit(network, losses.squared_error(network), backend.adam(settings["lr"]), x, y, settings["batch_size"],
+                 settings["epochs"], rows=rows[train])
     except loop.Diverged:
         return np.inf
-    mse = networks.mse(fitted.model_, x, rows[test], None if y is x else y)
+    mse = networks.mse(network, x, rows[test], None if y is x else y)
     return mse if np.isfinite(mse) else np.inf
 
 
 def table(units):
-    """Collect the finished fits into a table.
+    """Collect finished fits into a DataFrame, a row a combination in the order of the grid.
 
-    Returns
-    -------
-    DataFrame
-        A row a combination, in the order of the grid: its settings, `mse_fold_0` .., `mse_mean`, `mse_std`,
-        `rank` (1 is best), `seconds` of all its fits, and what `spectra` it was found on.
+    Columns are its settings, `mse_fold_0` .., `mse_mean`, `mse_std`, `rank` (1 is best), `seconds` of all its fits,
+    and the word for the `spectra` it was trained on.
     """
     rows = {}
     for unit in units:
         fit = read_sidecar(unit.path, ["mse"])
         settings = {key: value for key, value in unit.settings.items() if key != "fold"}
-        first = {**settings, "seconds": 0.0, "spectra": fit.spectra.spectra}
-        row = rows.setdefault(tuple(settings.values()), first)
+        row = rows.setdefault(tuple(settings.values()), {**settings, "seconds": 0.0, "spectra": fit.spectra.spectra})
         row[f"mse_fold_{unit.settings['fold']}"] = fit.metrics["mse"]
         row["seconds"] += fit.seconds
     frame = pd.DataFrame(rows.values())
@@ -192,33 +75,63 @@ def table(units):
     with np.errstate(invalid="ignore"):  # of what diverged
         frame["mse_std"] = np.std(scores, axis=1)
     frame["rank"] = frame["mse_mean"].rank(method="min").astype(int)
-    return frame[[column for column in frame if column not in ("seconds", "spectra")] + ["seconds", "spectra"]]
+    last = ["seconds", "spectra"]
+    return frame[[*frame.columns.drop(last), *last]]
 
 
-def hyper_parameters(par, folder):
-    """Hyper-parameters of a parameter's CNN, a dict: those that --tune left in `folder`, else those of paper.py."""
-    path, remedy = folder / f"tune_{par}.json", "delete it to use those of paper.py"
-    if path.exists():
-        tuned = schemas.read(path, schemas.Tuned, remedy)
-        if tuned.parameter not in ("", par):
-            raise BadInput(f"{path} is the search of {tuned.parameter}: {remedy}")
-        return schemas.plain(tuned.best)
-    return asdict(paper.PARAMETERS[par].cnn)
+# ---------------------------------------------------------------- rounds
+def halving_rounds(n_combinations, epochs):
+    """Combinations and epochs of every round of a search by successive halving, a list of (int, int).
+
+    Many combinations are trained for few epochs, the best third of them for thrice as many, and so on: the plan of
+    scikit-learn's `HalvingGridSearchCV` with the epochs as its resource.
+    """
+    n_rounds = 1
+    while FACTOR**n_rounds <= n_combinations:
+        n_rounds += 1
+    first = max(1, epochs // FACTOR ** (n_rounds - 1))
+    return [(-(-n_combinations // FACTOR**k), first * FACTOR**k)
+            for k in range(n_rounds) if first * FACTOR**k <= epochs]
 
 
-def compiled_cnn(nf1, nf2, nu, lr, n_latent, seed):
-    """Build the CNN of one parameter, ready to be trained on the mean squared error."""
-    cnn = networks.build_cnn(nf1, nf2, nu, n_latent, seed)
-    cnn.compile(optimizer=backend.adam(lr), loss="mse", jit_compile=False)
-    return cnn
+def run_rounds(rounds, plan, work, args, description):
+    """Do a search in rounds of (combinations, epochs), as `halving_rounds` plans them, the best of each in the next.
+
+    plan(combinations, epochs) gives the fits of a round, all folds of each combination, a list of places in the grid;
+    `work` and `args` are as in `runner.run`, and --only chooses combinations. Returned is the table of every round, a
+    list of DataFrame; None, after a word, if fits are still to do.
+    """
+    only = chosen(args.only, rounds[0][0])
+    tables, combinations = [], list(range(rounds[0][0]))
+    for k, (n_combinations, epochs) in enumerate(rounds):
+        if tables:
+            best = tables[-1].sort_values("mse_mean", kind="stable").index[:n_combinations]
+            combinations = [combinations[place] for place in sorted(best)]
+        fits = plan(combinations, epochs)
+        wanted = [fit for i, fit in enumerate(fits) if combinations[i // paper.CV_FOLDS] in only]
+        runner.report(runner.run(wanted, work, args, description=f"{description}, {epochs} epochs"))
+        missing = sum(not load(fit) for fit in fits)
+        if missing:
+            _say_what_is_left(missing, rounds[k + 1 :], args)
+            return None
+        tables.append(table(fits))
+    return None if args.dry_run else tables
 
 
+def _say_what_is_left(missing, rounds, args):
+    if not args.dry_run:
+        print(f"{missing} fits of other combinations are still to do: the tables come with the last of them")
+        return
+    for k, (n_combinations, epochs) in enumerate(rounds):
+        print(f"  {'then' if k else 'after these'} {n_combinations * paper.CV_FOLDS} fits of {epochs} epochs")
+
+
+# ---------------------------------------------------------------- hyper-parameters of the CNNs
 def plan_cnn(par, ac, args, provenance):
     """The fits of the search of one parameter, on the encodings of the autoencoder in the file `ac`, a list of Unit."""
     fixed = {"epochs": args.budget.search_epochs, "batch_size": paper.BATCH_CNN}
     inputs = ac.with_name(f"encoded_ph_{ac.stem}.npy"), args.data / "ph_pars.npy"
-    return fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, fixed, inputs, args.seed,
-                     provenance=provenance)
+    return fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, fixed, inputs, args.seed, provenance=provenance)
 
 
 def work_cnn(unit, tick):
@@ -226,25 +139,34 @@ def work_cnn(unit, tick):
     started = time.time()
     encoded_ph = np.load(unit.inputs[0])
     label = Dataset(unit.inputs[1].parent).label(unit.path.parent.name.split("_")[1])
-    fixed = {name: unit.settings[name] for name in ("epochs", "batch_size")}
-    estimator = regressor(compiled_cnn, paper.CNN_GRID, n_latent=encoded_ph.shape[1], seed=unit.seed, **fixed)
-    settings = {name: unit.settings[name] for name in (*paper.CNN_GRID, "fold")}
-    mse = fold_score(estimator, settings, encoded_ph[..., None], label, split_stratified(label)[0])
+    shape = {name: unit.settings[name] for name in ("nf1", "nf2", "nu")}
+    build = functools.partial(networks.build_cnn, **shape, n_latent=encoded_ph.shape[1], seed=unit.seed)
+    mse = fold_score(build, unit.settings, encoded_ph[..., None], label, split_stratified(label)[0])
     finish(unit, started, {"mse": mse})
     tick()
 
 
 def tune(units, args, provenance):
-    """Search, and leave the best hyper-parameters for later runs."""
+    """Search the parameters one after another, and leave the best hyper-parameters of each for later runs."""
     for par in args.parameter:
-        of_this = [unit for unit in units if unit.path.parent.name == f"tune_{par}"]
-        failures = runner.run(of_this, work_cnn, args, description=f"tuning {par}")
-        if failures is None:
+        fits = [unit for unit in units if unit.path.parent.name == f"tune_{par}"]
+        if runner.run(fits, work_cnn, args, description=f"tuning {par}") is None:
             continue
-        scores = table(of_this).sort_values("rank")
+        scores = table(fits).sort_values("rank")
         write_csv(args.artifacts / f"tune_{par}.csv", scores)
         write_json(args.artifacts / f"tune_{par}.json", {
             "parameter": par, "spectra": schemas.plain(provenance), "epochs": args.budget.search_epochs,
             "mse_mean": scores["mse_mean"].iloc[0], "best": scores[list(paper.CNN_GRID)].to_dict("records")[0],
         })
         print(scores.to_string(index=False))
+
+
+def hyper_parameters(par, folder):
+    """Hyper-parameters of a parameter's CNN, a dict: those that `tune` left in `folder`, else those of paper.py."""
+    path, remedy = folder / f"tune_{par}.json", "delete it to use those of paper.py"
+    if not path.exists():
+        return asdict(paper.PARAMETERS[par].cnn)
+    tuned = schemas.read(path, schemas.Tuned, remedy)
+    if tuned.parameter not in ("", par):
+        raise BadInput(f"{path} is the search of {tuned.parameter}: {remedy}")
+    return schemas.plain(tuned.best)

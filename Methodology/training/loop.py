@@ -15,27 +15,6 @@ class Diverged(UnitFailed):
     """The loss is no finite number any more."""
 
 
-def squared_error(model):
-    """Loss of a network that has to give the targets: mean squared error and what its layers add to it.
-
-    Returns
-    -------
-    callable(x, y)
-        The terms `loss`, to be made small, and `mse` of a batch.
-    """
-
-    def terms(x, y):
-        mse = tf.reduce_mean(tf.square(model(x, training=True) - y))
-        return {"loss": mse + activity(model.losses), "mse": mse}
-
-    return terms
-
-
-def activity(losses):
-    """Sum of what the layers add to the loss, a float32."""
-    return sum((tf.cast(loss, tf.float32) for loss in losses), 0.0)
-
-
 def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None, perturb=None):
     """Train a network on shuffled batches, in an order that depends on its seed and the epoch alone.
 
@@ -51,26 +30,21 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None,
     x, y : ndarray of shape (n_spectra, ...)
         May be memory-mapped, and the same array. Those of a stack have its members on the second axis.
     batch_size, epochs : int
-    tick : callable, optional
-        Called at the end of every epoch.
+    tick : callable(), optional
+        At the end of every epoch.
     rows : ndarray of int, optional
         Which spectra to train on; default all.
     perturb : callable(x, rows, epoch), optional
-        Gives what the network sees in place of some spectra, while the targets stay; default these spectra themselves.
+        Gives what the network sees in place of some spectra, while the targets stay.
 
     Returns
     -------
     dict of str to list
-        The terms, a mean over the spectra for every epoch.
-
-    Raises
-    ------
-    Diverged
-        At the end of the epoch in which the loss or a weight ceased to be finite.
+        The terms, a mean over the spectra for every epoch. Where one, or a weight, is not finite: Diverged.
     """
     rows = np.arange(len(x)) if rows is None else rows
     targets = x if y is x else np.reshape(y, (len(y), -1))
-    shapes = [(None, *part.shape[1:]) for part in (x, targets)]
+    shapes = [(None, *array.shape[1:]) for array in (x, targets)]
     names, train = _on_a_block(model.trainable_variables, terms, optimizer, batch_size, shapes)
     history = []
     block = max(1, BLOCK // (batch_size * int(np.prod(x.shape[1:])))) * batch_size
@@ -79,8 +53,8 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None,
         log = []
         parts = (order[start : start + block] for start in range(0, len(order), block))
         for given, wanted in _ahead(functools.partial(_examples, x, targets, perturb, epoch), parts):
-            seen = tf.constant(given)
-            log.append(train(seen, seen if wanted is given else tf.constant(wanted)))
+            given_tensor = tf.constant(given)
+            log.append(train(given_tensor, given_tensor if wanted is given else tf.constant(wanted)))
         sizes = np.minimum(batch_size, len(order) - np.arange(0, len(order), batch_size))
         history.append(np.average(np.concatenate(log), axis=0, weights=sizes))
         weights_finite = all(bool(tf.reduce_all(tf.math.is_finite(w))) for w in model.trainable_variables)
@@ -121,16 +95,14 @@ def _on_a_block(weights, terms, optimizer, batch_size, shapes):
     def train(x, y):
         n_batches = -(-tf.shape(x)[0] // batch_size)
         log = tf.TensorArray(tf.float32, n_batches)
-        for batch in tf.range(n_batches):
-            part = slice(batch * batch_size, (batch + 1) * batch_size)
+        for k in tf.range(n_batches):
+            batch = slice(k * batch_size, (k + 1) * batch_size)
             with tf.GradientTape() as tape:
-                found = terms(x[part], y[part])
-                loss, *_ = found.values()
+                values = terms(x[batch], y[batch])
+                loss, *_ = values.values()
             optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
-            names[:] = found
-            log = log.write(batch, tf.stack(list(found.values())))
+            names[:] = values
+            log = log.write(k, tf.stack(list(values.values())))
         return log.stack()
 
     return names, train
-
-

@@ -1,19 +1,13 @@
 """The two networks of the paper, freezing, saving and loading."""
-import contextlib
-import logging
-import warnings
-
 import h5py
 import numpy as np
 
 import paper
-from training import backend, loop
+from training import backend
 from training.backend import keras, tf
 from workflow import schemas
-from workflow.files import BadInput, one_line, take
+from workflow.files import BadInput, chunks, one_line, take
 from workflow.units import read_sidecar, sidecar_of
-
-CHUNK = 1024  # spectra predicted at a time, so that memory stays flat
 
 
 class SeededModel(keras.Model):
@@ -27,51 +21,21 @@ class SeededModel(keras.Model):
         """Order of the spectra in an epoch, (n_spectra,)."""
         return np.random.default_rng([self.seed, epoch]).permutation(n_spectra)
 
-    def fit(self, x, y, batch_size, epochs, rows=None, **_):
-        """Train as `loop.fit` does; this is how scikit-learn calls it, with more of Keras' defaults."""
-        if x.shape == y.shape and np.may_share_memory(x, y):  # scikit-learn hands on views
-            y = x
-        history = keras.callbacks.History()
-        history.history = loop.fit(self, loop.squared_error(self), self.optimizer, x, y, batch_size, epochs,
-                                       rows=rows)
-        return history
-
 
 def _dense(units, activation, name, seed, reg_par=0.0, dtype="float32"):
     # Explicit seeds give the same initial weights in both versions of Keras.
-    return keras.layers.Dense(
-        units,
-        dtype=dtype,
-        activation=activation,
-        name=name,
-        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
-        activity_regularizer=keras.regularizers.L1(reg_par) if reg_par else None,
-    )
+    regularizer = keras.regularizers.L1(reg_par) if reg_par else None
+    return keras.layers.Dense(units, activation, name=name, dtype=dtype, activity_regularizer=regularizer,
+                              kernel_initializer=keras.initializers.GlorotUniform(seed=seed))
 
 
 def build_autoencoder(neurons_in, reg_par, n_pixels=paper.N_PIXELS, seed=0, precision="float32"):
-    """Build the autoencoder of Sect. 3.1, not compiled.
+    """Build the autoencoder of Sect. 3.1, not compiled, with `neurons_in` units in its first layer.
 
-    Dense encoder n, 3n/4, n/2, n/4, n/8 -> bottleneck of 32 -> mirrored decoder -> n_pixels; ReLU, sigmoid
-    at the output. Every hidden layer but the first of the encoder and the bottleneck carries an L1
-    activity regulariser (which Keras divides by the batch size).
-
-    Parameters
-    ----------
-    neurons_in : int
-        Width n of the first encoder layer.
-    reg_par : float
-        Strength of the L1 activity regulariser.
-    n_pixels : int
-    seed : int
-        Of the initial weights and of the order of the batches.
-    precision : {"float32", "bfloat16"}
-        Of the arithmetic in all layers but the bottleneck and the output; weights are always float32.
-
-    Returns
-    -------
-    keras.Model
-        Layers `encoded_1` .. `encoded_5`, `bottleneck`, `decoded_1` .. `decoded_5`, `output_l`.
+    Dense encoder n, 3n/4, n/2, n/4, n/8 -> bottleneck of 32 -> mirrored decoder -> n_pixels; ReLU, sigmoid at the
+    output. Every hidden layer but the first of the encoder and the bottleneck carries an L1 activity regulariser of
+    strength `reg_par` (which Keras divides by the batch size). `seed` is that of the initial weights and of the order
+    of the batches; "bfloat16" is the arithmetic of all layers but the bottleneck and the output, never the weights.
     """
     widths = [int(fraction * neurons_in) for fraction in paper.ENCODER_FRACTIONS]
     dtype = "mixed_bfloat16" if precision == "bfloat16" else precision
@@ -86,33 +50,15 @@ def build_autoencoder(neurons_in, reg_par, n_pixels=paper.N_PIXELS, seed=0, prec
 
 
 def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
-    """Build the CNN regressor of Sect. 3.3, not compiled: one parameter from one encoding.
+    """Build the CNN regressor of Sect. 3.3, not compiled: (n_spectra, n_latent, 1) to (n_spectra, 1).
 
-    Parameters
-    ----------
-    nf1, nf2 : int
-        Filters of the two convolutions (kernel 2, same padding, ReLU).
-    nu : int
-        Units of the last hidden dense layer.
-    n_latent : int
-    seed : int
-        Of the initial weights and of the order of the batches.
-
-    Returns
-    -------
-    keras.Model
-        Input (n_spectra, n_latent, 1), output (n_spectra, 1), linear.
+    `nf1` and `nf2` are the filters of the two convolutions (kernel 2, same padding, ReLU), `nu` the units of the last
+    hidden dense layer, `seed` that of the initial weights and of the order of the batches.
     """
     h = encoding = keras.Input((n_latent, 1), name="encoding")
     for k, filters in enumerate((nf1, nf2), start=1):
-        h = keras.layers.Conv1D(
-            filters,
-            paper.CNN_KERNEL,
-            padding="same",
-            activation="relu",
-            name=f"conv_{k}",
-            kernel_initializer=keras.initializers.GlorotUniform(seed=seed + k),
-        )(h)
+        h = keras.layers.Conv1D(filters, paper.CNN_KERNEL, padding="same", activation="relu", name=f"conv_{k}",
+                                kernel_initializer=keras.initializers.GlorotUniform(seed=seed + k))(h)
     h = keras.layers.Flatten(name="flatten")(h)
     for k, units in enumerate((*paper.CNN_DENSE, nu), start=1):
         h = _dense(units, "relu", f"dense_{k}", seed + 100 + k)(h)
@@ -123,12 +69,8 @@ class CnnStack:
     """CNNs of one architecture as one network, for a GPU, where a network as small as theirs leaves most of it idle.
 
     They share nothing: every weight has a leading axis of members, every member its own encodings, targets and
-    order of batches, and Adam works element by element. Each ends as it would alone, but for rounding.
-
-    Parameters
-    ----------
-    cnns : list of SeededModel
-        As `build_cnn` makes them. Their weights change only with `unstack`.
+    order of batches, and Adam works element by element. Each ends as it would alone, but for rounding. The weights of
+    `cnns`, as `build_cnn` makes them, change only with `unstack`.
     """
 
     def __init__(self, cnns):
@@ -175,78 +117,48 @@ def encoder_of(autoencoder):
     return keras.Model(autoencoder.input, autoencoder.get_layer("bottleneck").output)
 
 
+# ---------------------------------------------------------------- predictions
+def _applied(model, x, rows):
+    """Some rows of x, by default all, and what the network makes of them: (rows, x, output), a chunk at a time."""
+    for chunk in chunks(len(x) if rows is None else rows):
+        spectra = take(x, chunk)
+        yield chunk, spectra, model(spectra, training=False).numpy()
+
+
 def predict(model, x, rows=None):
-    """Apply a network to spectra, a chunk at a time.
-
-    Parameters
-    ----------
-    model : keras.Model
-    x : ndarray of shape (n_spectra, ...)
-        May be memory-mapped.
-    rows : ndarray of int, optional
-        Which spectra; default all.
-
-    Returns
-    -------
-    ndarray of shape (n_spectra, n_outputs), float32
-    """
-    chunks = _chunks(x, rows)
-    return np.concatenate([model(take(x, chunk), training=False).numpy() for chunk in chunks])
+    """Apply a network to spectra, (n_spectra, ...), which may be memory-mapped: (n_spectra, n_outputs), float32."""
+    return np.concatenate([output for *_, output in _applied(model, x, rows)])
 
 
 def mse(model, x, rows=None, y=None):
     """Mean squared error of a network, a float: against `y`, or against `x` itself if it reconstructs."""
-    targets = x if y is None else np.reshape(y, (len(y), -1))
-    chunks = _chunks(x, rows)
-    total = sum(np.square(predict(model, x, chunk) - take(targets, chunk), dtype=float).sum()
-                for chunk in chunks)
-    return float(total) / (sum(map(len, chunks)) * targets.shape[1])
+    targets = None if y is None else np.reshape(y, (len(y), -1))
+    total = size = 0
+    for chunk, spectra, output in _applied(model, x, rows):
+        target = spectra if y is None else take(targets, chunk)
+        total += np.square(output - target, dtype=float).sum()
+        size += target.size
+    return float(total) / size
 
 
 def errors(autoencoder, x, rows):
     """Mean squared error of the reconstruction of each of these spectra, (len(rows),)."""
-    return np.concatenate([np.square(take(x, chunk) - predict(autoencoder, x, chunk)).mean(axis=1, dtype=float)
-                           for chunk in _chunks(x, rows)])
+    return np.concatenate([np.square(spectra - output).mean(axis=1, dtype=float)
+                           for _, spectra, output in _applied(autoencoder, x, rows)])
 
 
 def residual(autoencoder, x, rows):
-    """Mean over these spectra of spectrum minus reconstruction in every pixel, and its standard deviation.
-
-    Returns
-    -------
-    ndarray of shape (2, n_pixels), float32
-    """
+    """Spectrum minus reconstruction in every pixel, mean and standard deviation over these spectra, (2, n_pixels)."""
     total = square = 0
-    for chunk in _chunks(x, rows):
-        difference = take(x, chunk) - predict(autoencoder, x, chunk)
+    for _, spectra, output in _applied(autoencoder, x, rows):
+        difference = spectra - output
         total = total + difference.sum(axis=0, dtype=float)
         square = square + np.square(difference, dtype=float).sum(axis=0)
     mean = total / len(rows)
     return np.array([mean, np.sqrt(np.maximum(square / len(rows) - mean**2, 0))], np.float32)
 
 
-def _chunks(x, rows):
-    rows = np.arange(len(x)) if rows is None else rows
-    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-
-
-@contextlib.contextmanager
-def _no_hdf5_warning():
-    # Keras would have its own format instead; .h5 is what both versions and the published code read.
-    # The loggers also say that the model is not compiled, which is how it is meant to be saved.
-    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
-
-
+# ---------------------------------------------------------------- files
 class _InMemory(h5py.File):
     """An HDF5 file in memory that Keras takes for one on disk."""
 
@@ -260,9 +172,10 @@ class _InMemory(h5py.File):
 def save(model, path):
     """Write a plain Keras model, which `keras.models.load_model(path, compile=False)` opens.
 
-    It is put together in memory, since on a full disk the HDF5 library ends the process.
+    It is HDF5, which both versions of Keras and the published code read, and put together in memory, since on a full
+    disk the HDF5 library ends the process.
     """
-    with _no_hdf5_warning(), _InMemory() as file:
+    with _InMemory() as file:
         plain = keras.Model(model.input, model.output, name="network")  # unnamed, it would be numbered
         plain.save(file, include_optimizer=False)
         file.flush()
@@ -274,19 +187,13 @@ def load(path, seed=0, into=None):
 
     Works for files of either version of Keras in either version of Keras. To build a CNN takes six times as long as to
     load it, so of many of one shape each can be loaded `into` the network of the one before.
-
-    Raises
-    ------
-    BadInput
-        The sidecar describes no network, or the file has not the layers of that one.
     """
     shape = read_sidecar(path).network
     if shape is None:
         raise BadInput(f"{sidecar_of(path)} has no network: {path.name} opens in the Keras that wrote it")
-    builder = build_autoencoder if isinstance(shape, schemas.AutoencoderShape) else build_cnn
-    network = schemas.plain(shape)
-    network.pop("kind")
-    model = into or builder(**network, seed=seed)
+    arguments = schemas.plain(shape)
+    builder = {"autoencoder": build_autoencoder, "cnn": build_cnn}[arguments.pop("kind")]
+    model = into or builder(**arguments, seed=seed)
     try:
         model.load_weights(str(path))
     except Exception as error:  # h5py's OSError, or what either Keras says of other layers

@@ -10,13 +10,14 @@ import numpy as np
 
 import paper
 from spectra import dataset
-from workflow.files import take
+from spectra.transforms import SIGMA_TO_FWHM
+from workflow.files import chunks, take
 
 COPIES = 4  # of each encoding, for the regressors
 REACH = 3  # standard deviations of a line's profile that are drawn
 SEGMENT, AVERAGE = 500, 10  # [pixel] of the envelope: one percentile each, of means over so many
 UPPER = 0.95  # that percentile
-PIECE, CHUNK = 64, 1024  # spectra perturbed at a time, for the cache; and encoded at a time, for flat memory
+PIECE = 64  # spectra perturbed at a time, for the cache
 
 
 @dataclass(frozen=True)
@@ -43,63 +44,34 @@ def perturb(flux, rows, epoch, seed, strengths=Strengths()):
     Minnaert's interpolation formula, by which a line has the depth 1 - flux = X / (1 + X): the depth of a shallow one
     is multiplied by the factor itself, a deep one saturates.
 
-    Parameters
-    ----------
-    flux : ndarray of shape (n_spectra, n_pixels), float32
-        Not changed.
-    rows : ndarray of shape (n_spectra,), int
-        Which of the set these spectra are.
-    epoch, seed : int
-    strengths : Strengths
-
-    Returns
-    -------
-    ndarray of shape (n_spectra, n_pixels), float32
-        Within `dataset.FLUX_RANGE`, as the spectra are.
+    `flux`, float32 of shape (n_spectra, n_pixels), is not changed; `rows`, (n_spectra,), say which of the set these
+    spectra are. What comes back lies within `dataset.FLUX_RANGE`, as the spectra do.
     """
-    found = np.empty_like(flux)
+    perturbed = np.empty_like(flux)
     for start in range(0, len(flux), PIECE):
-        part = slice(start, start + PIECE)
-        found[part] = _piece(flux[part], *_draw(rows[part], epoch, seed, flux.shape[1], strengths), strengths)
-    return found
+        piece = slice(start, start + PIECE)
+        normal, uniform = _draw(rows[piece], epoch, seed, flux.shape[1], strengths)
+        perturbed[piece] = _perturb_piece(flux[piece], normal, uniform, strengths)
+    return perturbed
 
 
 def copies(encode, perturb, flux, epoch):
     """Encodings of perturbed copies of all spectra, those of COPIES epochs from `epoch` on, a chunk of them at a time.
 
-    Parameters
-    ----------
-    encode : callable(flux)
-    perturb : callable(flux, rows, epoch)
-    flux : ndarray of shape (n_spectra, n_pixels)
-        May be memory-mapped.
-    epoch : int
-
-    Returns
-    -------
-    ndarray of shape (COPIES, n_spectra, n_latent)
+    From flux, (n_spectra, n_pixels), which may be memory-mapped, by encode(flux) and perturb(flux, rows, epoch):
+    (COPIES, n_spectra, n_latent).
     """
-    chunks = [np.arange(start, min(start + CHUNK, len(flux))) for start in range(0, len(flux), CHUNK)]
-    return np.array([np.concatenate([encode(perturb(take(flux, rows), rows, epoch + k)) for rows in chunks])
+    return np.array([np.concatenate([encode(perturb(take(flux, rows), rows, epoch + k)) for rows in chunks(len(flux))])
                      for k in range(COPIES)])
 
 
 def examples(encoded, label, rows):
-    """Encodings and labels of some spectra, of every copy of them where there are several.
+    """Encodings and labels of some spectra, (n_examples, n_latent) and (n_examples,), of every copy of them.
 
-    Parameters
-    ----------
-    encoded : ndarray of shape (n_spectra, n_latent) or, as `copies` gives them, (COPIES, n_spectra, n_latent)
-    label : ndarray of shape (n_spectra,)
-    rows : ndarray of int
-
-    Returns
-    -------
-    encoded : ndarray of shape (n_examples, n_latent)
-    label : ndarray of shape (n_examples,)
+    `encoded` is of shape (n_spectra, n_latent) or, as `copies` gives it, (COPIES, n_spectra, n_latent).
     """
-    some = encoded[:, rows] if encoded.ndim == 3 else encoded[None, rows]
-    return np.concatenate(some), np.tile(label[rows], len(some))
+    x = encoded[:, rows] if encoded.ndim == 3 else encoded[None, rows]
+    return np.concatenate(x), np.tile(label[rows], len(x))
 
 
 def _draw(rows, epoch, seed, n_pixels, strengths):
@@ -114,31 +86,31 @@ def _draw(rows, epoch, seed, n_pixels, strengths):
     return normal, uniform
 
 
-def _piece(flux, normal, uniform, s):
+def _perturb_piece(flux, normal, uniform, s):
     n_pixels = flux.shape[1]
     white, knots, (common, shift, tilt) = normal[:, :n_pixels], normal[:, n_pixels:-3], normal[:, -3:].T[..., None]
-    found = shifted(flux, s.shift * shift[:, 0])
+    perturbed = shifted(flux, s.shift * shift[:, 0])
     change = np.exp(s.opacity * field(knots, s.smooth)[:, :n_pixels] + s.common * common) - 1
-    change *= 1 - found
-    change += extra_lines(uniform[:, 1:].reshape(len(flux), 3, s.lines), n_pixels, s) * found
-    found /= np.maximum(1 + change, 0.1)  # flux below 0 or far above 1 could bring it to 0
-    found *= 1 + s.tilt * tilt * np.linspace(-1, 1, n_pixels, dtype=np.float32)
-    found *= envelope(flux) / envelope(found)
-    white *= np.sqrt(np.maximum(found, 0)) * (s.least_noise + (s.noise - s.least_noise) * uniform[:, :1])
-    found += white
-    return np.clip(found, *dataset.FLUX_RANGE)
+    change *= 1 - perturbed
+    change += extra_lines(uniform[:, 1:].reshape(len(flux), 3, s.lines), n_pixels, s) * perturbed
+    perturbed /= np.maximum(1 + change, 0.1)  # flux below 0 or far above 1 could bring it to 0
+    perturbed *= 1 + s.tilt * tilt * np.linspace(-1, 1, n_pixels, dtype=np.float32)
+    perturbed *= envelope(flux) / envelope(perturbed)
+    white *= np.sqrt(np.maximum(perturbed, 0)) * (s.least_noise + (s.noise - s.least_noise) * uniform[:, :1])
+    perturbed += white
+    return np.clip(perturbed, *dataset.FLUX_RANGE)
 
 
 def shifted(flux, shift):
     """Spectra moved to the right, linearly interpolated; the outermost pixels stay as they were."""
-    found = np.array(flux, np.float32)
+    moved = np.array(flux, np.float32)
     whole = np.floor(shift).astype(int)
-    for new, old, k, share in zip(found, flux, whole, shift - whole):
+    for new, old, k, share in zip(moved, flux, whole, shift - whole):
         first, last = max(k + 1, 0), min(len(old) + k, len(old))
         if first < last:
             new[first:last] = old[first - k : last - k]
             new[first:last] += share * (old[first - k - 1 : last - k - 1] - old[first - k : last - k])
-    return found
+    return moved
 
 
 def field(knots, smooth):
@@ -150,9 +122,9 @@ def field(knots, smooth):
 
 def extra_lines(uniform, n_pixels, strengths):
     """Opacity of Gaussian lines at random places, of random strength and width, (n_spectra, n_pixels)."""
-    sigma = paper.RESOLUTION_ELEMENT / 2.3548 * (1 + (strengths.width - 1) * uniform[:, 2, :, None])
+    sigma = paper.RESOLUTION_ELEMENT / SIGMA_TO_FWHM * (1 + (strengths.width - 1) * uniform[:, 2, :, None])
     centre, height = n_pixels * uniform[:, 0, :, None], strengths.strength * uniform[:, 1, :, None]
-    reach = int(REACH * strengths.width * paper.RESOLUTION_ELEMENT / 2.3548) + 1
+    reach = int(REACH * strengths.width * paper.RESOLUTION_ELEMENT / SIGMA_TO_FWHM) + 1
     middle, around = np.floor(centre), np.arange(-reach, reach + 1, dtype=np.float32)
     opacity = height * np.exp(-0.5 * np.square((around - (centre - middle)) / sigma))
     padded = n_pixels + 2 * reach + 1

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 TIMEOUT = (15, 60)  # [s] for a server to connect, and between two pieces of its answer
-PIECE = 64  # rows copied at a time
+PIECE, CHUNK = 64, 1024  # rows copied at a time; and computed with at a time, so that memory stays flat
 ABANDONED = 7 * 86_400  # [s] after which nobody is waited for
 
 
@@ -265,3 +265,9 @@ def take(array, rows):
                     raise BadInput(f"{root.filename} became shorter while it was read: restore it and run again")
             taken[start : start + PIECE] = piece[: len(some)]
     return taken
+
+
+def chunks(rows):
+    """Cut rows, an array of int or how many there are, into pieces of at most CHUNK, a list of arrays."""
+    rows = np.arange(rows) if np.ndim(rows) == 0 else rows
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]

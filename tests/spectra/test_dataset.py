@@ -12,7 +12,7 @@ import paper
 from spectra import dataset, velocity
 from spectra.dataset import Dataset
 from spectra.velocity import check_lag, lag, mean_flux
-from workflow import command_line, schemas
+from workflow import command_line, files, schemas
 from workflow.files import BadInput
 
 
@@ -221,7 +221,7 @@ def test_labels_of_other_shape(change, data):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3000.0, -0.6, 2.1])
 def test_bad_flux_names_its_rows(value, data, monkeypatch):
-    monkeypatch.setattr(dataset, "CHUNK", 64)  # rows in several chunks
+    monkeypatch.setattr(files, "CHUNK", 64)  # rows in several chunks
 
     def change(flux):
         flux[[3, 70, 199], 5] = value
@@ -313,7 +313,7 @@ def test_label_is_one_column(data):
 
 @pytest.mark.parametrize("value", [0, 1, 0.3])
 def test_constant_synthetic_spectrum_is_refused(value, data, monkeypatch):
-    monkeypatch.setattr(dataset, "CHUNK", 64)
+    monkeypatch.setattr(files, "CHUNK", 64)
 
     def change(flux):
         flux[[3, 70, 199]] = value
@@ -602,7 +602,7 @@ def test_lag_of_nothing_is_none(n_pixels):
 def test_mean_is_taken_in_pieces(data, monkeypatch):
     flux_ph, _ = synthetic_of(data)
     pieces = []
-    monkeypatch.setattr(velocity, "CHUNK", 30)
+    monkeypatch.setattr(files, "CHUNK", 30)
     monkeypatch.setattr(velocity, "take", lambda flux, rows: pieces.append(len(rows)) or flux[rows])
     rows = np.arange(0, 200, 2)
     np.testing.assert_allclose(mean_flux(flux_ph, rows), flux_ph[rows].mean(axis=0, dtype=float))
