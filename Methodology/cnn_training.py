@@ -98,15 +98,15 @@ def plan(args, data, artifacts):
     """The regressors to train, a list of Unit, and what to say of autoencoders that are missing."""
     sidecars, missing = artifacts.pretrained(args.only, [data.ph], data.provenance)
     if args.tune:
-        first = artifacts.autoencoder(next(iter(sidecars)))
-        of_each = [grid_search.plan_cnn(par, first, args, data.provenance) for par in args.parameter]
-        return sum(of_each, []), missing
+        first = next(iter(sidecars))
+        fits = [unit for par in args.parameter for unit in grid_search.plan_cnn(par, first, args, data, artifacts)]
+        return fits, missing
     data.check_observed()  # what is only used at the end is refused before hours of training
     without = [artifacts.autoencoder(i) for i, sidecar in sidecars.items()
                if artifacts.encoded_ph(i, args.perturb).name not in sidecar.outputs]
     if args.perturb and without:
         raise BadInput(f"{without[0]} was trained without --perturb: leave it out here, or first run "
-                       " Methodology/autoencoder_training.py --perturb and autoencoder_fine_tuning.py, both with "
+                       "Methodology/autoencoder_training.py --perturb and autoencoder_fine_tuning.py, both with "
                        "--overwrite")
     tuned = [i for i in sidecars if artifacts.autoencoder(i, FINETUNED).exists()] or list(sidecars)[:1]
     for i in tuned:
@@ -183,7 +183,7 @@ def main(argv=None):
     data.check_synthetic()
     units, missing = plan(args, data, artifacts)
     if args.tune:
-        return grid_search.tune(units, args, data.provenance)
+        return grid_search.tune(units, args, data.provenance, artifacts)
     try:
         may_write(ensembles(args, data, artifacts, units), args, data, artifacts)
     except BadInput as error:  # what is missing may be why

@@ -24,7 +24,7 @@ def epochs(args):
 
 def regressors(par, i, args, data, artifacts):
     """The regressors of one parameter on autoencoder `i`, a list of Unit."""
-    hyper = grid_search.hyper_parameters(par, artifacts.folder)
+    hyper = grid_search.hyper_parameters(par, artifacts)
     fixed = {**hyper, "batch_size": paper.BATCH_CNN, "epochs": epochs(args)}
     return [
         Unit(artifacts.regressor(par, k, i), {"parameter": par, "autoencoder": i, "repeat": k, **fixed},

@@ -127,11 +127,11 @@ def _say_what_is_left(missing, rounds, args):
 
 
 # ---------------------------------------------------------------- hyper-parameters of the CNNs
-def plan_cnn(par, ac, args, provenance):
-    """The fits of the search of one parameter, on the encodings of the autoencoder in the file `ac`, a list of Unit."""
+def plan_cnn(par, i, args, data, artifacts):
+    """The fits of the search of one parameter, on the encodings of autoencoder `i`, a list of Unit."""
     fixed = {"epochs": args.budget.search_epochs, "batch_size": paper.BATCH_CNN}
-    inputs = ac.with_name(f"encoded_ph_{ac.stem}.npy"), args.data / "ph_pars.npy"
-    return fit_units(args.artifacts / f"tune_{par}", paper.CNN_GRID, fixed, inputs, args.seed, provenance=provenance)
+    return fit_units(artifacts.tuning(par), paper.CNN_GRID, fixed, (artifacts.encoded_ph(i), data.pars), args.seed,
+                     provenance=data.provenance)
 
 
 def work_cnn(unit, tick):
@@ -146,27 +146,28 @@ def work_cnn(unit, tick):
     tick()
 
 
-def tune(units, args, provenance):
+def tune(units, args, provenance, artifacts):
     """Search the parameters one after another, and leave the best hyper-parameters of each for later runs."""
     for par in args.parameter:
-        fits = [unit for unit in units if unit.path.parent.name == f"tune_{par}"]
+        folder = artifacts.tuning(par)
+        fits = [unit for unit in units if unit.path.parent == folder]
         if runner.run(fits, work_cnn, args, description=f"tuning {par}") is None:
             continue
         scores = table(fits).sort_values("rank")
-        write_csv(args.artifacts / f"tune_{par}.csv", scores)
-        write_json(args.artifacts / f"tune_{par}.json", {
+        write_csv(folder.with_suffix(".csv"), scores)
+        write_json(folder.with_suffix(".json"), {
             "parameter": par, "spectra": schemas.plain(provenance), "epochs": args.budget.search_epochs,
             "mse_mean": scores["mse_mean"].iloc[0], "best": scores[list(paper.CNN_GRID)].to_dict("records")[0],
         })
         print(scores.to_string(index=False))
 
 
-def hyper_parameters(par, folder):
-    """Hyper-parameters of a parameter's CNN, a dict: those that `tune` left in `folder`, else those of paper.py."""
-    path, remedy = folder / f"tune_{par}.json", "delete it to use those of paper.py"
+def hyper_parameters(par, artifacts):
+    """Hyper-parameters of a parameter's CNN, a dict: those that `tune` left, else those of paper.py."""
+    path, remedy = artifacts.tuning(par).with_suffix(".json"), "delete it to use those of paper.py"
     if not path.exists():
         return asdict(paper.PARAMETERS[par].cnn)
     tuned = schemas.read(path, schemas.Tuned, remedy)
-    if tuned.parameter not in ("", par):
+    if tuned.parameter != par:
         raise BadInput(f"{path} is the search of {tuned.parameter}: {remedy}")
     return schemas.plain(tuned.best)

@@ -429,10 +429,10 @@ def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch)
     tune = flags(tiny, copied, "--jobs", 1, "--parameter", "logg")
     assert cnn_training.main([*tune, "--tune"]) == 0
     table = pd.read_csv(copied / "tune_logg.csv")
-    used = grid_search.hyper_parameters("logg", copied)
+    used = grid_search.hyper_parameters("logg", Artifacts(copied))
     assert len(table) == 2 and used["lr"] == table.sort_values("mse_mean").lr.iloc[0]
     assert used["nf1"] == 8
-    assert grid_search.hyper_parameters("mh", copied)["nf1"] == paper.PARAMETERS["mh"].cnn.nf1
+    assert grid_search.hyper_parameters("mh", Artifacts(copied))["nf1"] == paper.PARAMETERS["mh"].cnn.nf1
     assert cnn_training.main(tune) == 2  # the regressors that are there are stale now
     assert cnn_training.main([*tune, "--overwrite"]) == 0
     assert read_sidecar(copied / "cnn_regressor_logg_0_ac_0.h5").settings["nf1"] == 8
