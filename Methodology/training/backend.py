@@ -34,6 +34,7 @@ def _without_stderr():
 with _without_stderr():  # an import that fails raises an error, which is not lost
     import keras
     import tensorflow as tf
+    from scikeras.wrappers import KerasRegressor  # noqa: F401 -- here, since it imports TensorFlow too
 
 KERAS_3 = keras.__version__.startswith("3")
 gc.freeze()  # what was made until now stays: to look through it for rubbish, after every network, takes 0.2 s

@@ -9,17 +9,33 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from sklearn import config_context
 from sklearn.model_selection import KFold, ParameterGrid
 
 import paper
 from spectra.dataset import Dataset, split_stratified
-from training import backend, loop, losses, networks
+from training import backend, loop, networks
+from training.backend import KerasRegressor
 from workflow import runner, schemas
 from workflow.artifacts import chosen
 from workflow.files import BadInput, write_csv, write_json
 from workflow.units import Unit, finish, load, read_sidecar
 
 FACTOR = 3  # one in so many combinations goes on to a round of so many times the epochs
+
+
+class Regressor(KerasRegressor):
+    """A network for scikit-learn, whose targets are not searched for classes, which takes more memory than they do."""
+
+    def _type_of_target(self, y):
+        return "continuous" if y.ndim == 1 else "continuous-multioutput"
+
+
+def compiled(build, lr):
+    """A network that build() makes, ready to be trained on the mean squared error alone."""
+    network = build()
+    network.compile(optimizer=backend.adam(lr), loss="mse", jit_compile=False)
+    return network
 
 
 def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=schemas.UNKNOWN):
@@ -46,10 +62,10 @@ def fold_score(build, settings, x, y, rows):
     """
     train, test = list(KFold(paper.CV_FOLDS).split(rows))[settings["fold"]]
     backend.forget_models()
-    network = build()
+    training = {name: settings[name] for name in ("lr", "epochs", "batch_size")}
     try:
-        loop.fit(network, losses.squared_error(network), backend.adam(settings["lr"]), x, y, settings["batch_size"],
-                 settings["epochs"], rows=rows[train])
+        with config_context(assume_finite=True):  # Dataset has looked
+            network = Regressor(compiled, build=build, **training, verbose=0).fit(x, y, rows=rows[train]).model_
     except loop.Diverged:
         return np.inf
     mse = networks.mse(network, x, rows[test], None if y is x else y)

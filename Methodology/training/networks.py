@@ -3,7 +3,7 @@ import h5py
 import numpy as np
 
 import paper
-from training import backend
+from training import backend, loop, losses
 from training.backend import keras, tf
 from workflow import schemas
 from workflow.files import BadInput, chunks, one_line, take
@@ -20,6 +20,14 @@ class SeededModel(keras.Model):
     def order(self, epoch, n_spectra):
         """Order of the spectra in an epoch, (n_spectra,)."""
         return np.random.default_rng([self.seed, epoch]).permutation(n_spectra)
+
+    def fit(self, x, y, batch_size, epochs, rows=None, **_):
+        """Train as `loop.fit` does; this is how scikit-learn calls it, with more of Keras' defaults."""
+        y = x if x.shape == y.shape and np.may_share_memory(x, y) else y  # scikit-learn hands on views
+        history = keras.callbacks.History()
+        history.history = loop.fit(self, losses.squared_error(self), self.optimizer, x, y, batch_size, epochs,
+                                   rows=rows)
+        return history
 
 
 def _dense(units, activation, name, seed, reg_par=0.0, dtype="float32"):
