@@ -33,7 +33,8 @@ import time
 import numpy as np
 
 import paper
-from inference.flags import nearest_distances, quantile
+from inference.flags import quantile
+from inference.neighbours import nearest_distances
 from spectra.dataset import Dataset
 from spectra.velocity import check_lag
 from training import backend, networks

@@ -30,48 +30,34 @@ import sys
 from pathlib import Path
 
 import paper
-from evaluation import catalogues
-from evaluation.calibrated import (
-    REFERENCES,
-    SIDECAR,
-    apply,
-    coverage,
-    fits,
-    name_of,
-    of_run,
-    of_simulation,
-    record,
-    truth_of,
-)
+from evaluation import calibrated, catalogues
 from workflow import schemas
+from workflow.artifacts import Artifacts
 from workflow.command_line import Help, command, folder, number
 from workflow.files import BadInput, lock, sha256, write_csv, write_json
-from workflow.units import code_digest
-
-# ---------------------------------------------------------------- tables
+from workflow.units import code_digest, sidecar_of
 
 
-def write(sidecar, estimates, used, inputs, args):
+def write(path, estimates, used, inputs, args):
     """Write the calibrated table and its sidecar."""
-    path, found = sidecar.with_suffix(".csv"), {par: record(one) for par, one in used.items()}
+    fits = {par: calibrated.record(calibration) for par, calibration in used.items()}
     with lock(path.parent):
-        write_csv(path, apply(estimates, used))
+        write_csv(path, calibrated.apply(estimates, used))
         content = schemas.Calibration(
             spectra=schemas.Origin(spectra=estimates["spectra"].iloc[0]),
             settings={"linear": args.linear, "seed": args.seed}, inputs={file.name: sha256(file) for file in inputs},
-            outputs={path.name: sha256(path)}, fits=found, code=code_digest())
-        write_json(sidecar, schemas.signed(schemas.plain(content)))
-    beyond = [f"{paper.PARAMETERS[par].published} {(~estimates[par].between(*one.estimates)).sum()}"
-              for par, one in found.items()]
+            outputs={path.name: sha256(path)}, fits=fits, code=code_digest())
+        write_json(sidecar_of(path), schemas.signed(schemas.plain(content)))
+    beyond = [f"{paper.PARAMETERS[par].published} {(~estimates[par].between(*fit.estimates)).sum()}"
+              for par, fit in fits.items()]
     print(f"\n{len(estimates)} stars -> {path}\nbeyond the range of those it was calibrated on: {', '.join(beyond)}")
 
 
-# ---------------------------------------------------------------- command line
 def reference(text):
     """Type of a flag: a parameter and one of its references, as in teff=mann15."""
     par, _, name = text.partition("=")
-    if name not in REFERENCES.get(par, {}):
-        known = ", ".join(f"{par}={name}" for par, names in REFERENCES.items() for name in names)
+    if name not in calibrated.REFERENCES.get(par, {}):
+        known = ", ".join(f"{par}={name}" for par, names in calibrated.REFERENCES.items() for name in names)
         raise argparse.ArgumentTypeError(f"{text!r} is none of {known}")
     return par, name
 
@@ -100,22 +86,23 @@ def main(argv=None):
     add("--out", type=folder, metavar="DIR", help="folder of the calibrated table; None: that of the estimates")
     args = parser.parse_args(argv)
     estimates = catalogues.load_estimates(args.estimates)
-    simulated = "simulated" in estimates["spectra"].iloc[0].lower()
+    simulated = schemas.Kind(estimates["spectra"].iloc[0]).simulated
     check(args, simulated)
     print(f"{len(estimates)} stars, {catalogues.title(estimates)}\n")
     path = args.estimates or catalogues.FOLDER / "mas24.csv"
     if simulated:
-        truth, file = truth_of(path, args.truth)
-        tests = {name_of(run): (catalogues.load_estimates(run), truth_of(run, args.truth)[0]) for run in args.test}
-        used = of_simulation({"other half": (estimates, truth), **tests}, args)
-        done, inputs = list(used.values()), [path, file]
+        truth, file = calibrated.truth_of(path, args.truth)
+        tests = {calibrated.name_of(run): (catalogues.load_estimates(run), calibrated.truth_of(run, args.truth)[0])
+                 for run in args.test}
+        used = calibrated.of_simulation({"other half": (estimates, truth), **tests}, args.linear, args.seed)
+        calibrations, inputs = list(used.values()), [path, file]
     else:
-        done, used = of_run(estimates, dict(args.reference), args.linear)
+        calibrations, used = calibrated.of_run(estimates, dict(args.reference), args.linear)
         inputs = [path, *sorted(catalogues.FOLDER.glob("*.csv"))]
-    print(fits((one.par, record(one)) for one in done).to_string(index=False))
-    print(f"\nStars whose value lies in the interval [%]\n{coverage(done).to_string(index=False)}")
+    print(calibrated.fits((one.par, calibrated.record(one)) for one in calibrations).to_string(index=False))
+    print(f"\nStars whose value lies in the interval [%]\n{calibrated.coverage(calibrations).to_string(index=False)}")
     if args.out or args.estimates:
-        write((args.out or path.parent) / SIDECAR, estimates, used, inputs, args)
+        write(Artifacts(args.out or path.parent).calibrated, estimates, used, inputs, args)
 
 
 if __name__ == "__main__":

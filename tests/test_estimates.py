@@ -1,10 +1,8 @@
-"""From an ensemble to one estimate a star: mode, quantiles, choice of members, table, comparison with the truth."""
+"""From an ensemble to one estimate a star: mode, quantiles, choice of members, table."""
 import numpy as np
 import pandas as pd
 import pytest
 
-import paper
-from evaluation.truth import errors_of_estimates
 from inference import mode
 
 RNG = np.random.default_rng(6)
@@ -88,46 +86,3 @@ def test_table_has_the_published_columns():
     ]
     assert table["E_logg"].tolist() == [0.3, 0.4] and table[["[M/H]", "E_vsini"]].isna().all(axis=None)
     assert mode.table(stars[["karmn"]], {})["ra_gaiadr3"].isna().all()
-
-
-def five_stars():
-    truth = pd.DataFrame({
-        "karmn": list("ABCDE"), "ra": 0.0, "dec": 0.0, "good": True, "teff": [3000.0, 3100, 3200, 3300, 3400],
-        "logg": [4.8, 4.9, 5.0, 5.1, 5.2], "mh": [-0.2, -0.1, 0.0, 0.1, 0.2], "vsini": [1.5, 2, 3, 5, 20],
-    })
-    e = np.array([1.0, 2, 3, 4, 50])
-    estimated = {
-        "teff": (truth.teff + [10, -20, 30, -40, 70], 10 * e, 12 * e),
-        "logg": (truth.logg + [0.1, 0.1, 0.1, 0.1, 0.1], 0.1 * e, 0.1 * e),
-        "mh": (truth.mh + [0.1, -0.1, np.nan, 0.1, -0.1], 0 * e, e),
-        "vsini": (truth.vsini + [0, 0, 0, 0, 5], e, e),
-    }
-    return mode.table(truth, estimated), truth
-
-
-def test_against_truth_by_hand():
-    table, truth = five_stars()
-    found = errors_of_estimates(table, table, truth)
-    assert list(found.index) == ["Teff [K]", "logg [dex]", "[M/H] [dex]", "vsini [km/s]"]
-    assert found["n"].tolist() == [5, 5, 4, 5]
-    np.testing.assert_allclose(found["bias after"], [10, 0.1, 0, 1], atol=1e-12)
-    # squares of the deviations of Teff: 0, 900, 400, 2500, 3600; of the differences: 100, 400, 900, 1600, 4900
-    np.testing.assert_allclose(found["scatter after"], [np.sqrt(7400 / 5), 0, 0.1, 2], atol=1e-7)
-    np.testing.assert_allclose(found["rmse after"], [np.sqrt(7900 / 5), 0.1, 0.1, np.sqrt(5)], atol=1e-7)
-    np.testing.assert_allclose(found["own uncertainty"], [33, 0.3, 1.5, 3])
-    worse = errors_of_estimates(table.assign(Teff=table["Teff"] + 100), table, truth)
-    assert worse["bias before"].iloc[0] == pytest.approx(110) and worse["bias after"].iloc[0] == pytest.approx(10)
-
-
-def test_truth_is_matched_by_name():
-    table, truth = five_stars()
-    expected = errors_of_estimates(table, table, truth)
-    for shuffled in (truth.iloc[[3, 1, 4, 0, 2]], truth.iloc[::-1].reset_index(drop=True)):
-        pd.testing.assert_frame_equal(errors_of_estimates(table, table, shuffled), expected)
-    assert set(paper.PARAMETERS) <= set(truth)
-
-
-def test_a_parameter_without_estimates_is_left_out():
-    table, truth = five_stars()
-    table[["logg", "e_logg", "E_logg"]] = np.nan
-    assert list(errors_of_estimates(table, table, truth).index) == ["Teff [K]", "[M/H] [dex]", "vsini [km/s]"]

@@ -4,13 +4,9 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
-from test_literature import write_run
 
 import paper
-from evaluation import catalogues
-from evaluation.truth import errors_by_flag
-from inference import flags, mode
-from workflow import files
+from inference import flags
 from workflow.command_line import ROOT
 
 RNG = np.random.default_rng(4)
@@ -128,13 +124,6 @@ def test_flags_of_a_spectrum(arguments, expected):
     assert words(flags.of_star(**arguments)) == expected
 
 
-def test_nearest_distances(monkeypatch):
-    monkeypatch.setattr(files, "CHUNK", 7)
-    stars, training = RNG.normal(size=(5, 3)), RNG.normal(size=(30, 3))
-    expected = np.sqrt(((stars[:, None] - training) ** 2).sum(axis=2)).min(axis=1)
-    np.testing.assert_allclose(flags.nearest_distances(stars, training), expected, rtol=1e-5)
-
-
 # ---------------------------------------------------------------- tables
 def test_table_of_all_rules():
     values = {"teff": [3400, 2300], "logg": [5, 5], "mh": [0, NAN], "vsini": [1.7, 4]}
@@ -154,40 +143,6 @@ def test_table_of_all_rules():
     assert counted.loc[["unseen", "grid-edge"]].to_numpy().tolist() == [[0, 1], [1, 0]]
     assert not flags.flagged(table[["flags_teff"]].iloc[:1].assign(flags="unseen"), "teff").any()
     assert not flags.flagged(pd.DataFrame({"teff": [3000]}), "teff").any()
-
-
-def test_published_values_outside_of_the_grid():
-    published = catalogues.load_estimates()
-    assert list(published.columns[-5:]) == flags.COLUMNS
-    counted = flags.counts(published)
-    assert counted.loc["outside-grid"].tolist() == [0, 55, 0, 13, 0] and (published["flags"] == "").all()
-    limits = published["vsini"] < 299_792.458 / 94_600 / 1.56
-    assert (published["flags_vsini"].str.contains("upper-limit") == limits).all() and limits.sum() == 42
-
-
-def test_table_of_a_run_with_and_without_columns(tmp_path):
-    stars = catalogues.load_estimates().iloc[:4]
-    path = write_run(tmp_path / "final_estimations.csv", stars)
-    old = catalogues.load_estimates(path)
-    pd.testing.assert_frame_equal(old[flags.COLUMNS], stars[flags.COLUMNS])
-    table = pd.read_csv(path).assign(**dict.fromkeys(flags.COLUMNS)).assign(flags_teff=["two-modes", None, None, ""])
-    files.write_csv(path, table)
-    new = catalogues.load_estimates(path)
-    assert new["flags_teff"].tolist() == ["two-modes", "", "", ""] and (new["flags_logg"] == "").all()
-    pd.testing.assert_frame_equal(new.drop(columns=flags.COLUMNS), old.drop(columns=flags.COLUMNS))
-    assert catalogues.pairs(new, "pass20", "teff")["flagged"].tolist() == [True, False, False, False]
-
-
-def test_errors_of_flagged_stars_by_hand():
-    truth = pd.DataFrame({"karmn": list("ABCD"), "teff": 3000.0, "logg": 5.0, "mh": 0.0, "vsini": 3.0})
-    values = {"teff": ([3030, 3040, 3100, NAN],) * 3}
-    table = mode.table(truth, values).assign(**dict.fromkeys(flags.COLUMNS, ""))
-    table = table.assign(flags_teff=["", "", "two-modes", "two-modes"], flags=["unseen", "", "unseen", "lag"])
-    found = errors_by_flag(table, truth.iloc[::-1])
-    assert list(found.index) == [("Teff [K]", "any doubt"), ("Teff [K]", "two-modes"), ("Teff [K]", "unseen")]
-    assert found["n without"].tolist() == [2, 2, 1] and found["n with"].tolist() == [1, 1, 2]
-    np.testing.assert_allclose(found["rmse without"], np.sqrt([1250, 1250, 1600]))
-    np.testing.assert_allclose(found["rmse with"], np.sqrt([10_000, 10_000, 5450]))
 
 
 def test_limits_that_an_earlier_version_did_not_leave():

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from test_literature import write_run
+from run_tables import write_run
 from test_section3 import make_run
 
 from evaluation import catalogues

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from test_literature import write_run
+from run_tables import write_run
 
 import calibrate
 import paper

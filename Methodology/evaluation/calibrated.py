@@ -8,12 +8,14 @@ import pandas as pd
 import paper
 from evaluation import catalogues
 from inference import calibration
+from inference.calibration import LEVELS, inside
 from spectra import star_tables
 from workflow import schemas
 from workflow.files import BadInput, sha256
 from workflow.units import sidecar_of
 
-# Of each parameter: table in literature_data/ and its column; the first is the default, for the reason above
+# Of each parameter: table in literature_data/ and its column; the first is the default, the most direct of those with
+# ten stars (see calibrate.py)
 REFERENCES = {
     "teff": {"interf": "teff", "mann15": "teff"},
     "logg": {"schw19": "loggc"},
@@ -21,13 +23,12 @@ REFERENCES = {
     "vsini": {"rein18": "vsini"},
 }
 LIMITS = ("rein18",)  # where a value without uncertainty is an upper limit; elsewhere it is just not known
-SIDECAR = "final_estimations_calibrated.json"
 DIGITS = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """One parameter after its calibration: on what, by which stars, what was found, and by what it was tested.
+    """One parameter after its calibration: on what, by which stars, the fit, and by what it was tested.
 
     `tests` has for the name of each test what `calibration.inside` says `before`, `after` and perhaps `conformal`.
     """
@@ -39,79 +40,57 @@ class Calibrated:
     tests: dict
 
 
+# ---------------------------------------------------------------- on the literature
 def independent(estimates, par, name):
-    """The stars that have an estimate and an independent value, as `calibration.fit` takes them.
-
-    Parameters
-    ----------
-    estimates : DataFrame
-        As `catalogues.load_estimates` gives it; stars that no table knows do not count.
-    par : str
-    name : str
-        Of the reference, one of REFERENCES[par].
-
-    Returns
-    -------
-    DataFrame
-    """
+    """The stars with an estimate and a value of a reference, as `calibration` takes them, but unknown ones."""
     known = estimates[estimates["karmn"].isin(catalogues.known())]
     stars = catalogues.pairs(known, name, REFERENCES[par][name]).dropna(subset=["ours_low", "ours_high"])
     return stars.assign(limit=stars["lit_low"].isna() & (name in LIMITS)).reset_index(drop=True)
 
 
 def on_literature(estimates, par, name, linear=False):
-    """Calibrate one parameter on one reference; coverage is leave-one-out.
-
-    Raises
-    ------
-    BadInput
-        Too few stars, see `calibration.needed`.
-    """
+    """Calibrate one parameter on one reference; coverage is leave-one-out."""
     stars, label = independent(estimates, par, name), catalogues.CATALOGUES[name]
+    limits = stars[stars["limit"]]
     try:
-        found = calibration.fit(stars, linear)
-        tests = {"leave-one-out": {"before": calibration.inside(stars[~stars["limit"]]),
+        fit = calibration.fit(stars, linear)
+        tests = {"leave-one-out": {"before": inside(stars[~stars["limit"]]),
                                    "after": calibration.leave_one_out(stars, linear)}}
     except BadInput as error:
         raise BadInput(f"{paper.PARAMETERS[par].published} cannot be calibrated on {label}: {error}") from None
-    if stars["limit"].any():
-        tests["reaches below upper limit"] = calibration.before_and_after(stars[stars["limit"]], found)
-    return Calibrated(par, label, stars, found, tests)
+    if len(limits):
+        tests["reaches below upper limit"] = {"before": inside(limits), "after": inside(limits, fit)}
+    return Calibrated(par, label, stars, fit, tests)
 
 
 def of_run(estimates, chosen, linear):
     """Calibrate each parameter on each of its references: all, a list, and by parameter that of the one chosen."""
-    done, used = [], {}
+    calibrations, used = [], {}
     for par, references in REFERENCES.items():
         for name in references:
             try:
-                one = on_literature(estimates, par, name, linear)
+                calibration_on = on_literature(estimates, par, name, linear)
             except BadInput as error:
                 if chosen.get(par) == name:
                     raise
                 print(f"warning: {error}")
                 continue
-            done.append(one)
+            calibrations.append(calibration_on)
             if name == chosen.get(par, next(iter(references))):
-                used[par] = one
+                used[par] = calibration_on
     if not used:
         raise BadInput("no parameter has a reference with enough stars: give estimates of stars in literature_data")
-    return done, used
+    return calibrations, used
 
 
+# ---------------------------------------------------------------- on the truth
 def truth_of(path, truths):
-    """The true parameters of a run's stars, and of these tables that one that its estimates were made with.
-
-    Raises
-    ------
-    BadInput
-        None of them is, it has not all parameters, or the stars are not simulated.
-    """
+    """The true parameters of a run's simulated stars, and of these tables the one that its estimates were made with."""
     remedy = "give the stars.csv of the folder of its simulated spectra as --truth"
     sidecar = schemas.read(sidecar_of(path), schemas.Estimates, "restore it")
     for truth in truths:
         table = star_tables.read(truth, remedy)
-        if "simulated" in sidecar.spectra.spectra.lower() and sha256(truth) in sidecar.inputs.values():
+        if sidecar.spectra.kind.simulated and sha256(truth) in sidecar.inputs.values():
             missing = set(paper.PARAMETERS) - set(table)
             if missing:
                 raise BadInput(f"{truth} has no column {min(missing)}: {remedy}")
@@ -120,7 +99,7 @@ def truth_of(path, truths):
 
 
 def with_truth(estimates, truth, par):
-    """The stars with an estimate and their true value, as `calibration.fit` takes them."""
+    """The stars with an estimate and their true value, as `calibration` takes them."""
     ours = estimates[["karmn", "teff"]].assign(ours=estimates[par], ours_low=estimates[f"e_{par}"],
                                                ours_high=estimates[f"E_{par}"])
     lit = truth[["karmn"]].assign(lit=truth[par], lit_low=np.nan, lit_high=np.nan, limit=False)
@@ -128,64 +107,67 @@ def with_truth(estimates, truth, par):
     return stars.dropna(subset=["ours", "ours_low", "ours_high", "lit"]).reset_index(drop=True)
 
 
-def of_simulation(runs, args):
+def of_simulation(runs, linear, seed):
     """Calibrate each parameter on the truth of half of the stars, and test it on the other half, behind every gap.
 
-    Parameters
-    ----------
-    runs : dict of str to (DataFrame, DataFrame)
-        Estimates and truth by what to call the run; the first is calibrated.
-    args : namespace
-        `linear`, `seed`.
+    `runs` are (estimates, truth) by what to call the run; the first is calibrated. `seed` is of the halves.
     """
     estimates, truth = next(iter(runs.values()))
-    names = np.random.default_rng(args.seed).permutation(sorted(estimates["karmn"]))
-    half, used = set(names[: len(names) // 2]), {}
+    names = np.random.default_rng(seed).permutation(sorted(estimates["karmn"]))
+    half, other_half, used = names[: len(names) // 2], names[len(names) // 2 :], {}
     for par in paper.PARAMETERS:
         stars = with_truth(estimates, truth, par)
         stars = stars[stars["karmn"].isin(half)]
         if stars.empty:
             print(f"warning: {par} has no estimates, its columns are empty")
             continue
-        found, tests = calibration.fit(stars, args.linear), {}
+        fit, tests = calibration.fit(stars, linear), {}
         for name, run in runs.items():
-            others = with_truth(*run, par)
-            others = others[others["karmn"].isin(set(names) - half)]
-            if others.empty:
+            tested = with_truth(*run, par)
+            tested = tested[tested["karmn"].isin(other_half)]
+            if tested.empty:
                 raise BadInput(f"{name} has no {par} of the other half of the stars: test on runs of the same stars")
-            tests[name] = {**calibration.before_and_after(others, found),
-                           "conformal": calibration.conformal(stars, others)}
-        used[par] = Calibrated(par, "truth, half of the stars", stars, found, tests)
+            tests[name] = {"before": inside(tested), "after": inside(tested, fit),
+                           "conformal": calibration.conformal(stars, tested)}
+        used[par] = Calibrated(par, "truth, half of the stars", stars, fit, tests)
     if not used:
         raise BadInput("there is nothing to calibrate, the table has no estimates: run Methodology/cnn_training.py")
     return used
 
 
+def name_of(path):
+    """What to call another run: its gap, or its path where its sidecar tells none."""
+    origin = schemas.read(sidecar_of(path), schemas.Estimates, "restore it").spectra
+    seed = origin.gap_seed
+    return str(path) if seed is msgspec.UNSET else f"gap {origin.gap:g}, seed {seed}: {path.parent}"
+
+
+# ---------------------------------------------------------------- tables
 def fits(recorded):
-    """What was found, as text: a row a parameter and reference of (parameter, schemas.CalibrationFit)."""
+    """The fits as text: a row a parameter and reference of (parameter, schemas.CalibrationFit)."""
     rows = []
-    for par, one in recorded:
-        value, (low, high) = f".{DIGITS[par]}f", one.scatter_interval
-        offset, *slope = (f"{term:+{value}} +- {error:{value}}" for term, error in zip(one.offset, one.offset_error))
-        interval = f"{low:{value}} to {high:{value}}" if one.scatter else f"below {high:{value}} at 95 %"
+    for par, fit in recorded:
+        value, (low, high) = f".{DIGITS[par]}f", fit.scatter_interval
+        offset, *slope = (f"{term:+{value}} +- {error:{value}}" for term, error in zip(fit.offset, fit.offset_error))
+        interval = f"{low:{value}} to {high:{value}}" if fit.scatter else f"below {high:{value}} at 95 %"
         rows.append({"parameter": f"{paper.PARAMETERS[par].published} [{paper.PARAMETERS[par].unit}]",
-                     "reference": one.reference, "stars": one.n_stars, "limits": one.n_limits, "offset": offset,
+                     "reference": fit.reference, "stars": fit.n_stars, "limits": fit.n_limits, "offset": offset,
                      **({"per 100 K": slope[0]} if slope else {}),
-                     "extra scatter": f"{one.scatter:{value}} ({interval})",
-                     **{f"in {level} %": f"{100 * one.before[level]:.0f}, {100 * one.after[level]:.0f}"
-                        for level in calibration.LEVELS}})
+                     "extra scatter": f"{fit.scatter:{value}} ({interval})",
+                     **{f"in {level} %": f"{100 * fit.before[level]:.0f}, {100 * fit.after[level]:.0f}"
+                        for level in LEVELS}})
     return pd.DataFrame(rows)
 
 
-def coverage(calibrated):
+def coverage(calibrations):
     """How often intervals hold [%], with the 68 % interval of that share: a row a parameter, reference and test."""
     rows = []
-    for one in calibrated:
-        for name, when in one.tests.items():
-            row = {"parameter": paper.PARAMETERS[one.par].published, "reference": one.reference, "tested": name,
-                   "stars": len(when["after"])}
-            for level in calibration.LEVELS:
-                for which, held in when.items():
+    for calibrated in calibrations:
+        for name, test in calibrated.tests.items():
+            row = {"parameter": paper.PARAMETERS[calibrated.par].published, "reference": calibrated.reference,
+                   "tested": name, "stars": len(test["after"])}
+            for level in LEVELS:
+                for which, held in test.items():
                     share, low, high = (100 * part for part in calibration.share(held[level]))
                     row[f"{level} % {which}"] = f"{share:.0f} ({low:.0f} to {high:.0f})"
             rows.append(row)
@@ -193,49 +175,33 @@ def coverage(calibrated):
 
 
 def apply(estimates, used):
-    """The calibrated table.
+    """The calibrated table, of estimates and by parameter the Calibrated; empty where there is no calibration.
 
-    Parameters
-    ----------
-    estimates : DataFrame
-    used : dict of str to Calibrated
-
-    Returns
-    -------
-    DataFrame
-        `karmn`; for each X of the published columns X, the value with its offset; e_X_stat and E_X_stat, the
-        ensemble's uncertainty below and above as it was; e_X_total and E_X_total, with extra scatter and the
-        uncertainty of the offset in quadrature; reference_X. Empty where there is no calibration.
+    `karmn`; for each X of the published columns X, the value with its offset; e_X_stat and E_X_stat, the ensemble's
+    uncertainty below and above as it was; e_X_total and E_X_total, with extra scatter and the uncertainty of the offset
+    in quadrature; reference_X.
     """
     table = estimates[["karmn"]].copy()
     for par, parameter in paper.PARAMETERS.items():
-        one, x = used.get(par), parameter.published
-        offset, extra = (one.fit.offset(estimates["teff"]), one.fit.extra(estimates["teff"])) if one else [np.nan] * 2
+        fit, x, teff = used[par].fit if par in used else None, parameter.published, estimates["teff"]
+        offset, extra = (fit.offset(teff), fit.extra(teff)) if fit else (np.nan, np.nan)
         table[x] = estimates[par] + offset
-        for kind, more in (("stat", 0), ("total", extra)):
+        for kind, added in (("stat", 0), ("total", extra)):
             for side in ("e", "E"):
-                table[f"{side}_{x}_{kind}"] = np.hypot(estimates[f"{side}_{par}"], more).where(table[x].notna())
-        table[f"reference_{x}"] = one.reference if one else ""
+                table[f"{side}_{x}_{kind}"] = np.hypot(estimates[f"{side}_{par}"], added).where(table[x].notna())
+        table[f"reference_{x}"] = used[par].reference if fit else ""
     return table
 
 
-def record(one):
-    """A calibration as it is written down."""
-    test = next(iter(one.tests.values()))
-    share = {when: {level: float(test[when][level].mean()) for level in calibration.LEVELS}
-             for when in ("before", "after")}
-    limits = one.stars["limit"]
+def record(calibrated):
+    """A calibration as it is written down, a schemas.CalibrationFit."""
+    test, fit = next(iter(calibrated.tests.values())), calibrated.fit
+    limits, ours = calibrated.stars["limit"], calibrated.stars["ours"]
     return schemas.CalibrationFit(
-        reference=one.reference, n_stars=int((~limits).sum()), n_limits=int(limits.sum()),
-        estimates=[float(one.stars["ours"].min()), float(one.stars["ours"].max())],
-        offset=one.fit.coefficients.tolist(), offset_error=np.sqrt(np.diag(one.fit.covariance)).tolist(),
-        pivot=one.fit.pivot, scatter=one.fit.scatter,
-        scatter_interval=list(calibration.scatter_interval(one.stars, one.fit)), **share,
+        reference=calibrated.reference, n_stars=int((~limits).sum()), n_limits=int(limits.sum()),
+        estimates=[float(ours.min()), float(ours.max())],
+        offset=fit.coefficients.tolist(), offset_error=np.sqrt(np.diag(fit.covariance)).tolist(),
+        pivot=fit.pivot, scatter=fit.scatter,
+        scatter_interval=list(calibration.scatter_interval(calibrated.stars, fit)),
+        **{which: {level: float(test[which][level].mean()) for level in LEVELS} for which in ("before", "after")},
     )
-
-
-def name_of(path):
-    """What to call another run: its gap, or its path where its sidecar tells none."""
-    made_of = schemas.read(sidecar_of(path), schemas.Estimates, "restore it").spectra
-    seed = made_of.gap_seed
-    return str(path) if seed is msgspec.UNSET else f"gap {made_of.gap:g}, seed {seed}: {path.parent}"

@@ -22,34 +22,24 @@ CATALOGUES = {
 }
 # A catalogue's second column for a parameter, and how to tell it from the first
 SECOND = {"loggc": ("logg", "log g from mass and radius"), "mh_plain": ("mh", "plain metallicity")}
+PUBLISHED = {prefix + parameter.published: prefix + par  # columns of final_estimations.csv, and here
+             for par, parameter in paper.PARAMETERS.items() for prefix in ("", "e_", "E_")}
 
 
-def _star_tables():
+def table_files():
+    """Paths of the tables with a row a star, in the order of their names."""
     return [path for path in sorted(FOLDER.glob("*.csv")) if path.name != ISOCHRONES]
 
 
 def load(name):
-    """Load one table of literature_data/.
+    """A table of literature_data/ by its file name without .csv; what each holds is in literature_data/README.md.
 
-    Parameters
-    ----------
-    name : str
-        Its file name without .csv, such as "mar21"; what it holds is in literature_data/README.md.
-
-    Returns
-    -------
-    DataFrame
-        A row a star. `karmn` in the paper's spelling; of a catalogue always `teff` [K], `logg` [dex], `mh` [dex],
-        `vsini` [km/s], each with e_ (uncertainty below) and E_ (above); NaN where it has none.
-
-    Raises
-    ------
-    BadInput
-        No such table, or one that cannot be used, see `star_tables.read`.
+    A row a star. `karmn` in the paper's spelling; of a catalogue always `teff` [K], `logg` [dex], `mh` [dex], `vsini`
+    [km/s], each with e_ (uncertainty below) and E_ (above); NaN where it has none.
     """
     path = FOLDER / f"{name}.csv"
     if not path.exists():
-        raise BadInput(f"{path} not found: the tables are {', '.join(table.stem for table in _star_tables())}")
+        raise BadInput(f"{path} not found: the tables are {', '.join(table.stem for table in table_files())}")
     return _read(path).copy()
 
 
@@ -78,12 +68,7 @@ def load_estimates(path=None):
         A row a star: `karmn`, then `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s], each with e_ and E_;
         NaN where there is no estimate. `spectra` says in every row where the spectra came from: "published",
         "simulated" or another word of the sidecar; `run`, whether a run made the estimates from them. Last
-        flags.COLUMNS: those of a table without, as the published one is, follow from its values alone.
-
-    Raises
-    ------
-    BadInput
-        The table or its sidecar is absent or not of this form, or the table was changed after it was made.
+        flags.COLUMNS: those of the published table follow from its values alone.
     """
     if not path:
         published = load("mas24").drop(columns=["ra", "dec"]).assign(spectra="published", run=False)
@@ -91,49 +76,29 @@ def load_estimates(path=None):
     path = Path(path)
     remedy = "give a final_estimations.csv of Methodology/cnn_training.py, or none for the published estimates"
     table = star_tables.in_paper_spelling(star_tables.read(path, remedy), path)
-    columns = {
-        prefix + parameter.published: prefix + par
-        for par, parameter in paper.PARAMETERS.items() for prefix in ("", "e_", "E_")
-    }
-    missing = [column for column in columns if column not in table]
+    missing = [column for column in (*PUBLISHED, *flags.COLUMNS) if column not in table]
     if missing:
         raise BadInput(f"{path} has no column {missing[0]} ({len(missing)} missing): {remedy}")
     if table.empty:
         raise BadInput(f"{path} names no star: {remedy}")
     keep = f"keep the sidecar beside the table it came with; it says whether {path.name} comes from simulated spectra"
     sidecar = schemas.read(sidecar_of(path), schemas.Estimates, keep)
-    if sidecar.outputs and sha256(path) not in sidecar.outputs.values():
+    if sha256(path) not in sidecar.outputs.values():
         raise BadInput(f"{path} was changed after it was made: restore it, or run Methodology/cnn_training.py again")
-    numbers = table[list(columns)].rename(columns=columns).astype(float).replace([np.inf, -np.inf], np.nan)
-    told = set(flags.COLUMNS) <= set(table)
-    words = table[flags.COLUMNS].apply(flags.as_text) if told else flags.of_published(numbers)
-    return numbers.assign(spectra=sidecar.spectra.spectra, run=True, karmn=table["karmn"])[
-        ["karmn", *columns.values(), "spectra", "run"]].join(words)
+    numbers = table[list(PUBLISHED)].rename(columns=PUBLISHED).astype(float).replace([np.inf, -np.inf], np.nan)
+    estimates = table[["karmn"]].join(numbers).assign(spectra=sidecar.spectra.spectra, run=True)
+    return estimates.join(table[flags.COLUMNS].apply(flags.as_text))
 
 
 def known():
     """The names of all stars in the tables, a set."""
-    return set().union(*(_read(file)["karmn"] for file in _star_tables()))
+    return set().union(*(_read(file)["karmn"] for file in table_files()))
 
 
 def match(estimates, name):
     """Join estimates with one table, by name and one to one, whatever the order of the rows.
 
-    Parameters
-    ----------
-    estimates : DataFrame
-        As `load_estimates` gives it.
-    name : str
-
-    Returns
-    -------
-    DataFrame
-        The stars that both have, sorted by `karmn`. Columns that both have get the suffix _lit for the table's.
-
-    Raises
-    ------
-    BadInput
-        A star is named twice, or its name is in no table at all.
+    The stars that both have, sorted by `karmn`. Columns that both have get the suffix _lit for the table's.
     """
     estimates = star_tables.in_paper_spelling(estimates, "the estimates")
     unknown = sorted(set(estimates["karmn"]) - known())
@@ -146,19 +111,9 @@ def match(estimates, name):
 def pairs(estimates, name, column):
     """The stars for which there is an estimate and a published value of the same parameter.
 
-    Parameters
-    ----------
-    estimates : DataFrame
-    name : str
-        Of the catalogue.
-    column : str
-        teff, logg, mh or vsini, or a catalogue's second column for one of them, see `SECOND`.
-
-    Returns
-    -------
-    DataFrame
-        `karmn`; `teff`, the estimate [K]; `flagged`, see `flags.flagged`; `ours` and `lit`, the parameter, each with
-        _low and _high, its uncertainties.
+    `column` is teff, logg, mh or vsini, or a catalogue's second column for one of them, see `SECOND`. The table has
+    `karmn`; `teff`, the estimate [K]; `flagged`, see `flags.flagged`; `ours` and `lit`, the parameter, each with _low
+    and _high, its uncertainties.
     """
     both = match(estimates, name)
     par = SECOND[column][0] if column in SECOND else column

@@ -3,33 +3,22 @@ import sys
 import warnings
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 import paper
+from inference.neighbours import neighbours
 
 N_NEIGHBOURS = 15  # umap-learn's default
 
 
 def embed(vectors):
-    """UMAP in two dimensions, of both domains at once, in the correlation metric.
+    """UMAP in two dimensions, (n_spectra, 2), of vectors of shape (n_spectra, n_features), in the correlation metric.
 
-    The neighbours are exact: in that metric they are those of the standardised vectors in the Euclidean one, found by
-    products of matrices. The search of umap-learn is approximate and takes longer to compile than this to run.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (n_spectra, n_features)
-
-    Returns
-    -------
-    ndarray of shape (n_spectra, 2)
+    The neighbours are exact: umap-learn's own search is approximate, and takes longer to compile than this to run.
     """
-    standard = vectors - vectors.mean(axis=1, keepdims=True)
-    standard /= np.maximum(np.linalg.norm(standard, axis=1, keepdims=True), 1e-12)
     n_neighbours = min(N_NEIGHBOURS, len(vectors) - 1)
-    distance, index = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(standard).kneighbors(standard)
+    distance, rows = neighbours(vectors, vectors, n_neighbours, correlation=True)
     umap = _umap()(n_neighbors=n_neighbours, metric="correlation", random_state=paper.SPLIT_SEED, n_jobs=1,
-                   precomputed_knn=(index.astype(np.int32), (distance**2 / 2).astype(np.float32)),
+                   precomputed_knn=(rows.astype(np.int32), distance.astype(np.float32)),
                    force_approximation_algorithm=True)  # fewer than 4096 it would compare anew
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "precomputed_knn.*transform will be unavailable")  # nothing is added later

@@ -1,8 +1,8 @@
 """Figures of a run, in the style of figures/style.py (no TensorFlow)."""
 import matplotlib.pyplot as plt
-import numpy as np
 
 import paper
+from evaluation.truth import rmse
 from figures import style
 from inference import flags
 
@@ -30,10 +30,9 @@ def estimates_against_truth(before, after, truth):
             for table, (colour, marker), when in ((before, BEFORE, "before"), (after, AFTER, "after")):
                 named = table.set_index("karmn").reindex(true.index)
                 estimated, pale = named[parameter.published], flags.flagged(named, par)
-                rmse = np.sqrt(np.mean((estimated - true) ** 2))
                 style.draw_stars(ax, true, estimated, pale, {
                     "ls": "", "marker": marker, "color": colour, "ms": 2.5, "alpha": 0.6, "mew": 0,
-                    "label": f"{when} fine-tuning, rmse {rmse:.3g} {parameter.unit}",
+                    "label": f"{when} fine-tuning, rmse {rmse(estimated - true):.3g} {parameter.unit}",
                 })
             low, high = true.min(), true.max()
             ax.plot([low, high], [low, high], color="black", linewidth=0.7, zorder=0)

@@ -7,6 +7,10 @@ adds a scatter s, the same for all stars, to both widths in quadrature. So does 
 value x: where x lies above y + b, the widths that count are E_ and the uncertainty of x below it, and the other way
 round. What x is measured to be has the density of this distribution as its likelihood; an upper limit has the
 probability between 0 and it, as nothing that has an upper limit here is negative.
+
+`stars` is a DataFrame: `karmn`; `teff`, the estimate [K]; `ours`, `ours_low`, `ours_high`, an estimate and its
+uncertainties; `lit`, `lit_low`, `lit_high`, the independent value's, NaN where it gives none; `limit`, whether `lit` is
+an upper limit.
 """
 from dataclasses import dataclass
 
@@ -26,24 +30,12 @@ NONE = 1e-5  # scatter, in units of the spread of the differences, that counts a
 
 @dataclass(frozen=True)
 class Fit:
-    """A calibration: what is added to estimates and their uncertainties, in the parameter's own unit.
+    """A calibration: what is added to estimates and their uncertainties, in the parameter's own unit."""
 
-    Parameters
-    ----------
-    coefficients : ndarray of shape (1,) or (2,)
-        Offset, independent value minus estimate, and its change with every 100 K of estimated Teff from `pivot` on.
-    covariance : ndarray of shape (1, 1) or (2, 2)
-        Of these, the inverse of the observed Fisher information, scatter included.
-    scatter : float
-        Extra scatter; 0 where the likelihood only falls with it.
-    pivot : float
-        [K]; 0 if the offset is the same for all.
-    """
-
-    coefficients: np.ndarray
-    covariance: np.ndarray
-    scatter: float
-    pivot: float
+    coefficients: np.ndarray  # (1,) or (2,): independent value minus estimate, its change with every TEFF_STEP
+    covariance: np.ndarray  # of these, the inverse of the observed Fisher information, scatter included
+    scatter: float  # 0 where the likelihood only falls with it
+    pivot: float  # [K] where the change begins; 0 if the offset is the same for all
 
     def offset(self, teff):
         """Offset of stars of these estimated Teff [K]."""
@@ -77,19 +69,7 @@ def _below(distance, low, high):
 
 
 def log_likelihood(stars, offset, scatter):
-    """Logarithm of the likelihood of an offset and an extra scatter, one value a star.
-
-    Parameters
-    ----------
-    stars : DataFrame or dict of ndarray
-        `ours`, `ours_low`, `ours_high`: estimate, uncertainty below and above; `lit`, `lit_low`, `lit_high`: the
-        independent value's, NaN where it gives no uncertainty; `limit`, whether `lit` is an upper limit.
-    offset, scatter : float or ndarray of shape (n_stars,)
-
-    Returns
-    -------
-    ndarray of shape (n_stars,)
-    """
+    """Logarithm of the likelihood of an offset and an extra scatter, numbers or (n_stars,): one value a star."""
     low, high = _widths(stars, scatter)
     centre = stars["ours"] + offset
     distance = stars["lit"] - centre
@@ -106,25 +86,9 @@ def _require(stars, n):
 
 
 def fit(stars, linear=False, near=None):
-    """Find the offset and the extra scatter of largest likelihood, and how well the offset is known.
+    """The Fit of largest likelihood: offset, or an offset linear in Teff, extra scatter, and how well they are known.
 
-    Parameters
-    ----------
-    stars : DataFrame
-        As of `log_likelihood`, and `teff`, the estimate [K].
-    linear : bool
-        The offset depends linearly on Teff.
-    near : Fit, optional
-        Of nearly the same stars, which saves time.
-
-    Returns
-    -------
-    Fit
-
-    Raises
-    ------
-    BadInput
-        Fewer measured values than numbers to find, or they do not tell offset and scatter.
+    `near` is the Fit of nearly the same stars, which saves time.
     """
     _require(stars, 3 if linear else 2)
     problem = _Problem(stars, linear)
@@ -137,27 +101,15 @@ def fit(stars, linear=False, near=None):
     return Fit(best[:n] * unit, np.linalg.inv(information)[:n, :n] * unit**2, scatter, problem.pivot)
 
 
-def scatter_interval(stars, found):
-    """How well the extra scatter of a fit is known, by profile likelihood.
-
-    Parameters
-    ----------
-    stars : DataFrame
-    found : Fit
-        Of these stars.
-
-    Returns
-    -------
-    low, high : float
-        Ends of its 68 % interval; of a scatter of 0, 0 and the 95 % upper limit.
-    """
-    problem = _Problem(stars, len(found.coefficients) == 2)
-    coefficients, scatter = found.coefficients / problem.unit, found.scatter / problem.unit
+def scatter_interval(stars, fitted):
+    """Ends of the 68 % interval of a fit's extra scatter, by profile likelihood; of none, 0 and the 95 % limit."""
+    problem = _Problem(stars, len(fitted.coefficients) == 2)
+    coefficients, scatter = fitted.coefficients / problem.unit, fitted.scatter / problem.unit
     least = problem.minus(np.r_[coefficients, scatter])
 
     def above(value, drop):
-        rest = minimize(lambda others: problem.minus(np.r_[others, value]), coefficients, method="BFGS")
-        return rest.fun - least - drop
+        profile = minimize(lambda free: problem.minus(np.r_[free, value]), coefficients, method="BFGS")
+        return profile.fun - least - drop
 
     drop, far = DROP[0] if scatter else DROP[1], scatter + 1
     while above(far, drop) < 0:
@@ -202,53 +154,25 @@ class _Problem:
 
 
 # ---------------------------------------------------------------- coverage
-def inside(stars, offset=0.0, extra=0.0):
-    """Whether an independent value lies in the interval of an estimate, at each of LEVELS.
+def inside(stars, fitted=None):
+    """Whether an independent value lies in the interval of an estimate, without or with a calibration.
 
-    Parameters
-    ----------
-    stars : DataFrame
-        As of `log_likelihood`.
-    offset, extra : float or ndarray of shape (n_stars,)
-        Of a calibration, see `Fit`; by default there is none.
-
-    Returns
-    -------
-    DataFrame
-        `karmn`, `limit` and a boolean column a level. The uncertainty of the independent value counts too, with and
-        without a calibration. Of an upper limit it is whether the interval reaches below, which is no coverage.
+    `karmn`, `limit` and a boolean column for each of LEVELS. The uncertainty of the independent value counts too. Of an
+    upper limit it is whether the interval reaches below, which is no coverage.
     """
+    offset, extra = (fitted.offset(stars["teff"]), fitted.extra(stars["teff"])) if fitted else (0.0, 0.0)
     low, high = _widths(stars, extra)
     distance = stars["lit"] - stars["ours"] - offset
-    held = {level: (distance >= -width * low) & ((distance <= width * high) | stars["limit"])
-            for level, (_, width) in LEVELS.items()}
-    return stars[["karmn", "limit"]].assign(**held)
-
-
-def before_and_after(stars, found):
-    """The same without and with a calibration, a dict of two."""
-    return {"before": inside(stars), "after": inside(stars, found.offset(stars["teff"]), found.extra(stars["teff"]))}
+    return stars[["karmn", "limit"]].assign(**{
+        level: (distance >= -width * low) & ((distance <= width * high) | stars["limit"])
+        for level, (_, width) in LEVELS.items()})
 
 
 def leave_one_out(stars, linear=False):
-    """The same after a calibration, for each star by one that was fitted without it.
-
-    Returns
-    -------
-    DataFrame
-        As of `inside`, without the upper limits.
-
-    Raises
-    ------
-    BadInput
-        There are not three stars with a measured value, or four for an offset linear in Teff.
-    """
+    """As `inside`, each star by a calibration that was fitted without it; upper limits are left out."""
     _require(stars, 4 if linear else 3)
-    whole, rows = fit(stars, linear), []
-    for k in np.flatnonzero(~stars["limit"]):
-        found = fit(stars.drop(index=stars.index[k]), linear, whole)
-        rows.append(before_and_after(stars.iloc[[k]], found)["after"])
-    return pd.concat(rows)
+    whole, measured = fit(stars, linear), np.flatnonzero(~stars["limit"])
+    return pd.concat([inside(stars.iloc[[k]], fit(stars.drop(index=stars.index[k]), linear, whole)) for k in measured])
 
 
 def share(held):
@@ -258,28 +182,17 @@ def share(held):
     return test.statistic, interval.low, interval.high
 
 
-def conformal(stars, others):
-    """What split conformal prediction makes of it: intervals from the differences of stars to their independent values.
+def conformal(stars, tested):
+    """As `inside`, by split conformal prediction: intervals of `tested` from the differences of `stars`, lit - ours.
 
     The interval of an estimate runs from the k-th smallest to the k-th largest of the n differences, where k is the
-    largest number for which the probability of the level is at most (n + 1 - 2 k) / (n + 1). No distribution is
-    assumed, and the estimate's own uncertainty plays no part (Lei et al. 2018, JASA 113, 1094).
-
-    Parameters
-    ----------
-    stars : DataFrame
-        Those that the intervals are made from.
-    others : DataFrame
-        Those that are looked at.
-
-    Returns
-    -------
-    DataFrame
-        As of `inside`; with too few stars for a level, its interval is infinite.
+    largest number for which the probability of the level is at most (n + 1 - 2 k) / (n + 1); with too few stars it is
+    infinite. No distribution is assumed, and the estimate's own uncertainty plays no part (Lei et al. 2018, JASA 113,
+    1094).
     """
     difference, held = np.sort(stars["lit"] - stars["ours"]), {}
     for level, (probability, _) in LEVELS.items():
         k = int((len(difference) + 1) * (1 - probability) / 2)
         low, high = (difference[k - 1], difference[-k]) if k else (-np.inf, np.inf)
-        held[level] = (others["lit"] - others["ours"]).between(low, high)
-    return others[["karmn", "limit"]].assign(**held)
+        held[level] = (tested["lit"] - tested["ours"]).between(low, high)
+    return tested[["karmn", "limit"]].assign(**held)

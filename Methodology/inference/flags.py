@@ -10,11 +10,9 @@ from typing import Optional
 import numpy as np
 import pandas as pd
 from scipy.constants import speed_of_light
-from sklearn.metrics import pairwise_distances_argmin_min
 
 import paper
 from inference import mode
-from workflow.files import chunks, take
 
 COLUMNS = [*(f"flags_{par}" for par in paper.PARAMETERS), "flags"]
 GRID = {"teff": paper.GRID_TEFF, "logg": paper.GRID_LOGG, "mh": paper.GRID_MH, "vsini": np.array(paper.GRID_VSINI)}
@@ -147,7 +145,7 @@ def of_networks(mse, distance, limits):
     ----------
     mse, distance : ndarray of shape (n_autoencoders, n_stars)
         Mean squared error of the reconstruction; distance of the encoding to the nearest of the synthetic training
-        set, see `flags.nearest_distances`. NaN without a usable spectrum.
+        set, see `neighbours.nearest_distances`. NaN without a usable spectrum.
     limits : dict of str to ndarray of shape (n_autoencoders,)
         As `flags.limits` gives them.
 
@@ -283,23 +281,6 @@ def counts(table):
 # Metrics that act 3 leaves of each autoencoder: the quantile of RULES[word] that a star is held against
 LIMITS = {"reconstruction": "mse_ph_test_q99", "reconstruction-observed": "mse_carm_q99_{when}",
           "latent-distance": "distance_latent_ph_test_q99"}
-
-
-def nearest_distances(encoded, training):
-    """Smallest Euclidean distance of each encoding, or spectrum, to any of a training set.
-
-    Parameters
-    ----------
-    encoded : ndarray of shape (n_stars, n_features)
-    training : ndarray of shape (n_spectra, n_features)
-        May be memory-mapped.
-
-    Returns
-    -------
-    ndarray of shape (n_stars,)
-    """
-    return np.min([pairwise_distances_argmin_min(encoded, take(training, rows))[1] for rows in chunks(len(training))],
-                  axis=0)
 
 
 def quantile(word, values, when=""):

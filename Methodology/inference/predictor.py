@@ -9,6 +9,7 @@ import pandas as pd
 
 import paper
 from inference import flags, mode
+from inference.neighbours import nearest_distances
 from observations import batch, preparation
 from spectra import dataset
 from spectra.velocity import Templates
@@ -279,7 +280,7 @@ def estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen=None):
     predictions = loaded.predict(encoded)
     reconstruction, errors = loaded.reconstruct(flux)
     table = mode.table(stars, {par: mode.estimate(values) for par, values in predictions.items()})
-    distances = np.array([flags.nearest_distances(encoded[i], loaded.training[i]) for i in encoded])
+    distances = np.array([nearest_distances(encoded[i], loaded.training[i]) for i in encoded])
     limits = {word: limit for word, limit in ensemble.limits.items()  # the one is of the stars that the run tuned on
               if seen is None or word != "reconstruction-observed"}
     trained_on = np.isin(np.arange(len(stars)), [] if seen is None else seen)

@@ -50,12 +50,12 @@ def numbers(data, folder):
     """Errors of Teff, and the means over the autoencoders of what gap_report.py measures, as one row."""
     from evaluation import gap
     from evaluation.run import load
-    from evaluation.truth import against_truth
+    from evaluation.truth import errors_of_estimates
     from spectra import star_tables
 
     run = load(data, folder)
     tables = [star_tables.read(folder / f"final_estimations{suffix}.csv", "") for suffix in ("_before", "")]
-    teff = against_truth(*tables, run.truth).iloc[0]
+    teff = errors_of_estimates(*tables, run.truth).iloc[0]
     row = {f"{part} {when}": abs(teff[f"{part} {when}"]) for part in ("rmse", "bias") for when in ("before", "after")}
     table = gap.report(run, by_truth=True)
     for space in (gap.FLUX, gap.BEFORE, gap.METHOD, gap.ONE):

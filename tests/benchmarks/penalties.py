@@ -83,6 +83,7 @@ def chain(penalty, i, data, folder, selection, budget):
 
 def errors(penalty, i, data, folder):
     """A row a gap and parameter: bias and rmse before and after fine-tuning, and the reconstruction errors."""
+    from evaluation.truth import rmse
     from workflow.units import read_sidecar
 
     rows = []
@@ -96,7 +97,7 @@ def errors(penalty, i, data, folder):
             for when, suffix in (("before", "_before"), ("after", "")):
                 paths = sorted(here.glob(f"{par}_estimation_*_ac_{i}{suffix}.npy"))
                 off = np.mean([np.load(path) for path in paths], axis=0) - truth[par]
-                row.update({f"bias {when}": off.mean(), f"rmse {when}": np.sqrt((off**2).mean())})
+                row.update({f"bias {when}": off.mean(), f"rmse {when}": rmse(off)})
             rows.append(row)
     return rows
 

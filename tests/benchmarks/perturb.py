@@ -43,6 +43,7 @@ from acts import N_SPECTRA, ROOT  # isort: skip  # puts the scripts on the path
 import autoencoder_training
 import cnn_training
 import paper
+from evaluation.truth import rmse
 from inference import mode
 from spectra import dataset
 from training import (
@@ -270,12 +271,12 @@ def collect(todo, folder):
     stars = pd.read_csv(folder / "spectra" / f"stars_gap{SEARCHED[0]}.csv")[list(paper.PARAMETERS)]  # in all the same
     truth = stars.rename_axis("star").reset_index().melt("star", var_name="parameter", value_name="truth")
     table = pd.concat([table, mean]).merge(truth)
-    table["square"] = np.square(table["value"] - table["truth"])
+    table["error"] = table["value"] - table["truth"]
     unseen = dataset.split(table["star"].max() + 1, "carm")[1]
     both = pd.concat([table.assign(stars="all"), table[table["star"].isin(unseen)].assign(stars="unseen")])
     both["gap seeds"] = np.where(both["gap seed"].isin(SEARCHED), "searched", "untouched")
-    found = both.groupby([*KEYS, "autoencoder", "gap seed", "parameter"], sort=False)["square"].mean()
-    return np.sqrt(found).rename("rmse").reset_index()
+    errors = both.groupby([*KEYS, "autoencoder", "gap seed", "parameter"], sort=False)["error"]
+    return errors.agg(rmse).rename("rmse").reset_index()
 
 
 def summary(table):
