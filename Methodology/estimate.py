@@ -30,12 +30,14 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+import paper
 from figures import star_page
-from inference import predictor
+from inference import flags, predictor
 from observations import batch, orders, preparation
-from spectra import dataset
+from spectra.dataset import Dataset, split_usable
 from training import backend, fine_tuning, networks
 from workflow import runner, schemas
+from workflow.artifacts import FINETUNED, Artifacts
 from workflow.command_line import ROOT, command, folder
 from workflow.files import BadInput, load_array, lock, sha256, write_array, write_csv, write_json, writing
 from workflow.units import Unit, code_digest, finish, read_sidecar, sidecar_of, versions
@@ -80,64 +82,38 @@ def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resoluti
     Series
         The star's row of estimates.csv: Teff [K], logg [dex], [M/H] [dex], vsini [km/s], each with e_ and E_, its
         uncertainties below and above; `snr`, `rv` and `e_rv` [km/s]; flags, as in flags.COLUMNS.
-
-    Raises
-    ------
-    BadInput
-        The spectrum cannot be used (the message says why), or the networks, as `predictor.select` checks them.
     """
-    ensemble, loaded = _ready(Path(artifacts), data and Path(data), _state(Path(artifacts)))
+    artifacts, data = Path(artifacts), data and Path(data)
+    sidecar = sidecar_of(Artifacts(artifacts).estimates())
+    loaded = _load(artifacts, data, sidecar.exists() and sha256(sidecar))
+    ensemble = loaded.ensemble
     power = ensemble.resolving_power
     spectrum = orders.from_arrays(wavelength, flux, error, unit, medium, name, resolution or power)
     settings = preparation.Settings(power, continuum=ensemble.continuum, max_bad=max_bad)
     star = preparation.prepare(spectrum, ensemble.templates, settings)
     stars = pd.DataFrame([{"karmn": name, "file": "", **star.record, "instrument": instrument}])
-    return predictor.estimated(ensemble, loaded, stars, star.flux[None], ensemble.fine_tuned_on)[0].iloc[0]
+    return loaded.estimate(stars, star.flux[None], ensemble.fine_tuned_on)[0].iloc[0]
 
 
 @functools.lru_cache(maxsize=1)
-def _ready(artifacts, data, state):
-    """Networks of a run, loaded once as long as its `state` is the same."""
-    ensemble = predictor.select(artifacts, data)
-    return ensemble, predictor.load(ensemble)
-
-
-def _state(artifacts):
-    """Digest of the sidecar that names the networks; None where there is none."""
-    path = artifacts / "final_estimations.json"
-    return sha256(path) if path.exists() else None
+def _load(artifacts, data, digest):
+    """The networks of a run, loaded once as long as the sidecar that names them has this digest."""
+    return predictor.load(predictor.select(artifacts, data))
 
 
 # ---------------------------------------------------------------- --tune
-def plan(ensemble, stars, out, settings):
-    """The units that fine-tune the autoencoders on the given stars; writes these as the array that they read.
-
-    Parameters
-    ----------
-    ensemble : predictor.Ensemble
-    stars : list of (Path, dict)
-        As `batch.prepare` gives them.
-    out : Path
-    settings : preparation.Settings
-
-    Returns
-    -------
-    list of Unit
-
-    Raises
-    ------
-    BadInput
-        There are too few stars.
-    """
-    if len(stars) < TO_TUNE:
-        raise BadInput(f"--tune: {len(stars)} of the given files gave a star, at least {TO_TUNE} are needed: give "
+def plan(ensemble, records, flux, out, settings):
+    """The units that fine-tune the autoencoders on these stars; writes the array that they read."""
+    if len(records) < TO_TUNE:
+        raise BadInput(f"--tune: {len(records)} of the given files gave a star, at least {TO_TUNE} are needed: give "
                        "more, or leave --tune out")
-    write_array(out / "carmf_norm.npy", np.array([batch.load(kept).flux for kept, _ in stars]))
-    mark = batch.mark([record for _, record in stars], ensemble.trained_on, settings)
+    carm = Dataset(out).carm
+    write_array(carm, flux)
+    mark = batch.mark(records, ensemble.trained_on, settings)
     provenance = schemas.convert(mark, schemas.Provenance, out, "use another --out")
-    done = {i: read_sidecar(ensemble.path(i)) for i in ensemble.autoencoders}
-    return [Unit(out / ensemble.path(i).name, sidecar.settings, (ensemble.path(i, ""), out / "carmf_norm.npy"),
-                 sidecar.seed, provenance=provenance) for i, sidecar in done.items()]
+    sidecars = {i: read_sidecar(ensemble.artifacts.autoencoder(i, FINETUNED)) for i in ensemble.autoencoders}
+    return [Unit(Artifacts(out).autoencoder(i, FINETUNED), sidecar.settings, (ensemble.artifacts.autoencoder(i), carm),
+                 sidecar.seed, provenance=provenance, number=i) for i, sidecar in sidecars.items()]
 
 
 def work(unit, tick):
@@ -146,7 +122,7 @@ def work(unit, tick):
     backend.forget_models()
     ac, carm = unit.inputs
     flux = load_array(carm, 2, "run again")
-    _, train_rows, test_rows = dataset.split_usable(flux)
+    _, train_rows, test_rows = split_usable(flux)
     autoencoder = networks.load(ac, seed=unit.own_seed)
     metrics = {"mse_carm_test_before": networks.mse(autoencoder, flux, test_rows)}
     history = fine_tuning.fine_tune(autoencoder, unit.settings, flux, tick, train_rows)
@@ -156,9 +132,9 @@ def work(unit, tick):
     finish(unit, started, metrics, history, read_sidecar(ac).network)
 
 
-def tune(ensemble, stars, args, settings):
+def tune(ensemble, records, flux, args, settings):
     """Fine-tune on the given stars and return the schemas.Provenance of what the networks have now seen."""
-    units = plan(ensemble, stars, args.out, settings)
+    units = plan(ensemble, records, flux, args.out, settings)
     options = SimpleNamespace(artifacts=args.out, jobs=args.jobs, scheduler=None, overwrite=args.overwrite,
                               dry_run=False)
     runner.report(runner.run(units, work, options, units[0].settings["epochs"], "fine-tuning"))
@@ -171,50 +147,50 @@ def tune(ensemble, stars, args, settings):
 
 # ---------------------------------------------------------------- what is left
 def check_out(out, paths, overwrite):
-    """Refuse a folder of spectra or of a run, and to replace the estimates of other files.
-
-    Returns
-    -------
-    schemas.Estimates
-        What the sidecar of the estimates there says.
-
-    Raises
-    ------
-    BadInput
-    """
-    foreign = [name for name in ("ph_flux_norm.npy", "ph_pars.npy", "provenance.json", "params_final.json")
-               if (out / name).exists()]
+    """Refuse a folder of spectra or of a run, and to replace estimates of other files; the schemas.Estimates there."""
+    spectra = Dataset(out)
+    foreign = [path for path in (spectra.ph, spectra.pars, spectra.note, Artifacts(out).selection) if path.exists()]
     if foreign:
-        raise BadInput(f"{out} holds {foreign[0]}, so spectra or a run: choose another --out")
-    note = sidecar_of(out / NAME)
-    if not note.exists():
+        raise BadInput(f"{out} holds {foreign[0].name}, so spectra or a run: choose another --out")
+    sidecar = sidecar_of(out / NAME)
+    if not sidecar.exists():
         return schemas.Estimates(schemas.UNKNOWN)
-    had = schemas.read(note, schemas.Estimates, "delete it, or choose another --out")
-    has = {sha256(path) for path in paths if path.is_file()}
-    lost = [name for name, digest in had.inputs.items() if digest not in has]
+    estimates = schemas.read(sidecar, schemas.Estimates, "delete it, or choose another --out")
+    digests = {sha256(path) for path in paths if path.is_file()}
+    lost = [name for name, digest in estimates.inputs.items() if digest not in digests]
     if lost and not overwrite:
         raise BadInput(f"{out / NAME} has the stars of other files, such as {lost[0]} ({len(lost)} in all): give these "
                        "too, choose another --out, or --overwrite")
-    return had
+    return estimates
 
 
-def write(args, ensemble, found, table, drawn, fine_tuned_on, settings):
+def write(args, ensemble, paths, table, drawn, fine_tuned_on, settings):
     """Write the table, and its sidecar last: from which files, with which networks and settings it was made."""
     write_csv(args.out / NAME, table)
-    own = args.out if args.tune else ensemble.folder
-    paths = [own / ensemble.path(i).name for i in ensemble.autoencoders]
-    paths += [ensemble.folder / f"{name}.h5" for kept in ensemble.kept.values() for name in kept.members]
+    fine_tuned = Artifacts(args.out) if args.tune else ensemble.artifacts
+    models = [fine_tuned.autoencoder(i, FINETUNED) for i in ensemble.autoencoders]
+    models += [path for paths in ensemble.regressors.values() for path in paths]
     instruments = ", ".join(sorted({name or "own" for name in table["instrument"]}))
     word = f"{instruments}, by networks of {fine_tuned_on.spectra} spectra"
-    outputs = {path.name: sha256(path) for path in (args.out / NAME, *drawn)}
-    record = schemas.Estimates(msgspec.structs.replace(fine_tuned_on, spectra=word), kept=ensemble.kept,
-                               inputs={str(path): sha256(path) for path in found}, outputs=outputs)
-    made = {
-        "settings": {"tune": args.tune, **{key: value for key, value in asdict(settings).items() if value == value}},
-        "networks": {path.name: sha256(path) for path in paths}, "versions": versions(),
-        "code": code_digest(),
-    }
-    write_json(sidecar_of(args.out / NAME), schemas.signed({**schemas.plain(record), **made}))
+    record = schemas.Estimates(
+        msgspec.structs.replace(fine_tuned_on, spectra=word), kept=ensemble.kept,
+        inputs={str(path): sha256(path) for path in paths},
+        outputs={path.name: sha256(path) for path in (args.out / NAME, *drawn)})
+    told = {key: value for key, value in asdict(settings).items() if value == value}  # JSON has no NaN
+    write_json(sidecar_of(args.out / NAME), schemas.signed({
+        **schemas.plain(record), "settings": {"tune": args.tune, **told},
+        "networks": {path.name: sha256(path) for path in models}, "versions": versions(), "code": code_digest()}))
+
+
+def shown(table):
+    """The table as it is printed, each estimate and its uncertainties in one column, a str."""
+    columns = {"star": table["karmn"]}
+    for parameter in paper.PARAMETERS.values():
+        x, digits = parameter.published, parameter.digits
+        columns[f"{x} [{parameter.unit}]"] = [
+            f"{value:.{digits}f} -{below:.{digits}f} +{above:.{digits}f}"
+            for value, below, above in table[[x, f"e_{x}", f"E_{x}"]].to_numpy()]
+    return pd.DataFrame({**columns, "flags": flags.in_words(table)}).to_string(index=False)
 
 
 def parse(argv):
@@ -239,27 +215,26 @@ def main(argv=None):
     args = parse(argv)
     paths = list(dict.fromkeys(args.files))
     ensemble = predictor.select(args.artifacts, args.data)
-    had = check_out(args.out, paths, args.overwrite)
+    earlier = check_out(args.out, paths, args.overwrite)
     settings = batch.settings_of(args, ensemble.resolving_power, ensemble.continuum)
     print(f"{len(paths)} files to R {settings.target:.0f}, divided by their {settings.continuum} continuum, as the "
           f"{ensemble.trained_on.spectra} synthetic set is", flush=True)
-    reading = batch.reading_of(args)
-    prepared, left_out = batch.prepare(paths, args.out, reading, ensemble.templates, settings, args.jobs)
-    fine_tuned_on = tune(ensemble, prepared, args, settings) if args.tune else ensemble.fine_tuned_on
-    stars = pd.DataFrame([record for _, record in prepared])
+    prepared, left_out = batch.prepare(paths, args.out, batch.reading_of(args), ensemble.templates, settings, args.jobs)
+    records, flux = [record for _, record in prepared], np.array([batch.load(path).flux for path, _ in prepared])
+    fine_tuned_on = tune(ensemble, records, flux, args, settings) if args.tune else ensemble.fine_tuned_on
+    stars = pd.DataFrame(records)
     stars["karmn"] = batch.name_stars(stars["karmn"])
-    flux = np.array([batch.load(kept).flux for kept, _ in prepared])
-    loaded = predictor.load(ensemble, args.out if args.tune else None)
-    seen = dataset.split_usable(flux)[1] if args.tune else None
-    table, predictions, reconstruction = predictor.estimated(ensemble, loaded, stars, flux, fine_tuned_on, seen)
+    loaded = predictor.load(ensemble, Artifacts(args.out) if args.tune else None)
+    seen = split_usable(flux)[1] if args.tune else None
+    table, predictions, reconstruction = loaded.estimate(stars, flux, fine_tuned_on, seen)
     with lock(args.out):
         drawn = star_page.write_all(args.out, table, flux, reconstruction, predictions,
-                                     predictor.about(fine_tuned_on), args.jobs)
-        found = [path for path in paths if path not in left_out]
-        write(args, ensemble, found, table, drawn, fine_tuned_on, settings)
-        for name in set(had.outputs) - {NAME, *(path.name for path in drawn)}:  # pictures of stars that are gone
+                                    predictor.about(fine_tuned_on), args.jobs)
+        used = [path for path in paths if path not in left_out]
+        write(args, ensemble, used, table, drawn, fine_tuned_on, settings)
+        for name in set(earlier.outputs) - {NAME, *(path.name for path in drawn)}:  # pictures of stars that are gone
             (args.out / name).unlink(missing_ok=True)
-    print(predictor.shown(table), *predictor.warnings(table, fine_tuned_on), sep="\n")
+    print(shown(table), *predictor.warnings(table, fine_tuned_on), sep="\n")
     print(f"{args.out / NAME}: {len(stars)} of {len(paths)} files estimated, {len(left_out)} left out"
           + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))
 

@@ -143,7 +143,7 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
     ----------
     folder : Path
     table : DataFrame
-        As `predictor.estimated` makes it.
+        As `predictor.Predictor.estimate` makes it.
     flux, reconstructed : ndarray of shape (n_stars, n_pixels)
     predictions : dict of str to ndarray of shape (n_members, n_stars)
     note : str

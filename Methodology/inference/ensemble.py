@@ -129,11 +129,15 @@ def flag(table, members, stage, data, artifacts):
     if artifacts.lag.exists():
         lag = read_table(artifacts.lag, "karmn", "delete it").set_index("karmn").reindex(data.stars["karmn"]).get("lag")
     numbers = sorted({i for _, autoencoders in members.values() for i in autoencoders})
-    sidecars = [read_sidecar(artifacts.autoencoder(i, FINETUNED)) for i in numbers]
-    measured = flags.measured(sidecars, WHEN[stage])
-    star = {"snr": data.stars.get("snr"), "lag": lag, "seen": seen, "foreign": np.zeros(len(data.stars))}
-    return flags.table(values, flags.grid_of(data.labels_ph), resolving_power_of(data.provenance), members, measured,
-                       star)
+    sidecars = [read_sidecar(artifacts.autoencoder(i, FINETUNED), flags.limit_metrics(WHEN[stage]).values())
+                for i in numbers]
+    return flags.table(flags.Evidence(
+        values, flags.grid_of(data.labels_ph), resolving_power_of(data.provenance),
+        predictions={par: predictions for par, (predictions, _) in members.items()},
+        autoencoders={par: autoencoders for par, (_, autoencoders) in members.items()},
+        snr=data.stars.get("snr"), lag=lag, seen=seen, foreign=np.zeros(len(data.stars), bool),
+        **flags.measured(sidecars, WHEN[stage]),
+    ))
 
 
 def digests(artifacts):

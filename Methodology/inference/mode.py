@@ -1,4 +1,4 @@
-"""From the predictions of an ensemble to one estimate and its uncertainties a star."""
+"""From the predictions of an ensemble to one estimate and its uncertainties a star (Sect. 3.3)."""
 import numpy as np
 from scipy.stats import gaussian_kde
 from threadpoolctl import threadpool_limits
@@ -6,44 +6,16 @@ from threadpoolctl import threadpool_limits
 import paper
 
 
-def prediction_name(regressor, suffix=""):
-    """File of a regressor's predictions: of cnn_regressor_{par}_{k}_ac_{i} it is {par}_estimation_{k}_ac_{i}.npy.
-
-    The suffix is "_before" for those without fine-tuning.
-    """
-    par, member = regressor[len("cnn_regressor_") :].split("_", 1)
-    return f"{par}_estimation_{member}{suffix}.npy"
-
-
 def best(test_mse):
-    """Choose the members of an ensemble: 80 of 130 as in Sect. 3.3, or the same fraction of fewer.
-
-    Parameters
-    ----------
-    test_mse : array of shape (n_members,)
-
-    Returns
-    -------
-    ndarray of int
-        Indices of the kept members, best first.
-    """
+    """Rows of the kept members, best first, by their test errors, (n_members,): 80 of 130, or as large a share."""
     return np.argsort(test_mse, kind="stable")[: max(1, round(paper.KEPT_REGRESSORS * len(test_mse)))]
 
 
 def density(predictions):
-    """Gaussian kernel density estimate on a grid of 200 points over the predictions' range.
+    """Gaussian kernel density of predictions, (n_members,), on a grid over their range: grid and density, both (200,).
 
-    The density is in the paper's text (Sect. 3.3), the 200 points were read off the published table, and the
-    bandwidth, by Scott's rule, is ours.
-
-    Parameters
-    ----------
-    predictions : ndarray of shape (n_members,)
-
-    Returns
-    -------
-    grid, density : ndarray of shape (200,)
-        Members that all agree have no density to estimate; then both are of shape (1,), their mean and infinity.
+    The density is in the paper's text, the 200 points were read off the published table, and the bandwidth, by
+    Scott's rule, is ours. Members that all agree have none to estimate: then both are (1,), their mean and infinity.
     """
     low, high = predictions.min(), predictions.max()
     if high - low <= 1e-6 * max(abs(low), abs(high)):
@@ -53,7 +25,7 @@ def density(predictions):
 
 
 def mode(predictions):
-    """Where `density` is largest, a float."""
+    """Where the `density` is largest, a float."""
     grid, height = density(predictions)
     return float(grid[np.argmax(height)])
 
@@ -68,7 +40,7 @@ def estimate(predictions):
     Parameters
     ----------
     predictions : ndarray of shape (n_members, n_stars)
-        NaN for a star without a usable spectrum.
+        In the parameter's unit; NaN for a star without a usable spectrum.
 
     Returns
     -------
@@ -84,26 +56,14 @@ def estimate(predictions):
 
 
 def table(stars, estimated):
-    """Put the estimates in the form of the published table.
+    """The published table: karmn, ra_gaiadr3, dec_gaiadr3, then X, e_X, E_X for the four parameters.
 
-    Parameters
-    ----------
-    stars : DataFrame
-        With `karmn` and, where known, `ra` and `dec` [deg].
-    estimated : dict of str to tuple
-        For a parameter what `estimate` returns; absent parameters become empty columns.
-
-    Returns
-    -------
-    DataFrame
-        karmn, ra_gaiadr3, dec_gaiadr3, then X, e_X, E_X for the four parameters.
+    `stars` has `karmn` and, where known, `ra` and `dec` [deg]; `estimated` what `estimate` gives for each parameter,
+    whose columns are empty without.
     """
     frame = stars.reindex(columns=["karmn", "ra", "dec"])
     frame.columns = ["karmn", "ra_gaiadr3", "dec_gaiadr3"]
     for par, parameter in paper.PARAMETERS.items():
-        columns = estimated.get(par, (np.nan, np.nan, np.nan))
-        for prefix, column in zip(("", "e_", "E_"), columns):
+        for prefix, column in zip(("", "e_", "E_"), estimated.get(par, [np.nan] * 3)):
             frame[prefix + parameter.published] = column
     return frame
-
-

@@ -2,8 +2,7 @@
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from spectra.dataset import CHUNK
-from workflow.files import take
+from workflow.files import chunks, take
 
 
 def neighbours(vectors, among, n=1, correlation=False):
@@ -26,5 +25,4 @@ def _standardised(vectors):
 
 def nearest_distances(vectors, among):
     """Euclidean distance of each vector to the nearest of a set that may be memory-mapped, (n_vectors,)."""
-    pieces = (take(among, slice(start, start + CHUNK)) for start in range(0, len(among), CHUNK))
-    return np.min([neighbours(vectors, piece)[0][:, 0] for piece in pieces], axis=0)
+    return np.min([neighbours(vectors, take(among, rows))[0][:, 0] for rows in chunks(len(among))], axis=0)

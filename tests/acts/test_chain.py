@@ -295,21 +295,17 @@ def test_flags_rest_on_what_fine_tuning_left(copied, tiny):
     assert beyond["reconstruction-observed"].sum() == 1
 
 
-def test_fine_tuning_of_an_earlier_version_counts_and_its_flags_are_left_out(copied, tiny, capsys):
-    path = copied / "dtl_ac_0.json"
+def test_a_flag_without_evidence_is_left_out(copied, tiny, capsys):
     (copied / "lag.csv").unlink()
-    content = {name: value for name, value in json.loads(path.read_text()).items() if name != "stars"}
-    content["metrics"] = {name: value for name, value in content["metrics"].items() if "q99" not in name}
-    path.write_text(json.dumps(schemas.signed(content)))
-    before = pd.read_csv(copied / "final_estimations.csv").fillna("")
     assert cnn_training.main(flags(tiny, copied, "--jobs", 1)) == 0
-    after, sidecar = pd.read_csv(copied / "final_estimations.csv").fillna(""), copied / "final_estimations.json"
-    assert json.loads(sidecar.read_text())["flags_left_out"] == [
-        "autoencoders-apart", "reconstruction", "reconstruction-observed", "latent-distance", "low-snr", "lag"]
-    assert set(" ".join(after["flags"]).split()) == {"unseen"}
-    pd.testing.assert_frame_equal(before.drop(columns="flags"), after.drop(columns="flags"))
-    assert autoencoder_fine_tuning.main(flags(tiny, copied, "--jobs", 1)) == 0
-    assert "1 in all, 1 done" in capsys.readouterr().out and json.loads(path.read_text()) == schemas.signed(content)
+    assert json.loads((copied / "final_estimations.json").read_text())["flags_left_out"] == [
+        "autoencoders-apart", "low-snr", "lag"]
+    path = copied / "dtl_ac_0.json"
+    content = json.loads(path.read_text())
+    del content["metrics"]["mse_ph_test_q99"]
+    path.write_text(json.dumps(schemas.signed(content)))
+    assert cnn_training.main(flags(tiny, copied, "--jobs", 1)) == 2
+    assert "dtl_ac_0.json has no metric mse_ph_test_q99: delete it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("act, companion", [(1, "encoded_ph_ac_0.npy"), (2, "encoded_carm_before_ac_0.npy")])

@@ -6,7 +6,6 @@ import shutil
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,13 +19,14 @@ import paper
 import simulate_spectra
 from figures import star_page, style
 from inference import flags, predictor
-from observations import batch
 from spectra.transforms import LIGHT, to_air
 from synthetic import simulation as sim
 from training import fine_tuning, networks
 from workflow import files, schemas
+from workflow.command_line import ROOT
 from workflow.units import Unit, finish, read_sidecar
 
+pytestmark = pytest.mark.slow
 VALUES = [parameter.published for parameter in paper.PARAMETERS.values()]
 MEMBERS = 6
 SIMULATED = schemas.Provenance(spectra="simulated")
@@ -56,7 +56,7 @@ def regressors(data, folder):
         for k in range(MEMBERS):
             rows = rng.choice(len(labels), 40, replace=False)
             inputs = folder / "encoded_ph_ac_0.npy", data / "ph_pars.npy"
-            unit = Unit(folder / f"cnn_regressor_{par}_{k}_ac_0.h5", {}, inputs, provenance=SIMULATED)
+            unit = Unit(folder / f"cnn_regressor_{par}_{k}_ac_0.h5", {"autoencoder": 0}, inputs, provenance=SIMULATED)
             assert unit.identity
             design = np.c_[encoded[rows], np.ones(len(rows))]
             model.set_weights(linear(*np.split(np.linalg.lstsq(design, labels[rows, parameter.column], 1e-3)[0], [-1])))
@@ -162,7 +162,7 @@ def test_files_and_arrays_give_what_the_array_of_the_truth_gives(made, loaded, t
 def test_networks_are_loaded_with_the_first_call_and_anew_only_for_others(made, copied, monkeypatch):
     calls, load = [], predictor.load
     monkeypatch.setattr(predictor, "load", lambda *arguments: calls.append(arguments) or load(*arguments))
-    estimate._ready.cache_clear()
+    estimate._load.cache_clear()
     first = [estimate.estimate(NATIVE, observe(rv), copied, made[0]) for rv in (3, 5)]
     assert len(calls) == 1 and first[0]["Teff"] != first[1]["Teff"]
     path = copied / "final_estimations.json"
@@ -172,50 +172,6 @@ def test_networks_are_loaded_with_the_first_call_and_anew_only_for_others(made, 
     assert np.isnan(estimate.estimate(NATIVE, observe(3), copied, made[0])["vsini"]) and len(calls) == 2
     with pytest.raises(files.UnitFailed, match="no peak in its cross-correlation"):
         estimate.estimate(NATIVE, np.random.default_rng(0).normal(10, 1, len(NATIVE)), copied, made[0])
-
-
-# ---------------------------------------------------------------- which networks have seen what
-@pytest.mark.parametrize("seen, instruments, flagged", [
-    ("published", ["CARMENES VIS", "HPF", ""], [0, 1, 1]),
-    ("simulated", ["CARMENES", "simulated", ""], [1, 1, 1]),
-    ("HPF, own, simulated training set", ["HPF", "", "TRES"], [0, 0, 1]),
-    ("my spectrograph", ["My Spectrograph", "HPF"], [0, 1]),
-    ("unknown", ["HPF", ""], [1, 1]),
-])
-def test_stars_of_other_instruments_are_flagged(seen, instruments, flagged):
-    table = pd.DataFrame({"karmn": [f"star {k}" for k in range(len(instruments))], "instrument": instruments})
-    provenance = schemas.Provenance(spectra=seen)
-    foreign = predictor.other_instrument(table, provenance)
-    assert list(foreign) == list(map(bool, flagged))
-    table["flags"] = ["other-instrument" * flag for flag in flagged]
-    said = " ".join(predictor.warnings(table, provenance))
-    assert all((name in said) == bool(flag) or seen == "simulated" for name, flag in zip(table["karmn"], flagged))
-    assert ("SIMULATED" in predictor.about(provenance)) == ("simulated" in seen)
-    assert ("learnt the parameters from SIMULATED" in said) == (seen.count("simulated") and "," in seen)
-
-
-@pytest.mark.parametrize("version, warned", [
-    (msgspec.UNSET, False), (batch.VERSION, False), (batch.VERSION - 1, True), (batch.VERSION + 1, True),
-])
-def test_stars_prepared_by_another_version_than_those_that_the_networks_know_are_warned_of(version, warned):
-    table = pd.DataFrame({"karmn": ["a star"], "flags": [""]})
-    said = predictor.warnings(table, schemas.Provenance(spectra="HPF", preparation=version))
-    assert len(said) == warned and all(f"version {version} of the preparation" in each for each in said)
-
-
-def test_the_synthetic_set_is_found_by_its_content(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(predictor, "SETS", tmp_path)
-    ac = made[1] / "ac_0.h5"
-    with pytest.raises(files.BadInput, match="give the folder of that one with --data"):
-        predictor.find_synthetic(ac)
-    for name in ("bare", "other"):
-        (tmp_path / name).mkdir()
-        shutil.copy(made[0] / "ph_flux_norm.npy", tmp_path / name)
-    np.save(tmp_path / "other" / "ph_flux_norm.npy", np.ones((2, 3)))
-    (tmp_path / "other" / "provenance.json").write_text("spoilt")
-    assert predictor.find_synthetic(ac) == tmp_path / "bare"
-    shutil.copytree(made[0], tmp_path / "said")
-    assert predictor.find_synthetic(ac) == tmp_path / "said"
 
 
 # ---------------------------------------------------------------- files that cannot be used
@@ -284,7 +240,7 @@ def tutorial(made, loaded_once, tmp_path, monkeypatch):
     for k in range(20):
         header = fits.Header({"CRVAL1": NATIVE[0], "CDELT1": 0.03, "CTYPE1": "WAVE", "SPEC_RES": paper.RESOLVING_POWER})
         fits.PrimaryHDU(observe(5 * k - 40, seed=k), header).writeto(tmp_path / "spectra" / f"{k}.fits")
-    page = (Path(estimate.__file__).parents[1] / "docs" / "own-spectra.md").read_text()
+    page = (ROOT / "docs" / "own-spectra.md").read_text()
     begins = "    python Methodology/estimate.py --artifacts artifacts/demo "
     lines = [line.split()[2:] for line in page.splitlines() if line.startswith(begins)]
     words = [[path for word in line for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
@@ -335,20 +291,15 @@ REFUSED = {
     "no synthetic set": (lambda data, folder: ["--data", folder], "ph_flux_norm.npy not found: give the folder of"),
     "another synthetic set": (lambda data, folder: np.save(data / "ph_flux_norm.npy", np.ones((3, 3501))),
                               "was made from another ph_flux_norm.npy"),
-    "other labels": (lambda data, folder: np.save(data / "ph_pars.npy", np.ones((300, 4))),
-                     "was made from another ph_pars.npy"),
     "a regressor was changed": (lambda data, folder: (folder / "cnn_regressor_teff_0_ac_0.h5").write_bytes(b"no"),
                                 "cnn_regressor_teff_0_ac_0.h5 is missing or was changed"),
     "a regressor is absent": (lambda data, folder: (folder / "cnn_regressor_mh_1_ac_0.h5").unlink(),
                               "cnn_regressor_mh_1_ac_0.h5 not found: run Methodology/cnn_training.py"),
-    "an autoencoder was changed": (lambda data, folder: (folder / "dtl_ac_0.h5").write_bytes(b"no"),
-                                   "dtl_ac_0.h5 is missing or was changed"),
     "no regressor is kept": (lambda data, folder: (folder / "final_estimations.json").write_text(
         '{"spectra": {"spectra": "simulated"}}'), "final_estimations.json names no regressors"),
     "kept was edited": (lambda data, folder: replaced(folder, "final_estimations.json", b"teff_0", b"teff_9"),
                         "final_estimations.json was changed since it was written"),
     "out is the run": (lambda data, folder: ["--out", folder], "holds params_final.json, so spectra or a run"),
-    "out is the data": (lambda data, folder: ["--out", data], "holds ph_flux_norm.npy, so spectra or a run"),
 }
 
 
