@@ -6,14 +6,14 @@ Writes  {out}/report.md      refers to the pictures where they lie
         {out}/report.html    the same with the pictures in it: this one file can be sent
 
 What an act has not left yet is said on the page. Values are marked as agreeing with the paper's or not only if the
-spectra are not simulated. The figures are those of `make figures ARTIFACTS={artifacts} DATA={data}`.
+spectra are not simulated. The figures are those of `make figures ARTIFACTS={artifacts} DATA={data}`; pictures that do
+not say, in their metadata, that they were drawn from this run as it is now are left out.
 
     python Methodology/report.py                                                  # of a run in artifacts/
     python Methodology/report.py --data src_files/demo --artifacts artifacts/demo
 """
 import argparse
 import base64
-import json
 import os
 import re
 import shlex
@@ -27,6 +27,7 @@ import paper
 from evaluation import calibrated, catalogues, claims, comparison, gap
 from evaluation.run import NotYet, listed, load, settings
 from evaluation.truth import errors_of_estimates
+from figures import style
 from inference import flags
 from spectra import star_tables
 from workflow import schemas
@@ -41,7 +42,7 @@ PENALTIES = {
 }
 LIBRARIES = {"python": "Python", "tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy",
              "scikit-learn": "scikit-learn"}
-# Of Section 3, in the order of the paper; those of Section 4 are spelt by `caption`
+# Captions of Section 3, in the order of the paper; those of Section 4 are spelt by `caption`
 SECTION_3 = {
     "figure_01": "Figure 1 of the paper, the gap among the fluxes: UMAP of synthetic and observed spectra",
     "figure_03": "Figure 3 of the paper, a synthetic spectrum, its reconstruction and its latent values",
@@ -73,48 +74,42 @@ def opening(run):
 
 
 def what_was_run(run):
-    """Settings and counts of the run beside the paper's."""
+    """Settings and counts of the run beside the paper's, and its seeds, time and software."""
     budget = paper.BUDGETS["paper"]
     n_regressors = len(paper.PARAMETERS) * paper.N_AUTOENCODERS * budget.repeats
     trained, fine_tuned = run.trained.values(), run.fine_tuned.values()
-    penalties = [", ".join(PENALTIES.get(name, name) for name in settings(part, "penalty").split(", "))
-                 for part in (trained, fine_tuned)]
-    kept = run.selection or schemas.Selection([])
-    rule = f" ({kept.rule.replace('mse_mean', 'mean error')})" if kept.rule else ""
-    rows = [
+    penalties = [", ".join(PENALTIES.get(name, name) for name in settings(sidecars, "penalty").split(", "))
+                 for sidecars in (trained, fine_tuned)]
+    selection = run.selection or schemas.Selection([])
+    rule = f" ({selection.rule.replace('mse_mean', 'mean error')})" if selection.rule else ""
+    seconds = sum(sidecar.seconds for sidecar in run.sidecars)
+    time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    versions = [sidecar.versions for sidecar in run.sidecars]
+    software = [f"{name} {listed(version[library] for version in versions if library in version)}"
+                for library, name in LIBRARIES.items()]
+    return ["## What was run", table(["", "this run", "the paper"], [
         ("spectra", one_line(run.spectra) + run.simulation, "PHOENIX-ACES, CARMENES"),
         ("synthetic spectra", _count(run, "ph"),
          f"{paper.N_SYNTHETIC:,}; earlier works used all {paper.N_FULL_GRID:,} of the grid"),
         ("observed spectra", _count(run, "carm"), paper.N_OBSERVED),
         ("grid search", f"{len(run.fits)} fits, {paper.CV_FOLDS} an architecture, epochs: "
          f"{settings(run.fits, 'epochs')}", f"epochs: {budget.search_epochs}"),
-        ("architectures kept", f"{len(kept.architectures)}{rule}", paper.N_AUTOENCODERS),
+        ("architectures kept", f"{len(selection.architectures)}{rule}", paper.N_AUTOENCODERS),
         ("autoencoders trained", _number(trained), f"{paper.N_AUTOENCODERS}, epochs: {budget.train_epochs}"),
         ("autoencoders fine-tuned", _number(fine_tuned), f"{paper.N_AUTOENCODERS}, epochs: {budget.fine_tune_epochs}"),
         ("contractive penalty", f"{penalties[0]}; weight {settings(trained, 'penalty_weight')}",
          f"text: {PENALTIES['jacobian']}; code: {PENALTIES['frozen']}; weight {paper.CONTRACTIVE_WEIGHT:g} (code)"),
         ("contractive penalty in fine-tuning", penalties[1], "the same"),
         ("regressors trained", _number(run.regressors), f"{n_regressors}, epochs: {budget.cnn_epochs}"),
-    ]
-    return ["## What was run", table(["", "this run", "the paper"], [*rows, *how_it_was_run(run.sidecars)])]
-
-
-def how_it_was_run(sidecars):
-    """Rows on seeds, time and software."""
-    seconds = sum(sidecar.seconds for sidecar in sidecars)
-    time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
-    software = [f"{name} {listed(one.versions[library] for one in sidecars if library in one.versions)}"
-                for library, name in LIBRARIES.items()]
-    return [
-        ("seed", listed(str(sidecar.seed) for sidecar in sidecars), ""),
+        ("seed", listed(str(sidecar.seed) for sidecar in run.sidecars), ""),
         ("computing time", f"{time}, summed over all networks", ""),
         ("software", ", ".join(software), ""),
-        ("code (sha256)", listed(sidecar.code[:8] for sidecar in sidecars if sidecar.code), ""),
-    ]
+        ("code (sha256)", listed(sidecar.code[:8] for sidecar in run.sidecars if sidecar.code), ""),
+    ])]
 
 
 def _number(sidecars):
-    perturbed = any("perturb" in one.settings or "perturbed" in " ".join(one.inputs) for one in sidecars)
+    perturbed = any("perturb" in sidecar.settings or "perturbed" in " ".join(sidecar.inputs) for sidecar in sidecars)
     return f"{len(sidecars)}, epochs: {settings(sidecars, 'epochs')}{', on perturbed spectra' * perturbed}"
 
 
@@ -126,54 +121,40 @@ def _count(run, domain):
 
 
 def what_is_missing(run):
-    """What the acts have not left yet, and what could not be looked at."""
-    absent = [name for name in (run.data.ph.name, run.data.pars.name, run.data.carm.name) if name not in run.sources]
-    lines = [*run.missing, *([f"{', '.join(absent)}: not in {run.data}"] if absent else [])]
+    """What the acts have not left yet, and arrays that could not be looked at."""
+    arrays = (run.data.ph.name, run.data.pars.name, run.data.carm.name)
+    absent = ", ".join(name for name in arrays if name not in run.sources)
+    lines = run.missing + [f"{absent}: not in {run.data}"] * bool(absent)
     return ["## What is missing", "\n".join(f"- {plain(line)}" for line in lines)] if lines else []
 
 
 def against_truth(run, out):
     """Estimates of simulated stars before and after fine-tuning, against the truth."""
-    truth = run.truth
-    if truth is None:
+    if run.truth is None:
         return []
-    tables = [star_tables.read(run.artifacts.estimates(stage), "restore it")
-              for stage in STAGES]
-    measured = errors_of_estimates(*tables, truth)
-    rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{part} before']:.3g}, {row[f'{part} after']:.3g}"
-                                        for part in ("rmse", "bias", "scatter")), f"{row['own uncertainty']:.3g}")
-            for name, row in measured.iterrows()]
+    before, after = (star_tables.read(run.artifacts.estimates(stage), "restore it") for stage in STAGES)
+    rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{measure} before']:.3g}, {row[f'{measure} after']:.3g}"
+                                        for measure in ("rmse", "bias", "scatter")), f"{row['own uncertainty']:.3g}")
+            for name, row in errors_of_estimates(before, after, run.truth).iterrows()]
     heading = ["before, after fine-tuning", "stars", "rmse", "bias", "scatter", "own uncertainty"]
     parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, 6)),
              "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both together. The own "
              "uncertainty is the median of what the regressors say of themselves, after fine-tuning."]
-    summary = run.artifacts.summary
-    if summary.exists():
-        parts.append(picture(summary, "Estimates against truth, before and after fine-tuning", out))
+    if run.artifacts.summary.exists():
+        parts.append(picture(run.artifacts.summary, "Estimates against truth, before and after fine-tuning", out))
     return parts
-
-
-def the_flags(run):
-    """How many stars have each flag."""
-    found = flags.counts(run.estimates)
-    if found.empty:
-        return []
-    rows = [(word, *(number or "" for number in row)) for word, row in zip(found.index, found.to_numpy())]
-    heading = ["stars flagged", *(parameter.published for parameter in paper.PARAMETERS.values()), "the star"]
-    return ["## How far to trust each estimate", table([plain(name) for name in heading], rows, range(1, 6)),
-            "What each flag means is in docs/trust.md, which stars have it in final_estimations.csv."]
 
 
 def calibrated_errors(run):
     """What independent values, or half of the truth, say of the estimates and their uncertainties."""
-    path = run.artifacts.calibrated.with_suffix(".json")
+    path, again = run.artifacts.calibrated.with_suffix(".json"), "run Methodology/calibrate.py again"
     if run.estimates is None or not path.exists():
         return []
-    found = schemas.read(path, schemas.Calibration, "run Methodology/calibrate.py again")
-    rows = calibrated.fits(found.fits.items())
-    if sha256(run.artifacts.estimates()) not in found.inputs.values():
-        return ["## Calibrated errors", "They are of other estimates: run Methodology/calibrate.py again."]
-    return ["## Calibrated errors", table(list(rows), rows.to_numpy(), (2, 3)),
+    calibration = schemas.read(path, schemas.Calibration, again)
+    if sha256(run.artifacts.estimates()) not in calibration.inputs.values():
+        return ["## Calibrated errors", f"They are of other estimates: {again}."]
+    fits = calibrated.fits(calibration.fits.items())
+    return ["## Calibrated errors", table(list(fits), fits.to_numpy(), (2, 3)),
             "Offsets are added to estimates. Last: percentages of stars within their intervals, before and after."]
 
 
@@ -182,113 +163,114 @@ def the_gap(run, out):
     path, again = run.artifacts.gap_report, "run Methodology/gap_report.py again"
     if not path.exists():
         return []
-    found = read_table(path, "run", again, once=False)
-    if set(found["run"]) != {run.title}:
+    measured = read_table(path, "run", again, once=False)
+    if set(measured["run"]) != {run.title}:
         return ["## The gap in numbers", f"They are of this run as it was: {again}."]
-    shown = gap.summary(found)
-    return ["## The gap in numbers", table(list(shown), shown.to_numpy(), range(1, len(shown.columns))),
+    summary = gap.summary(measured)
+    return ["## The gap in numbers", table(list(summary), summary.to_numpy(), range(1, len(summary.columns))),
             "Synthetic spectra of the same labels are compared, and distances are relative to theirs among themselves; "
             "brackets hold 90 % of the stars, of the AUC its 95 % interval.",
             picture(path.with_suffix(".png"), "The gap in numbers; in grey, what is no gap", out)]
 
 
-def _claims(held, run):
-    """A table of claims and how many of them agree; without marks if the spectra are not the published ones."""
-    scale = "simulated, for scale" if run.spectra.simulated else "for scale"
-    heading = ["", "Sect.", "the paper", "this run" if run.spectra.published else f"this run ({scale})", "agrees"]
-    rows = [[row.claim, row.section, row.paper or "-", row.value or "-", row.agrees] for row in held.itertuples()]
-    if not run.spectra.published:
-        return table(heading[:4], [row[:4] for row in rows])
-    return f"{_score(held['agrees'], 'statements')}\n\n{table(heading, rows)}"
-
-
-def _score(marks, what):
-    """How many of those that are marked agree, in words."""
-    agree, held = (marks == "yes").sum(), (marks != "").sum()
-    return f"**{agree} of {held}** {what} that can be held against this run agree with the paper."
-
-
 def the_networks(run):
     """What Sect. 3 of the paper says."""
-    held = claims.of_run(run.measured(), run.spectra)
-    return ["## What the paper says of its networks", _claims(held, run),
+    return ["## What the paper says of its networks", _statements(claims.of_run(run.measured(), run.spectra), run),
             "Errors are mean squared errors, distances Euclidean and averaged over the observed spectra; given are the "
             "mean over the autoencoders and, in brackets, the range. The paper prints its 353 with the unit K. The "
             "published code's own grid leaves fewer than the paper's 26 autoencoders."]
 
 
-def the_estimates(run, known):
+def the_flags(run):
+    """How many stars have each flag."""
+    counts = flags.counts(run.estimates)
+    if counts.empty:
+        return []
+    rows = [(word, *(number or "" for number in row)) for word, row in zip(counts.index, counts.to_numpy())]
+    heading = ["stars flagged", *(parameter.published for parameter in paper.PARAMETERS.values()), "the star"]
+    return ["## How far to trust each estimate", table([plain(name) for name in heading], rows, range(1, 6)),
+            "What each flag means is in docs/trust.md, which stars have it in final_estimations.csv."]
+
+
+def the_estimates(run):
     """What Sect. 4 of the paper says, and the comparison with the literature."""
+    known = run.estimates[run.estimates["karmn"].isin(catalogues.known())]
+    unknown = sorted(set(run.estimates["karmn"]) - set(known["karmn"]))
     complete = run.estimates[list(paper.PARAMETERS)].notna().all(axis=1).sum()
     note = f"{len(run.estimates)} stars, {complete} with all four parameters."
-    unknown = sorted(set(run.estimates["karmn"]) - set(known["karmn"]))
     if unknown:
         note += (f" The tables of published values do not know {len(unknown)} of them, which are left out below: "
                  f"{plain(', '.join(unknown[:5]))}{', ...' * (len(unknown) > 5)}.")
     parts = ["## What the paper says of its estimates", note]
     if known.empty:
         return parts
-    parts += [_claims(claims.of_estimates(known), run),
+    parts += [_statements(claims.of_estimates(known), run),
               "Of two values the first is of the stars up to the temperature named, the second of those above. Where "
               "the paper says it in words, the words are what is held; a dash stands where it says nothing. Activity, "
               "disc, rings and subdwarfs belong to the stars, whatever the estimates: they were read off the paper's "
-              "Figure 8, the disc is that of Marfil+21."]
-    return parts + the_literature(known, run)
-
-
-def the_literature(known, run):
-    """Tables of the mean difference, rmse and r of literature minus estimate, one a parameter."""
-    parts = ["## Against the literature",
-             "Literature minus estimate: mean, root mean square and Pearson's r. "
-             + "The literature is on the real stars of the same names, so this is **for scale**. "
-             * run.spectra.simulated
-             + "Under \"the paper\" is what its text prints; \"not read\" are numbers that stand, if it gives them, in "
-             "a table that we could not read."]
+              "Figure 8, the disc is that of Marfil+21.",
+              "## Against the literature",
+              "Literature minus estimate: mean, root mean square and Pearson's r. "
+              + "The literature is on the real stars of the same names, so this is **for scale**. "
+              * run.spectra.simulated
+              + 'Under "the paper" is what its text prints; "not read" are numbers that stand, if it gives them, in a '
+              "table that we could not read."]
     compared = comparison.printable(comparison.compare(known))
     if run.spectra.published:
         parts.append(_score(compared["agrees"], "comparisons"))
-    for parameter, rows in compared.groupby("parameter", sort=False):
-        shown = [[f"{row['catalogue']}, {row['which']}".rstrip(", "), row["n"], row["mean"], row["rmse"], row["r"],
-                  _printed(row), row["agrees"]] for _, row in rows.iterrows()]
-        heading = [plain(parameter), "stars", "mean", "rmse", "r", "the paper", "agrees"]
-        width = 7 if run.spectra.published else 6
-        parts.append(table(heading[:width], [row[:width] for row in shown], (1, 2, 3, 4)))
-    return parts
+    return parts + [_literature(parameter, rows, run) for parameter, rows in compared.groupby("parameter", sort=False)]
 
 
-def _printed(row):
-    found = [f"{name} {row[f'paper {part}']}" for part, name in
-             (("mean", "mean"), ("rmse", "rmse"), ("r", "r"), ("n", "stars")) if row[f"paper {part}"] != paper.NOT_READ]
-    return ", ".join(found) or paper.NOT_READ
+def _literature(parameter, compared, run):
+    """Table of the mean difference, rmse and r of literature minus estimate of one parameter."""
+    heading = [plain(parameter), "stars", "mean", "rmse", "r", "the paper", "agrees"]
+    names = {"mean": "mean", "rmse": "rmse", "r": "r", "n": "stars"}
+    rows = []
+    for row in compared.to_dict("records"):
+        printed = [f"{name} {row[f'paper {column}']}" for column, name in names.items()
+                   if row[f"paper {column}"] != paper.NOT_READ]
+        rows.append([f"{row['catalogue']}, {row['which']}".rstrip(", "), row["n"], row["mean"], row["rmse"], row["r"],
+                     ", ".join(printed) or paper.NOT_READ, row["agrees"]])
+    width = 7 if run.spectra.published else 6
+    return table(heading[:width], [row[:width] for row in rows], (1, 2, 3, 4))
+
+
+def _statements(compared, run):
+    """Table of what the paper says beside the run; without marks if the spectra are not the published ones."""
+    scale = "simulated, for scale" if run.spectra.simulated else "for scale"
+    heading = ["", "Sect.", "the paper", "this run" if run.spectra.published else f"this run ({scale})", "agrees"]
+    rows = [[row.claim, row.section, row.paper or "-", row.value or "-", row.agrees] for row in compared.itertuples()]
+    if not run.spectra.published:
+        return table(heading[:-1], [row[:-1] for row in rows])
+    return f"{_score(compared['agrees'], 'statements')}\n\n{table(heading, rows)}"
+
+
+def _score(marks, what):
+    """How many of those that are marked agree, in words."""
+    return (f"**{(marks == 'yes').sum()} of {(marks != '').sum()}** {what} that can be held against this run agree "
+            "with the paper.")
 
 
 def the_figures(run, args):
-    """The pictures in the folder of figures, those of Section 3 first; without those that are not of this run."""
-    found = {path.stem: path for path in sorted(args.figures.glob("*.png")) if ".partial-" not in path.name}
+    """The pictures in the folder of figures that were drawn from this run as it is now, those of Section 3 first."""
+    paths = {path.stem: path for path in sorted(args.figures.glob("*.png")) if ".partial-" not in path.name}
     variables = [f"ARTIFACTS={run.artifacts}", f"DATA={run.data}"]
     if args.figures != run.artifacts.figures:
         variables.append(f"FIGURES={args.figures}")
     how = f"`` {shlex.join(['make', 'figures', *variables])} ``"
-    drawn = f"{len(run.estimates)} stars, {catalogues.title(run.estimates)}" if run.estimates is not None else None
     parts = ["## Figures"]
-    for section, line, stems in ((3, run.title, [stem for stem in SECTION_3 if stem in found]),
-                                 (4, drawn, [stem for stem in found if stem not in SECTION_3])):
+    for section, source, stems in ((3, run, [stem for stem in SECTION_3 if stem in paths]),
+                                   (4, run.estimates, [stem for stem in paths if stem not in SECTION_3])):
+        title = None if source is None else style.title(source)
+        current = [stem for stem in stems if title and style.drawn_from(paths[stem]) == title]
         parts.append(f"### Of Section {section}")
+        parts += [picture(paths[stem], SECTION_3.get(stem) or caption(stem), args.out) for stem in current]
         if not stems:
             parts.append(f"There are none yet: {how} draws them.")
-        elif not _printed_in(args.figures.glob(f"Section{section}_*.ipynb"), line):
-            parts.append(f"Those in {plain(str(args.figures))} are not, or nothing beside them says that they are, of "
-                         f"this run as it is now, and left out: {how} draws them anew.")
-        else:
-            parts += [picture(found[stem], SECTION_3.get(stem) or caption(stem), args.out) for stem in stems]
+        elif len(current) < len(stems):
+            parts.append(f"Of the {len(stems)} in {plain(str(args.figures))}, {len(stems) - len(current)} are not, or "
+                         f"do not say that they are, of this run as it is now, and left out: {how} draws them anew.")
     return parts
-
-
-def _printed_in(notebooks, line):
-    """Whether there are executed notebooks beside the pictures, and all of them say this of what they drew."""
-    written = line and json.dumps(line, ensure_ascii=False)[1:-1]
-    texts = [notebook.read_text(encoding="utf-8", errors="replace") for notebook in notebooks]
-    return bool(texts and written) and all(written in text for text in texts)
 
 
 def caption(stem):
@@ -298,20 +280,23 @@ def caption(stem):
     return f"Figure {number} of the paper{', ' * bool(words)}{words}" if number else words[:1].upper() + words[1:]
 
 
-# ---------------------------------------------------------------- the page
 def page(run, args):
     """The whole page in Markdown."""
     parts = [*opening(run), *what_was_run(run), *what_is_missing(run), *against_truth(run, args.out),
-             *calibrated_errors(run), *the_networks(run),
-             *the_gap(run, args.out)]
+             *calibrated_errors(run), *the_networks(run), *the_gap(run, args.out)]
     if run.estimates is not None:
-        parts += the_flags(run)
-        parts += the_estimates(run, run.estimates[run.estimates["karmn"].isin(catalogues.known())])
+        parts += the_flags(run) + the_estimates(run)
     return "\n\n".join([*parts, *the_figures(run, args)]) + "\n"
 
 
 # ---------------------------------------------------------------- Markdown and HTML
-STYLE = """
+HTML = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Report of a run</title>
+<style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 .simulated h1 { color: #d55e00; }
@@ -321,6 +306,8 @@ th { border-bottom: 2px solid #888; white-space: nowrap; } img { max-width: 100%
 code { font-size: 0.9em; overflow-wrap: anywhere; }
 @media print { body { margin: 0; max-width: none; font-size: 11pt; } h2 { break-after: avoid; }
   tr, img { break-inside: avoid; } }
+</style>
+</head>
 """
 
 
@@ -345,16 +332,14 @@ def picture(path, caption, out):
 
 def html(text, out, simulated):
     """The page as one HTML file, with its pictures in it."""
-    body = mistune.create_markdown(escape=True, plugins=["table"])(text)
 
     def embedded(match):
         path = os.path.normpath(out.absolute() / urllib.parse.unquote(match[1]))
         return f'<img src="data:image/png;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"'
 
+    body = mistune.create_markdown(escape=True, plugins=["table"])(text)
     body = re.sub(r'<img src="([^"]+)"', embedded, body)
-    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta name="viewport" content="width=device-width">\n<title>Report of a run</title>\n'
-            f'<style>{STYLE}</style>\n</head>\n<body{" class=simulated" * simulated}>\n{body}</body>\n</html>\n')
+    return f'{HTML}<body{" class=simulated" * simulated}>\n{body}</body>\n</html>\n'
 
 
 @command

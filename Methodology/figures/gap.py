@@ -9,14 +9,14 @@ from figures.style import DOUBLE, styled
 
 @styled()
 def figure_of(run, table):
-    """Nearest distances, MMD and AUC of every space, negative controls in grey."""
+    """Nearest distances, MMD and AUC of every space, a dot an autoencoder, negative controls in grey."""
     figure, axes = plt.subplots(1, 3, sharey=True, figsize=(DOUBLE, 0.4 * DOUBLE))
     names = list(dict.fromkeys(table["space"]))
     for at, name in enumerate(names):
-        those = table[table["space"] == name]
+        rows = table[table["space"] == name]
         colour = "0.55" if name.endswith(HALVES) else {FLUX: "#009E73", BEFORE: "#E69F00"}.get(name, "#0072B2")
-        for k, row in enumerate(those.itertuples()):
-            y = at + 0.5 * (k + 0.5) / len(those) - 0.25
+        for k, row in enumerate(rows.itertuples()):
+            y = at + 0.5 * (k + 0.5) / len(rows) - 0.25
             if np.isfinite(row.distance):
                 axes[0].plot([row.distance_05, row.distance_95], [y, y], color=colour)
                 axes[0].plot(row.distance, y, "o", color=colour, markersize=4)

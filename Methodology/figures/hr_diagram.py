@@ -28,16 +28,8 @@ AREA = 4  # [pt^2] of a star for every km/s of v sin i
 def load_isochrones():
     """Isochrones to draw beside the stars, from literature_data/isochrones.csv; the README there has its form.
 
-    Returns
-    -------
-    DataFrame
-        A row a point, those of one isochrone in the order of its mass: `model`, `age_gyr` [Gyr], `mh` [dex],
-        `teff` [K], `logg` [dex], `lbol` [solar]. No rows if there is no such file.
-
-    Raises
-    ------
-    BadInput
-        The file is not of this form.
+    A row a point, those of one isochrone in the order of its mass: `model`, `age_gyr` [Gyr], `mh` [dex], `teff` [K],
+    `logg` [dex], `lbol` [solar]. No rows if there is no such file.
     """
     path = catalogues.FOLDER / catalogues.ISOCHRONES
     if not path.exists():
@@ -95,33 +87,23 @@ def _draw_isochrones(ax, isochrones, wanted, lines, y):
 # ---------------------------------------------------------------- the figure
 @styled()
 def kiel_and_hr(estimates, isochrones):
-    """log g, and in three panels luminosity, against Teff, coloured by [M/H] (Fig. 8).
+    """log g, and in three panels luminosity, against Teff, coloured by [M/H] (Fig. 8); isochrones of `load_isochrones`.
 
     The panels are the published ones: log g beside isochrones; luminosity beside isochrones; with the young disc and
     the members of young associations marked; with what is H-alpha active, of the thick disc and akin to subdwarfs
     marked. So are the forms of the marks, and that areas are v sin i. Ours are the colours, the dashed line where
     the label grid begins, and the rims of the stars below it.
-
-    Parameters
-    ----------
-    estimates : DataFrame
-    isochrones : DataFrame
-        As `load_isochrones` gives them.
-
-    Returns
-    -------
-    Figure
     """
     stars = catalogues.match(estimates, "stars").dropna(subset=["teff", "lbol"])
-    active, anything = stars["active"] == 1, pd.Series(True, stars.index)
+    active = stars["active"] == 1
     known = estimates["mh"].dropna()
     norm = Normalize(known.min(), known.max()) if len(known) else None
     figure, ((kiel, beside), (young, old)) = plt.subplots(2, 2, figsize=(DOUBLE, 0.8 * DOUBLE))
     _kiel(kiel, estimates.sort_values("karmn").dropna(subset=["teff", "logg"]), norm)
     _draw_isochrones(kiel, isochrones, paper.KIEL_ISOCHRONES, KIEL_LINES, "logg")
-    _hr(beside, stars, {"o": anything}, norm)
+    _hr(beside, stars, {"o": active | ~active}, norm)
     _draw_isochrones(beside, isochrones, paper.HR_ISOCHRONES, HR_LINES, "lbol")
-    _hr(young, stars, {"o": anything}, norm)
+    _hr(young, stars, {"o": active | ~active}, norm)
     _mark(young, stars, [("young disc", "+", stars["population"] == "YD", 1),
                          ("young association", "o", stars["young"] == 1, 1.3)])
     _hr(old, stars, {"o": ~active, "^": active}, norm)

@@ -1,8 +1,7 @@
 """Figures of Sect. 3, and a few beyond, of a run (no TensorFlow).
 
-Every function takes a `evaluation.run.Run` and returns the Figure, or raises `NotYet`; `show` draws and saves one in a
-notebook. Where one autoencoder stands for all, it is the best ranked of those that are there. What is not the published
-spectra is named on the figure's face.
+Every function takes an `evaluation.run.Run` and returns the Figure, or raises `NotYet`; `show` draws and saves one in a
+notebook. Where one autoencoder stands for all, it is the best ranked of those that are there.
 """
 from pathlib import Path
 
@@ -15,26 +14,24 @@ from evaluation import embedding
 from evaluation.run import NotYet
 from figures import style
 from figures.star_page import difference, predicted, spectrum, wavelength
-from figures.style import DOUBLE, SINGLE, styled
-from figures.truth import AFTER, BEFORE
-from workflow.artifacts import FINETUNED, PRETRAINED, STAGES
+from figures.style import AFTER, BEFORE, DOUBLE, SINGLE, styled
+from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, WHEN
 from workflow.command_line import ROOT
 from workflow.files import BadInput, one_line, take
 
 N_EMBEDDED = 5000  # synthetic spectra in a UMAP; with all 22,933 a panel is one smear
-LATENT = "cividis"
 # The five atomic lines that are strongest at 3500 K, log g 5, [M/H] 0, by src_files/simulate_spectra.py
 LABELLED = (8807.043, 8809.175, 8810.590, 8816.929, 8826.644)
 SPECIES = {"atom": "#0072B2", "FeH": "#E69F00", "TiO": "#009E73"}
 
 
 def show(draw, run, name, folder):
-    """Draw and save a figure; of what an act has not left yet, print the line that says so, and draw nothing."""
+    """Draw and save a figure of a run; where an act has not left what it needs, print a line that says so."""
     try:
         figure = draw(run)
     except NotYet as error:
         print(f"{name} is not drawn: {one_line(error)}")
-        for ending in ("pdf", "png"):  # of an earlier time, it would be taken for this run's
+        for ending in ("pdf", "png"):  # of an earlier time
             (Path(folder) / f"{name}.{ending}").unlink(missing_ok=True)
         return None
     style.save(figure, name, folder)
@@ -51,14 +48,18 @@ def embedded_fluxes(run):
 
 @styled()
 def embedded_encodings(run):
-    """The same of the encodings, synthetic before and observed after fine-tuning (Fig. 5)."""
+    """UMAP of the encodings, synthetic before and observed after fine-tuning, coloured as the fluxes (Fig. 5)."""
     i = run.first(FINETUNED)
-    encoded_carm = run.of_stars("encoded", i)
-    return _embedded(run, run.encoded_ph(i), encoded_carm[np.isfinite(encoded_carm).all(axis=1)])
+    return _embedded(run, run.encoded_ph(i), _usable(run.of_stars("encoded", i)))
+
+
+def _usable(encoded):
+    """Latent values without those of spectra that could not be encoded."""
+    return encoded[np.isfinite(encoded).all(axis=1)]
 
 
 def _embedded(run, ph, carm):
-    """Both figures have the same synthetic spectra: all, or N_EMBEDDED drawn with the seed of the splits."""
+    """UMAP of vectors of both domains; of more than N_EMBEDDED synthetic ones, that many drawn with a fixed seed."""
     rows = np.arange(len(ph))
     if len(ph) > N_EMBEDDED:
         rows = np.sort(np.random.default_rng(paper.SPLIT_SEED).choice(len(ph), N_EMBEDDED, replace=False))
@@ -85,17 +86,14 @@ def reconstruction(run, example=1):
     `example` counts from the coolest of `Dataset.examples_ph`.
     """
     i = run.first(FINETUNED)
-    left = run.reconstructed_ph(i)
-    example = min(example, len(left) - 1)
+    reconstructed = run.reconstructed_ph(i)
+    example = min(example, len(reconstructed) - 1)
     row = run.examples("ph")[example]
-    flux = take(run.flux("ph"), [row])[0]
-    values = [f"{p.label.partition(' [')[0]} {run.labels(par)[row]:g} {p.unit}".replace(" dex", "")
-              for par, p in paper.PARAMETERS.items()]
-    figure, top, below, latent = _spectrum_and_latent(len(flux), 1, 1)
-    _spectrum(top, flux, {"reconstruction": (left[example], AFTER[0])})
-    top.set_title(", ".join(values))
-    difference(below[0], flux, left[example], AFTER[0], "spectrum minus reconstruction")
-    _latent(figure, latent, [run.encoded_ph(i)[row]], ["encoding"])
+    figure = _spectrum_and_latent(
+        take(run.flux("ph"), [row])[0], {"reconstruction": (reconstructed[example], AFTER[0])},
+        ["spectrum minus reconstruction"], {"encoding": run.encoded_ph(i)[row]})
+    figure.axes[0].set_title(", ".join(f"{p.label.partition(' [')[0]} {run.labels(par)[row]:g} {p.unit}"
+                                       .replace(" dex", "") for par, p in paper.PARAMETERS.items()))
     return figure
 
 
@@ -108,58 +106,50 @@ def fine_tuning(run, example=1):
     i = run.first(FINETUNED)
     before, after = (run.of_stars("reconstructed", i, stage) for stage in STAGES)
     example = min(example, len(after) - 1)
-    flux_carm = run.flux("carm")
     row = run.examples("carm")[example]
-    flux = take(flux_carm, [row])[0]
-    figure, top, below, latent = _spectrum_and_latent(len(flux), 2, 2)
-    both = {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])}
-    _spectrum(top, flux, both)
-    top.set_title(f"{run.stars()[row]}, of the test set", parse_math=False)
-    for ax, (when, (values, colour)) in zip(below, both.items()):
-        difference(ax, flux, values, colour, when)
-    span = 1.1 * max(np.abs(flux - values).max() for values, _ in both.values())
-    for ax in below:
+    flux = take(run.flux("carm"), [row])[0]
+    figure = _spectrum_and_latent(
+        flux, {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])},
+        ["before fine-tuning", "after"],
+        {WHEN[stage]: run.of_stars("encoded", i, stage)[row] for stage in STAGES})
+    figure.axes[0].set_title(f"{run.stars()[row]}, of the test set", parse_math=False)
+    span = 1.1 * np.abs([flux - before[example], flux - after[example]]).max()
+    for ax in figure.axes[1:3]:
         ax.set_ylim(-span, span)
-    encoded = [run.of_stars("encoded", i, stage)[row] for stage in STAGES]
-    _latent(figure, latent, encoded, ["before", "after"])
     return figure
 
 
-def _spectrum_and_latent(n_pixels, n_differences, n_latent):
-    """A figure with a panel for a spectrum, panels for differences below it, and small ones for latent values."""
-    rows = 2 + n_differences
+def _spectrum_and_latent(flux, reconstructed, differences, encoded):
+    """Panels of a spectrum and its reconstructions, below it of their differences, beside it of the latent values.
+
+    `reconstructed` has (values, colour) and `encoded` latent values by name; `differences` are names too.
+    """
+    rows = 2 + len(differences)
     figure = plt.figure(figsize=(DOUBLE, (0.16 + 0.1 * rows) * DOUBLE))
     grid = figure.add_gridspec(rows, 2, width_ratios=[5, 1])
     top = figure.add_subplot(grid[:2, 0])
-    below = [figure.add_subplot(grid[2 + k, 0], sharex=top) for k in range(n_differences)]
+    below = [figure.add_subplot(grid[2 + k, 0], sharex=top) for k in range(len(differences))]
+    spectrum(top, flux, reconstructed)
+    top.legend(loc="best", ncols=3)
+    for ax, name, (values, colour) in zip(below, differences, reconstructed.values()):
+        difference(ax, flux, values, colour, name)
     for ax in (top, *below[:-1]):
         ax.tick_params(labelbottom=False)
-    below[-1].set_xlabel(wavelength(n_pixels)[1])
-    return figure, top, below, grid[:, 1].subgridspec(n_latent, 1)
-
-
-def _spectrum(ax, flux, reconstructed):
-    spectrum(ax, flux, reconstructed)
-    ax.legend(loc="best", ncols=3)
-
-
-def _latent(figure, grid, encoded, titles):
-    """Latent values as small images, on one scale."""
-    axes = [figure.add_subplot(grid[k, 0]) for k in range(len(encoded))]
-    for ax, values, title in zip(axes, encoded, titles):
-        image = ax.imshow(values.reshape(-1, 4), cmap=LATENT, vmin=0, vmax=max(np.max(encoded), 1e-6))
-        ax.set(xticks=[], yticks=[])
-        ax.set_title(title)
-    figure.colorbar(image, ax=axes, location="bottom", pad=0.04, aspect=10, label="latent value").minorticks_off()
+    below[-1].set_xlabel(wavelength(len(flux))[1])
+    images = grid[:, 1].subgridspec(len(encoded), 1)
+    small = [figure.add_subplot(images[k, 0]) for k in range(len(encoded))]
+    largest = max(np.max(list(encoded.values())), 1e-6)  # one scale for all
+    for ax, (name, values) in zip(small, encoded.items()):
+        image = ax.imshow(values.reshape(-1, 4), cmap="cividis", vmin=0, vmax=largest)
+        ax.set(xticks=[], yticks=[], title=name)
+    figure.colorbar(image, ax=small, location="bottom", pad=0.04, aspect=10, label="latent value").minorticks_off()
+    return figure
 
 
 # ---------------------------------------------------------------- estimates of one star (Fig. 7)
 @styled()
 def ensemble(run, example=1):
-    """Predictions of the kept regressors for one star: density, its maximum, 16 % and 84 % quantiles (Fig. 7).
-
-    The star is that of `fine_tuning`.
-    """
+    """Predictions for the star of `fine_tuning`: density, its maximum, 16 % and 84 % quantiles (Fig. 7)."""
     rows = run.examples("carm")
     row = rows[min(example, len(rows) - 1)]
     figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 0.6 * DOUBLE))
@@ -177,63 +167,37 @@ def ensemble(run, example=1):
 @styled()
 def training_curves(run):
     """Loss, mean squared error and penalty of every epoch, of all autoencoders, in training and in fine-tuning."""
-    columns = [("training", run.trained), ("fine-tuning", run.fine_tuned)]
     run.first()
     terms = {"loss": "loss, all terms", "mse": "mean squared error", "penalty": "penalty, unweighted"}
     figure, axes = plt.subplots(3, 2, sharex="col", figsize=(DOUBLE, 0.85 * DOUBLE))
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(run.trained)))
-    for column, (when, there) in zip(axes.T, columns):
+    colours = dict(zip(run.trained, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(run.trained)))))
+    for column, (when, sidecars) in zip(axes.T, (("training", run.trained), ("fine-tuning", run.fine_tuned))):
         for ax, (term, label) in zip(column, terms.items()):
-            for i, sidecar in there.items():
+            for i, sidecar in sidecars.items():
                 epochs = 1 + np.arange(len(sidecar.history[term]))
-                ax.plot(epochs, sidecar.history[term], color=colours[list(run.trained).index(i)], lw=0.8, alpha=0.8,
-                        label=f"ac_{i}", marker="." if len(epochs) == 1 else "")
+                ax.plot(epochs, sidecar.history[term], color=colours[i], lw=0.8, alpha=0.8, label=f"ac_{i}",
+                        marker="." if len(epochs) == 1 else "")
             ax.set_yscale("log")
             ax.set_ylabel(label if when == "training" else "")
-        column[0].set_title(f"{when} (autoencoders: {len(there)})")
+        column[0].set_title(f"{when} (autoencoders: {len(sidecars)})")
         column[-1].set_xlabel("epoch")
     if len(run.trained) <= 6:
         axes[0, 0].legend()
     return figure
 
 
-def of_the_search(run):
-    """Cross-validation and test of the architectures.
-
-    Returns
-    -------
-    DataFrame
-        A row a combination of the (last round of the) search: its settings, `mse_mean` and `mse_std` of the
-        cross-validation; `autoencoder` and `mse_test`, NaN where it was not kept or is not trained.
-    """
-    path = run.artifacts.scores
-    try:
-        table = pd.read_csv(path)
-        table = table[table["epochs"] == table["epochs"].max()].reset_index(drop=True)
-        table = table[[*paper.GRID, "mse_mean", "mse_std"]].assign(autoencoder=np.nan, mse_test=np.nan)
-    except FileNotFoundError:
-        raise NotYet(f"{path} not found: run Methodology/autoencoder_grid_search.py first") from None
-    except (KeyError, ValueError):
-        raise BadInput(f"{path} is no table of a search: delete it and run Methodology/autoencoder_grid_search.py"
-                       ) from None
-    for i, sidecar in run.trained.items():
-        same = np.all([np.isclose(table[name], sidecar.settings[name], atol=0) for name in paper.GRID], axis=0)
-        table.loc[same, ["autoencoder", "mse_test"]] = i, sidecar.metrics["mse_test"]
-    return table
-
-
 @styled()
 def scores(run):
     """Test error of the trained autoencoders against the cross-validation by which they were chosen."""
-    table = of_the_search(run)
-    kept = table.dropna(subset=["mse_test"])
+    table = _search(run)
+    trained = table.dropna(subset=["mse_test"])
     run.first()
     figure, ax = plt.subplots(figsize=(SINGLE, 0.85 * SINGLE))
-    ax.errorbar(kept["mse_mean"], kept["mse_test"], xerr=kept["mse_std"], ls="", color="0.7", lw=0.7, zorder=1)
-    dots = ax.scatter(kept["mse_mean"], kept["mse_test"], c=kept["neurons_in"], cmap="viridis", s=22, zorder=2)
+    ax.errorbar(trained["mse_mean"], trained["mse_test"], xerr=trained["mse_std"], ls="", color="0.7", lw=0.7, zorder=1)
+    dots = ax.scatter(trained["mse_mean"], trained["mse_test"], c=trained["neurons_in"], cmap="viridis", s=22, zorder=2)
     bar = figure.colorbar(dots, ax=ax, label="neurons of the first layer", pad=0.01)
-    if kept["neurons_in"].nunique() <= 8:
-        bar.set_ticks(kept["neurons_in"].unique())
+    if trained["neurons_in"].nunique() <= 8:
+        bar.set_ticks(trained["neurons_in"].unique())
     bar.minorticks_off()
     finite = table.loc[np.isfinite(table["mse_mean"]), "mse_mean"]
     ax.plot(finite, np.full(len(finite), 0.02), "|", color="0.3", ms=5, transform=ax.get_xaxis_transform(),
@@ -245,13 +209,31 @@ def scores(run):
     return figure
 
 
+def _search(run):
+    """The last round of the grid search, a row a combination; `mse_test` is NaN where no autoencoder was trained."""
+    path, act = run.artifacts.scores, "Methodology/autoencoder_grid_search.py"
+    try:
+        table = pd.read_csv(path)
+        table = table[table["epochs"] == table["epochs"].max()]
+        table = table[[*paper.GRID, "mse_mean", "mse_std"]].assign(mse_test=np.nan)
+    except FileNotFoundError:
+        raise NotYet(f"{path} not found: run {act} first") from None
+    except (KeyError, ValueError):
+        raise BadInput(f"{path} is no table of a search: delete it and run {act}") from None
+    for sidecar in run.trained.values():
+        same = np.all([np.isclose(table[name], sidecar.settings[name], atol=0) for name in paper.GRID], axis=0)
+        table.loc[same, "mse_test"] = sidecar.metrics["mse_test"]
+    return table
+
+
 @styled()
 def dead_units(run):
     """Share of the spectra in which each of the 32 latent values is zero, a row an autoencoder, in both domains."""
     run.first(FINETUNED)
     figure, axes = plt.subplots(1, 2, sharey=True, figsize=(DOUBLE, (0.2 + 0.014 * len(run.fine_tuned)) * DOUBLE))
-    shares = {"synthetic": np.array([_zero(run.encoded_ph(i)) for i in run.fine_tuned]),
-              "observed, after fine-tuning": np.array([_zero(run.of_stars("encoded", i)) for i in run.fine_tuned])}
+    encoded = {"synthetic": run.encoded_ph, "observed, after fine-tuning": lambda i: run.of_stars("encoded", i)}
+    shares = {title: np.array([(_usable(encoded_by(i)) == 0).mean(axis=0) for i in run.fine_tuned])
+              for title, encoded_by in encoded.items()}
     order = np.argsort(-shares["synthetic"], axis=1, kind="stable")
     for ax, (title, share) in zip(axes, shares.items()):
         image = ax.imshow(np.take_along_axis(share, order, axis=1), vmin=0, vmax=1, cmap="cividis", aspect="auto",
@@ -267,29 +249,25 @@ def dead_units(run):
     return figure
 
 
-def _zero(encoded):
-    return (encoded[np.isfinite(encoded).all(axis=1)] == 0).mean(axis=0)
-
-
 @styled()
 def residuals(run):
     """Where the reconstruction of the observed spectra fails: mean and scatter of the difference, and known lines."""
     run.first(FINETUNED)
     figure, (top, middle, below) = plt.subplots(3, sharex=True, figsize=(DOUBLE, 0.62 * DOUBLE),
                                                 height_ratios=[3, 2, 1.2])
-    for stage, (colour, _), name in ((PRETRAINED, BEFORE, "before"), (FINETUNED, AFTER, "after")):
-        of_all = np.array([run.of_stars("residual", i, stage) for i in run.fine_tuned])
-        x, label = wavelength(of_all.shape[2])
-        mean, scatter = of_all.mean(axis=0)
-        if len(of_all) > 1:
-            spread = of_all[:, 0].std(axis=0)
+    for stage, (colour, _) in ((PRETRAINED, BEFORE), (FINETUNED, AFTER)):
+        moments = np.array([run.of_stars("residual", i, stage) for i in run.fine_tuned])
+        x, label = wavelength(moments.shape[2])
+        mean, scatter = moments.mean(axis=0)
+        if len(moments) > 1:
+            spread = moments[:, 0].std(axis=0)
             top.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.25, lw=0)
-        top.plot(x, mean, color=colour, lw=0.8, label=f"{name} fine-tuning")
+        top.plot(x, mean, color=colour, lw=0.8, label=f"{WHEN[stage]} fine-tuning")
         middle.plot(x, scatter, color=colour, lw=0.8)
     top.axhline(0, color="0.6", lw=0.7, zorder=0)
     top.set(ylabel="observed $-$ reconstruction,\nmean over stars", xlim=(x[0], x[-1]))
-    shaded = ", shaded: their scatter" * (len(of_all) > 1)
-    top.legend(loc="best", ncols=2, title=f"autoencoders: {len(of_all)}{shaded}", title_fontsize=7)
+    shaded = ", shaded: their scatter" * (len(moments) > 1)
+    top.legend(loc="best", ncols=2, title=f"autoencoders: {len(moments)}{shaded}", title_fontsize=7)
     middle.set(ylabel="scatter\nover stars", ylim=(0, None))
     below.set(xlabel=label, yticks=[], ylim=(0, 3))
     below.minorticks_off()

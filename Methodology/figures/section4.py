@@ -1,13 +1,12 @@
-"""Figures of Sect. 4 and Appendix B, and the one style of all figures (no TensorFlow); Fig. 8 is in hr_diagram.py.
+"""Figures of Sect. 4 and Appendix B (no TensorFlow); Fig. 8 is in hr_diagram.py.
 
-Every function takes estimates as `catalogues.load_estimates` gives them and returns the Figure; `save` writes it. Where
-the spectra are not the published ones, every figure says what they are. Stars without an estimate are left out.
-Of the published figures are what is plotted and, read off them, the limits of the axes of Figs. 11 to 14; marks,
-colours, bins and the panels of differences are ours.
+Every function takes estimates as `catalogues.load_estimates` gives them and returns the Figure; `style.save` writes it.
+Stars without an estimate are left out. Of the published figures are what is plotted and, read off them, the limits of
+the axes of Figs. 11 to 14; marks, colours, bins and the panels of differences are ours.
 """
-
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.patheffects import withStroke
 from scipy.stats import gaussian_kde
 
@@ -33,8 +32,6 @@ OLDER = ("pass18", "gaid14", "gm14", "mann15")  # the older ones of Appendix B
 LIMITS = {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
 N_BINS = 25  # ours
 SECOND_DRAWN = {"loggc": "log g$_c$"}  # of Schweitzer+19 the published Fig. 12 plots this; the number is of logg
-
-
 NOT_REAL = ":\nstars drawn around the published estimates\nagainst the literature on the real ones"
 
 
@@ -74,47 +71,29 @@ def _density(ax, values, colour):
 # ---------------------------------------------------------------- Sect. 4.2
 @styled(NOT_REAL)
 def one_to_one(estimates, par, *groups, errors=False):
-    """Literature against estimates of one parameter, their difference against Teff, and histograms (Figs. 11 to 13).
+    """Literature against estimates of `par`, the difference against Teff, and histograms (Figs. 11 to 13, Appendix B).
 
-    With error bars, as in Appendix B.
-
-    Parameters
-    ----------
-    estimates : DataFrame
-    par : {"teff", "logg", "mh", "vsini"}
-    *groups : tuple of str
-        Catalogues drawn together; a column of panels for each group.
-    errors : bool
-        Whether the error bars of both are drawn.
+    Each of `groups`, a tuple of catalogues, has a column of panels. With `errors` the error bars of both are drawn.
     """
     width = DOUBLE if len(groups) > 1 else SINGLE
-    side = width / len(groups)
-    figure, axes = plt.subplots(3, len(groups), figsize=(width, 1.85 * side), squeeze=False,
+    figure, axes = plt.subplots(3, len(groups), figsize=(width, 1.85 * (width / len(groups))), squeeze=False,
                                 height_ratios=[3, 1.4, 1.4])
-    sets = [_series(estimates, par, group) for group in groups]
-    ours = estimates[par].dropna().to_numpy()
-    limits = _limits([ours, *(both["lit"].to_numpy() for group in sets for both, *_ in group)], LIMITS[par])
-    differences = [(both["lit"] - both["ours"]).to_numpy() for group in sets for both, *_ in group]
-    for column, series in zip(axes.T, sets):
-        scatter, residual, histogram = column
+    columns = [_series(estimates, par, group) for group in groups]
+    pairs = [both for series in columns for both, *_ in series]
+    ours = estimates[par].dropna()
+    limits = _limits([ours, *(both["lit"] for both in pairs)], LIMITS[par])
+    for (scatter, residual, histogram), series in zip(axes.T, columns):
+        _compare(scatter, residual, par, series, limits, errors)
+        residual.set_ylim(_limits([both["lit"] - both["ours"] for both in pairs]))
         _histogram(histogram, ours, limits, fill=True, color="0.5", alpha=0.35, lw=0, label="this work")
-        for both, label, colour, mark in series:
-            if errors:
-                _error_bars(scatter, both, colour)
-            draw_stars(scatter, both["ours"], both["lit"], both["flagged"], {**mark, "label": f"{label} ({len(both)})"})
-            draw_stars(residual, both["teff"], both["lit"] - both["ours"], both["flagged"], mark)
-            _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
+        for both, label, colour, dashes, _ in series:
             if len(both) >= N_DENSITY:
-                _histogram(histogram, both["lit"], limits, color=colour, label=label,
-                           ls="--" if mark["mfc"] == "none" else "-")
-        _dress(scatter, residual, par, limits, series)
+                _histogram(histogram, both["lit"], limits, color=colour, label=label, ls=dashes)
         histogram.set(xlabel=paper.PARAMETERS[par].label, xlim=limits, ylabel="density")
         names = histogram.get_legend_handles_labels()[1]
         if names:
             histogram.set_ylim(0, (1 + 0.2 * ((len(names) + 1) // 2)) * histogram.get_ylim()[1])  # room for its rows
             histogram.legend(loc="upper right", ncols=2)
-    for residual in axes[1]:
-        residual.set_ylim(_limits(differences))
     return figure
 
 
@@ -133,28 +112,13 @@ def vsini_with_errors(estimates):
     """
     figure, (scatter, residual) = plt.subplots(2, figsize=(SINGLE, 1.4 * SINGLE), height_ratios=[3, 1.2])
     series = _series(estimates, "vsini", ("pass20", "rein18"))
-    for both, label, colour, mark in series:
-        limit = both["lit_low"].isna() & (label == catalogues.CATALOGUES["rein18"])
-        _error_bars(scatter, both, colour)
-        for rows, marker in ((~limit, mark["marker"]), (limit, "v")):
-            name = f"{label} ({rows.sum()})" if marker != "v" else f"{label}, upper limits ({rows.sum()})"
-            of_kind, style = both[rows], {**mark, "marker": marker}
-            draw_stars(scatter, of_kind["ours"], of_kind["lit"], of_kind["flagged"],
-                       {**style, "label": name if rows.any() else None})
-            draw_stars(residual, of_kind["teff"], of_kind["lit"] - of_kind["ours"], of_kind["flagged"], style)
-        _running_median(residual, both["teff"], both["lit"] - both["ours"], colour)
     limits = _limits([both[["ours", "lit"]].to_numpy().ravel() for both, *_ in series], LIMITS["vsini"])
-    _dress(scatter, residual, "vsini", limits, series)
+    _compare(scatter, residual, "vsini", series, limits, errors=True)
     return figure
 
 
-def _error_bars(ax, both, colour):
-    x, y = (both[[f"{side}_low", f"{side}_high"]].fillna(0).clip(lower=0).T for side in ("ours", "lit"))
-    ax.errorbar(both["ours"], both["lit"], xerr=x, yerr=y, ls="", color=colour, elinewidth=0.5, capsize=1, alpha=0.4)
-
-
 def _series(estimates, par, group):
-    """For each catalogue and column with stars to draw: the pairs, a label, a colour and how to mark them."""
+    """For each catalogue and column with stars to draw: the pairs, a label, colour, dashes, and how to mark which."""
     series = []
     for name in group:
         published = catalogues.load(name)
@@ -169,16 +133,30 @@ def _series(estimates, par, group):
             label = catalogues.CATALOGUES[name]
             if second:
                 label += f", {SECOND_DRAWN.get(column, 'log g')}"
-            series.append((both, label, colour, {
-                "ls": "", "marker": marker, "color": colour, "mec": colour if hollow or small else "black",
-                "mfc": "none" if hollow else colour, "mew": 0.5, "ms": 3 if small else 9, "alpha": 0.5 if small else 1,
-                "zorder": 2 if small else 4,
-            }))
+            mark = {"ls": "", "marker": marker, "color": colour, "mec": colour if hollow or small else "black",
+                    "mfc": "none" if hollow else colour, "mew": 0.5, "ms": 3 if small else 9,
+                    "alpha": 0.5 if small else 1, "zorder": 2 if small else 4}
+            limit = both["lit_low"].isna() & (name == "rein18")
+            marks = [(label, ~limit, mark), (f"{label}, upper limits", limit, {**mark, "marker": "v"})]
+            series.append((both, label, colour, "--" if hollow else "-", marks))
     return series
 
 
-def _dress(scatter, residual, par, limits, series):
-    """Lines of equality, labels, limits and legend of a scatter and the residual panel below it."""
+def _compare(scatter, residual, par, series, limits, errors):
+    """Draw the pairs, and below them their difference against Teff, with lines of equality and running medians."""
+    for both, _, colour, _, marks in series:
+        if errors:
+            x, y = (both[[f"{side}_low", f"{side}_high"]].fillna(0).clip(lower=0).T for side in ("ours", "lit"))
+            scatter.errorbar(both["ours"], both["lit"], xerr=x, yerr=y, ls="", color=colour, elinewidth=0.5, capsize=1,
+                             alpha=0.4)
+        difference = both["lit"] - both["ours"]
+        for name, rows, mark in marks:
+            if rows.any():
+                stars = both[rows]
+                draw_stars(scatter, stars["ours"], stars["lit"], stars["flagged"],
+                           {**mark, "label": f"{name} ({len(stars)})"})
+                draw_stars(residual, stars["teff"], difference[rows], stars["flagged"], mark)
+        _running_median(residual, both["teff"], difference, colour)
     label = paper.PARAMETERS[par].label
     scatter.axline((limits[0], limits[0]), slope=1, ls="--", lw=0.8, color="black", zorder=0)
     scatter.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{label} (this work)", ylabel=f"{label} (literature)")
@@ -197,14 +175,13 @@ def _dress(scatter, residual, par, limits, series):
 
 def _running_median(ax, teff, difference, colour):
     """Line of the median difference, over a tenth of the stars in the order of Teff but never fewer than 11."""
-    known = teff.notna()
-    window = max(11, known.sum() // 10)
-    if known.sum() < 2 * window:
+    pairs = pd.DataFrame({"teff": teff, "difference": difference}).dropna(subset="teff")
+    window = max(11, len(pairs) // 10)
+    if len(pairs) < 2 * window:
         return
-    order = np.argsort(teff[known].to_numpy(), kind="stable")
-    teff, difference = teff[known].to_numpy()[order], difference[known].to_numpy()[order]
-    running = [np.median(np.lib.stride_tricks.sliding_window_view(x, window), axis=1) for x in (teff, difference)]
-    ax.plot(*running, color=colour, zorder=3, path_effects=[withStroke(linewidth=2.4, foreground="white")])
+    running = pairs.sort_values("teff", kind="stable").rolling(window).median().dropna()
+    ax.plot(running["teff"], running["difference"], color=colour, zorder=3,
+            path_effects=[withStroke(linewidth=2.4, foreground="white")])
 
 
 def _limits(parts, published=()):

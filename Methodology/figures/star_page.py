@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 import paper
 from figures import style
-from figures.truth import AFTER
+from figures.style import AFTER, WARNING
 from inference import flags, mode
 from workflow.files import writing
 
@@ -48,11 +48,11 @@ def difference(ax, flux, values, colour, when):
     """Draw a spectrum minus its reconstruction."""
     x, _ = wavelength(len(flux))
     ax.axhline(0, color="0.6", lw=0.7)
-    left = flux - values
-    ax.plot(x, left, color=colour, lw=0.7)
-    room = 0.2 * np.ptp(left) or 0.01
-    ax.set(ylabel="difference", ylim=(left.min() - room, left.max() + room))
-    ax.text(0.5, 0.1, f"{when}: mse {np.mean(left**2):.2g}", transform=ax.transAxes, ha="center")
+    residual = flux - values
+    ax.plot(x, residual, color=colour, lw=0.7)
+    margin = 0.2 * np.ptp(residual) or 0.01
+    ax.set(ylabel="difference", ylim=(residual.min() - margin, residual.max() + margin))
+    ax.text(0.5, 0.1, f"{when}: mse {np.mean(residual**2):.2g}", transform=ax.transAxes, ha="center")
 
 
 def predicted(ax, par, predictions):
@@ -60,37 +60,27 @@ def predicted(ax, par, predictions):
     grid, height = mode.density(predictions)
     low, high = np.quantile(predictions, paper.QUANTILES)
     ax.axvspan(low, high, color="#E69F00", alpha=0.25, lw=0, label="16 % to 84 %")
-    if len(grid) > 1:  # else they all agree
+    if len(grid) > 1:  # else all members agree
         if len(predictions) >= style.N_DENSITY:
             ax.hist(predictions, bins="auto", density=True, histtype="step", color="0.5", lw=0.8, label="histogram")
         ax.plot(grid, height, color=AFTER[0], label="kernel density")
     ax.axvline(grid[np.argmax(height)], color="#D55E00", lw=1, label="its maximum")
     ax.plot(predictions, np.full(len(predictions), 0.03), "|", color="black", ms=6, mew=0.6,
             transform=ax.get_xaxis_transform(), label="predictions")
-    room = 0.08 * np.ptp(predictions) if len(grid) > 1 else 10.0 ** -paper.PARAMETERS[par].digits
+    margin = 0.08 * np.ptp(predictions) if len(grid) > 1 else 10.0 ** -paper.PARAMETERS[par].digits
     ax.set(xlabel=paper.PARAMETERS[par].label, ylabel="density",
-           xlim=(predictions.min() - room, predictions.max() + room))
+           xlim=(predictions.min() - margin, predictions.max() + margin))
     ax.margins(y=0.1)
     ax.set_ylim(0, None)
 
 
 # ---------------------------------------------------------------- the page of a star
 def write(path, title, note, flux, reconstruction, predictions, estimated):
-    """Write the picture of a star: its spectrum as the networks see it, and what they make of it.
+    """Write the picture of a star as PNG: its spectrum as the networks see it, and what they make of it.
 
-    Parameters
-    ----------
-    path : Path
-        Of the PNG.
-    title : str
-        The star's name and what is known of its spectrum.
-    note : str
-        What the networks have learnt from and the star's flags; said first, in colour.
-    flux, reconstruction : ndarray of shape (n_pixels,)
-    predictions : dict of str to ndarray of shape (n_members,)
-        By parameter.
-    estimated : dict of str to sequence of float
-        By parameter: value, uncertainty below and above.
+    `title` names the star; `note`, said first and in colour, the networks and the star's flags. `flux` and its
+    `reconstruction` are (n_pixels,); by parameter, `predictions` are (n_members,) and `estimated` the value and its
+    uncertainty below and above.
     """
     with threadpool_limits(1), plt.rc_context({**style.STYLE, **FAST}):  # a density is too little for all cores
         figure, top, residual, axes = _sheet(len(predictions))
@@ -108,12 +98,12 @@ def write(path, title, note, flux, reconstruction, predictions, estimated):
             predicted(ax, par, values)
             ax.set_ylabel("density" if ax is axes[0] else "")
             number = f".{paper.PARAMETERS[par].digits}f"
-            value, below, above = (f"{each:{number}}".replace("-", "−") for each in estimated[par])
+            value, below, above = (f"{x:{number}}".replace("-", "−") for x in estimated[par])
             ax.set_title(f"{value} −{below} +{above} {paper.PARAMETERS[par].unit}", y=1, parse_math=False)
         figure.legends.clear()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=5)
-        said = textwrap.fill(note, LINE, break_on_hyphens=False)
-        figure.suptitle(said, y=0.99, color="#D55E00", weight="bold", size=7, parse_math=False)
+        figure.suptitle(textwrap.fill(note, LINE, break_on_hyphens=False), y=0.99, parse_math=False,
+                        **{**WARNING, "size": 7})
         with writing(path) as partial:
             figure.savefig(partial, pil_kwargs={"compress_level": 1})
 
@@ -137,23 +127,10 @@ def _sheet(n_parameters):
 
 
 def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
-    """Write a picture a star, side by side.
+    """Write a picture a star, side by side; returns their paths, named by the stars in letters that every system takes.
 
-    Parameters
-    ----------
-    folder : Path
-    table : DataFrame
-        As `predictor.Predictor.estimate` makes it.
-    flux, reconstructed : ndarray of shape (n_stars, n_pixels)
-    predictions : dict of str to ndarray of shape (n_members, n_stars)
-    note : str
-        As `write` takes it.
-    jobs : int
-
-    Returns
-    -------
-    list of Path
-        Named by the stars, in letters that every system takes.
+    `table` is as `predictor.Predictor.estimate` makes it, `flux` and `reconstructed` are (n_stars, n_pixels), `predictions` by
+    parameter (n_members, n_stars).
     """
     names = {par: paper.PARAMETERS[par].published for par in predictions}
     estimated = {par: table[[x, f"e_{x}", f"E_{x}"]].to_numpy() for par, x in names.items()}
@@ -162,17 +139,16 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
         paths.append(folder / f"{_free_name(star.karmn, {path.stem.lower() for path in paths})}.png")
         title = (f"{star.karmn}: {star.instrument or 'instrument unknown'}, S/N {star.snr:.0f} a pixel, "
                  f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s")
-        said = "; ".join(filter(None, [note, words and f"flags: {words}"]))
+        remark = "; ".join(filter(None, [note, words and f"flags: {words}"]))
         of_star = {par: values[:, row] for par, values in predictions.items()}
-        tasks.append(joblib.delayed(write)(paths[-1], title, said, flux[row], reconstructed[row], of_star,
+        tasks.append(joblib.delayed(write)(paths[-1], title, remark, flux[row], reconstructed[row], of_star,
                                            {par: columns[row] for par, columns in estimated.items()}))
     drawn = joblib.Parallel(n_jobs=min(jobs, -(-len(tasks) // FEW)), return_as="generator")(tasks)
-    for _ in tqdm(drawn, total=len(tasks), desc="pictures", unit="star", disable=None):
-        pass
+    list(tqdm(drawn, total=len(tasks), desc="pictures", unit="star", disable=None))
     return paths
 
 
 def _free_name(name, taken):
     plain = re.sub(r"[^\w+.-]+", "_", name).strip("._") or "star"
-    numbered = (f"{plain}_{k}" if k else plain for k in itertools.count())
-    return next(each for each in numbered if each.lower() not in taken)  # some systems do not tell a from A
+    numbered = itertools.chain([plain], (f"{plain}_{k}" for k in itertools.count(1)))
+    return next(stem for stem in numbered if stem.lower() not in taken)  # some systems do not tell a from A

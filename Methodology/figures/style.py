@@ -1,11 +1,15 @@
 """The one style of all figures, and what they share."""
 import functools
+import hashlib
 import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.lines import Line2D
+from PIL import Image
 
+from evaluation import catalogues
 from workflow.command_line import ROOT
 from workflow.files import one_line, writing
 
@@ -20,27 +24,37 @@ STYLE = {
     "mathtext.fontset": "dejavusans",
 }
 COLOUR_MAP = "viridis_r"  # dark is metal-rich; the published figure's rainbow cannot be read by everyone
+BEFORE, AFTER = ("#E69F00", "o"), ("#0072B2", "^")  # fine-tuning: colour and marker
+WARNING = {"color": "#D55E00", "weight": "bold", "size": 8}
 PALE = 0.3  # of the opacity of a star without a flag (ours)
 N_DENSITY = 20  # fewer values have no distribution to speak of
 
 
-def styled(simulated_note=""):
-    """Draw estimates, or a run, in the one style, and say on the figure where the spectra came from.
+def title(source):
+    """What a run or a table of estimates is, in a line that tells it from any other: pictures of it carry this line."""
+    if not isinstance(source, pd.DataFrame):
+        return source.title
+    digest = hashlib.sha256(source.to_csv(index=False).encode(errors="backslashreplace")).hexdigest()
+    return f"{len(source)} stars, {catalogues.title(source)}; digest {digest[:8]}"
 
-    Of simulated ones the note is added.
+
+def styled(simulated_note=""):
+    """Draw a run or estimates in the one style; say on the figure where the spectra came from, in its label the rest.
+
+    `simulated_note` is added where the spectra are simulated.
     """
 
     def decorate(draw):
         @functools.wraps(draw)
-        def drawn(estimates, *args, **kwargs):
+        def drawn(source, *args, **kwargs):
             with plt.rc_context(STYLE):
-                figure = draw(estimates, *args, **kwargs)
-                spectra = estimates.spectra if isinstance(estimates.spectra, str) else estimates.spectra.iloc[0]
+                figure = draw(source, *args, **kwargs)
+                figure.set_label(title(source))
+                spectra = source["spectra"].iloc[0] if isinstance(source, pd.DataFrame) else source.spectra
                 if spectra != "published":
                     simulated = spectra == "simulated"
                     word = "SIMULATED" if simulated else one_line(spectra)  # anybody's: a $ in it is no formula
-                    words = f"{word} spectra{simulated_note * simulated}"
-                    figure.suptitle(words, color="#D55E00", weight="bold", size=8, parse_math=False)
+                    figure.suptitle(f"{word} spectra{simulated_note * simulated}", parse_math=False, **WARNING)
                 plt.close(figure)  # pyplot would keep it, and a notebook show it a second time
                 return figure
 
@@ -50,7 +64,7 @@ def styled(simulated_note=""):
 
 
 def path_in(variable, default=None):
-    """Path in a variable of the environment: from the current folder if it is there, else from the repository.
+    """Path in a variable of the environment, from the current folder if it is there, else from the repository.
 
     Where the variable is not set, or empty, it is `default`.
     """
@@ -59,21 +73,21 @@ def path_in(variable, default=None):
 
 
 def save(figure, name, folder=FOLDER):
-    """Write a figure as vector PDF and as PNG.
-
-    Parameters
-    ----------
-    figure : Figure
-    name : str
-        Without ending.
-    folder : path-like
-        Made if it is not there.
-    """
+    """Write a figure as vector PDF and as PNG, and into both what they were drawn from; `name` has no ending."""
     with plt.rc_context(STYLE):
-        for ending in ("pdf", "png"):
+        for ending, key in (("pdf", "Subject"), ("png", "Description")):
             with writing(Path(folder) / f"{name}.{ending}") as partial:
-                figure.savefig(partial)
+                figure.savefig(partial, metadata={key: figure.get_label()})
             figure.set_layout_engine("none")  # laid out once is enough; it is a third of the time
+
+
+def drawn_from(path):
+    """What a PNG written by `save` was drawn from, see `title`; None if it does not say so."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Description")
+    except OSError:  # no picture
+        return None
 
 
 def draw_stars(ax, x, y, flagged, mark):

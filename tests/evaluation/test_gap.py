@@ -100,7 +100,8 @@ def make_run(folder, rng, size=0.0, moved=False):
     arrays = {"encoded_ph": spectra["ph"], "encoded_carm_before": spectra["ac_0"], "encoded_carm": spectra["dtl_ac_0"]}
     estimates = pd.DataFrame(labels[stars], columns=list(paper.PARAMETERS))
     return SimpleNamespace(
-        artifacts=Artifacts(folder), spectra="simulated", estimates=estimates, truth=None, first=lambda stage: 0,
+        artifacts=Artifacts(folder), spectra="simulated", title="a run", estimates=estimates, truth=None,
+        first=lambda stage: 0,
         fine_tuned={0: read_sidecar(folder / "dtl_ac_0.h5")}, encoded_ph=lambda i: arrays["encoded_ph"],
         of_stars=lambda what, i, stage: arrays[Artifacts(folder).of_stars(what, i, stage).stem[: -len("_ac_0")]],
         flux=lambda domain: {"ph": flux_ph, "carm": flux_carm.astype(np.float32)}[domain],
