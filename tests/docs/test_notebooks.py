@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from run_tables import write_run
-from test_section3 import make_run
+from made_up_run import make_run
+from test_literature import write_run
 
 from evaluation import catalogues
+from figures import style
 from workflow.command_line import ROOT
 
 NOTEBOOKS = {"Section4_1_figs.ipynb": 2, "Section4_2_figs.ipynb": 7}  # and their figures
@@ -48,7 +49,7 @@ def pictures(notebook):
 
 
 # Stand in, of a run, for umap-learn, which takes seconds to compile, and for writing figures twice besides showing
-# them; test_section3.py and the published estimates have the real ones.
+# them; tests/figures and the published estimates have the real ones.
 STAND_INS = {"umap.py": """
 class UMAP:
     def __init__(self, **options):
@@ -58,7 +59,7 @@ class UMAP:
 """, "profile_default/startup/savefig.py": """
 from pathlib import Path
 from matplotlib.figure import Figure
-Figure.savefig = lambda figure, path: (figure.get_layout_engine().execute(figure), Path(path).touch())
+Figure.savefig = lambda figure, path, **options: (figure.get_layout_engine().execute(figure), Path(path).touch())
 """}
 
 
@@ -67,7 +68,7 @@ def run(tiny, tmp_path_factory):
     """All notebooks, executed on a run with 20 stars, one parameter missing, a star without estimates; that of
     Section 3 on artifacts without estimates."""
     folder = tmp_path_factory.mktemp("my run")
-    artifacts = make_run(tiny, folder / "artifacts").artifacts
+    artifacts = make_run(tiny, folder / "artifacts").artifacts.folder
     (artifacts / "final_estimations.csv").unlink()
     for name, source in STAND_INS.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +86,7 @@ def published(tmp_path_factory):
     return folder, execute(folder, ESTIMATES="")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_published_estimates(name, published):
     folder, executed = published
@@ -93,8 +95,11 @@ def test_published_estimates(name, published):
     assert not [output for output in outputs(executed[name]) if output.get("name") == "stderr"]
     written = sorted(path.name for path in (folder / "figures").iterdir())
     assert len(written) == 2 * sum(NOTEBOOKS.values()) and len([n for n in written if n.endswith(".pdf")]) == 9
+    drawn_from = {style.drawn_from(path) for path in (folder / "figures").glob("*.png")}
+    assert drawn_from == {style.title(catalogues.load_estimates())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_committed_outputs_are_of_the_published_estimates(name, published):
     committed, executed = read(ROOT / name), published[1][name]
@@ -107,6 +112,7 @@ def test_committed_outputs_are_of_the_published_estimates(name, published):
     assert len(pictures(committed)) == NOTEBOOKS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_simulated_run(name, run):
     folder, executed = run
@@ -116,6 +122,7 @@ def test_simulated_run(name, run):
     assert len(list((folder / "figures").glob("*.png"))) == sum(ALL.values()) - 1
 
 
+@pytest.mark.slow
 def test_section_3_of_a_run(run):
     executed = run[1][SECTION_3]
     lines = printed(executed).splitlines()
@@ -133,13 +140,13 @@ def test_section_3_is_committed_whole_and_says_simulated():
     assert all(number in table for number in ("5e-5", "3e-3", "4e-4", "2.72", "0.086"))
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["tests/benchmarks", "elsewhere"])
-def test_started_anywhere(name, start, tmp_path):
+def test_started_anywhere(start, tmp_path):
     """The first two cells, in another folder, beside other modules of the same names."""
     for module in ("figures", "paper"):
         (tmp_path / f"{module}.py").write_text("raise ImportError('another one')")
-    source = "\n".join("".join(cell["source"]) for cell in code(read(ROOT / name))[:2])
+    source = "\n".join("".join(cell["source"]) for cell in code(read(ROOT / "Section4_1_figs.ipynb"))[:2])
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "ESTIMATES": "", "FIGURES": "artifacts/new"}
     done = subprocess.run(
         [sys.executable, "-c", source + "\nprint(folder)"], cwd=tmp_path if start == "elsewhere" else ROOT / start,
@@ -152,23 +159,20 @@ def test_started_anywhere(name, start, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_cells_are_thin(name):
-    notebook = read(ROOT / name)
-    for before, cell in zip(notebook["cells"], notebook["cells"][1:]):
-        if cell["cell_type"] == "code" and re.search(r"figures\.|section3\.|claims\.", "".join(cell["source"][:1])):
-            assert before["cell_type"] == "markdown" and before["source"][0].startswith("## ")
-    assert max(len("".join(cell["source"]).splitlines()) for cell in code(notebook)) <= 15
-
-
-@pytest.mark.parametrize("name", ALL)
 def test_committed_from_one_clean_execution(name):
     notebook = read(ROOT / name)
     cells = code(notebook)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     assert all(not cell["metadata"] for cell in cells)
+    assert "".join(cells[0]["source"]) == "".join(code(read(ROOT / SECTION_3))[0]["source"])
+    assert max(len("".join(cell["source"]).splitlines()) for cell in cells) <= 15
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     assert {output["output_type"] for output in outputs(notebook)} <= {"execute_result", "stream"}
     assert not [output for output in outputs(notebook) if output.get("name") == "stderr"]
+    for before, cell in zip(notebook["cells"], notebook["cells"][1:]):
+        begins = "".join(cell["source"][:1])
+        if cell["cell_type"] == "code" and re.search(r"section[34]\.|hr_diagram\.|claims\.", begins):
+            assert before["cell_type"] == "markdown" and before["source"][0].startswith("## ")
 
 
 @pytest.mark.parametrize("name", ALL)
