@@ -127,9 +127,9 @@ def _sheet(n_parameters):
 
 
 def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
-    """Write a picture a star, side by side; returns their paths, named by the stars in letters that every system takes.
+    """Write a picture a star, side by side; returns their paths, named by the stars in safe letters.
 
-    `table` is as `predictor.Predictor.estimate` makes it, `flux` and `reconstructed` are (n_stars, n_pixels), `predictions` by
+    `table` is as `Predictor.estimate` makes it, `flux` and `reconstructed` are (n_stars, n_pixels), `predictions` by
     parameter (n_members, n_stars).
     """
     names = {par: paper.PARAMETERS[par].published for par in predictions}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from made_up_run import make_run
-from test_literature import write_run
+from run_tables import write_run
 
 from evaluation import catalogues
 from figures import style

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, PngImagePlugin
-from test_literature import write_run
+from run_tables import write_run
 
 import calibrate
 import paper
