@@ -171,7 +171,7 @@ def main(argv=None):
     with runner.reporting(failures + missing):
         everything = [unit_of(i, artifacts.pretrained([i], [], data.provenance)[0][i], args, data, artifacts)
                       for i in artifacts.made(PRETRAINED)]
-        table = collect(everything, artifacts.errors[FINETUNED],
+        table = collect(everything, artifacts.errors(FINETUNED),
                         lambda unit: {"autoencoder": unit.inputs[0].stem}, METRICS, args)
         numbers = table.drop(columns="spectra", errors="ignore").T
         print(numbers.to_string(header=False, float_format="{:.3g}".format))

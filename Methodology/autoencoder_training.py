@@ -148,7 +148,7 @@ def main(argv=None):
     if failures is None:
         return
     with runner.reporting(failures):
-        table = collect(units, artifacts.errors[PRETRAINED], row, METRICS, args)
+        table = collect(units, artifacts.errors(PRETRAINED), row, METRICS, args)
         print(table.to_string(index=False))
 
 

@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 import paper
 from spectra import star_tables
 from workflow import schemas
+from workflow.artifacts import file
 from workflow.command_line import ROOT
 from workflow.files import BadInput, chunks, git_blob_id, load_array, one_line, take
 
@@ -30,26 +31,13 @@ class Dataset:
     """The spectra in a folder; each part is opened when it is asked for first, and refused if it cannot be used."""
 
     folder: Path
+    ph = file("ph_flux_norm.npy")
+    pars = file("ph_pars.npy")
+    carm = file("carmf_norm.npy")
+    note = file("provenance.json")
 
     def __str__(self):
         return str(self.folder)
-
-    # ------------------------------------------------------------ files
-    @property
-    def ph(self):
-        return self.folder / "ph_flux_norm.npy"
-
-    @property
-    def pars(self):
-        return self.folder / "ph_pars.npy"
-
-    @property
-    def carm(self):
-        return self.folder / "carmf_norm.npy"
-
-    @property
-    def note(self):
-        return self.folder / "provenance.json"
 
     @property
     def stars_table(self):

@@ -22,24 +22,28 @@ WHEN = {PRETRAINED: "before", FINETUNED: "after"}  # in metrics and tables
 ACT = {PRETRAINED: "autoencoder_training", FINETUNED: "autoencoder_fine_tuning"}  # that leaves the autoencoders
 
 
+def file(name):
+    """A property of a folder: the path of its file of this name."""
+    return property(lambda self: self.folder / name)
+
+
 @dataclass(frozen=True, eq=False)
 class Artifacts:
     """The folder of a run's artifacts."""
 
     folder: Path
+    selection = file("params_final.json")
+    scores = file("grid_search.csv")
+    lag = file("lag.csv")
+    calibrated = file("final_estimations_calibrated.csv")
+    summary = file("summary.png")
+    gap_report = file("gap_report.csv")
+    figures = file("figures")
 
     def __str__(self):
         return str(self.folder)
 
     # ------------------------------------------------------------ names
-    @property
-    def selection(self):
-        return self.folder / "params_final.json"
-
-    @property
-    def scores(self):
-        return self.folder / "grid_search.csv"
-
     def search(self, epochs=None):
         """Folder of the fits of the grid search, or of a round of one by halving."""
         return self.folder / ("grid_search" if epochs is None else f"halving_{epochs}_epochs")
@@ -50,6 +54,10 @@ class Artifacts:
 
     def autoencoder(self, i, stage=PRETRAINED):
         return self.folder / f"{'dtl_' * (stage == FINETUNED)}ac_{i}.h5"
+
+    def errors(self, stage):
+        """Table of the autoencoders of a stage."""
+        return self.folder / {PRETRAINED: "mse.csv", FINETUNED: "fine_tuning.csv"}[stage]
 
     def encoded_ph(self, i, perturbed=False):
         """Encodings of the synthetic spectra, or of perturbed copies of them, by the pre-trained autoencoder."""
@@ -72,31 +80,6 @@ class Artifacts:
     def estimates(self, stage=FINETUNED):
         return self.folder / f"final_estimations{SUFFIX[stage]}.csv"
 
-    @property
-    def calibrated(self):
-        return self.folder / "final_estimations_calibrated.csv"
-
-    @property
-    def summary(self):
-        return self.folder / "summary.png"
-
-    @property
-    def errors(self):
-        """Table of acts 2 and 3, by stage."""
-        return {PRETRAINED: self.folder / "mse.csv", FINETUNED: self.folder / "fine_tuning.csv"}
-
-    @property
-    def lag(self):
-        return self.folder / "lag.csv"
-
-    @property
-    def gap_report(self):
-        return self.folder / "gap_report.csv"
-
-    @property
-    def figures(self):
-        return self.folder / "figures"
-
     # ------------------------------------------------------------ what is there
     def sidecars(self, *patterns):
         """Sidecars of these names, in order, a list of schemas.Sidecar; without those that are half written."""
@@ -117,15 +100,8 @@ class Artifacts:
     def require(self, path, script, data=(), provenance=None):
         """Sidecar of an artifact of an earlier act, which must be there, as it was left, and made from the same data.
 
-        Parameters
-        ----------
-        path : Path
-        script : str
-            The act that makes it.
-        data : list of Path
-            Files from which it must have been made, as they are now.
-        provenance : schemas.Provenance, optional
-            Whose word for where the spectra come from it must have.
+        `script` is the act that makes it, `data` are paths from which it must have been made, as they are now; and its
+        spectra must be of the same kind as those of `provenance`.
         """
         remedy = f"run Methodology/{script}.py first, with the same --artifacts"
         if not (path.exists() and sidecar_of(path).exists()):
@@ -156,14 +132,9 @@ class Artifacts:
         return sidecar
 
     def pretrained(self, only, data, provenance):
-        """Sidecars of the pre-trained autoencoders, all or those of `only`, as `require_autoencoder` wants them.
+        """Sidecars of the pre-trained autoencoders, all or those of `only`, a dict by number with at least one.
 
-        Returns
-        -------
-        sidecars : dict of int to schemas.Sidecar
-            By number; at least one.
-        missing : list of str
-            What to say at the end of those that are not there, as when their training diverged.
+        Returned too is what to say at the end of those that are not there, as when their training diverged.
         """
         numbers = chosen(only, len(self.architectures))
         made = self.made()
@@ -187,15 +158,8 @@ def chosen(only, n):
 def may_replace(path, before, after, args, partial):
     """Whether a table may be written anew: it never loses a row, column or member it had without a word.
 
-    Parameters
-    ----------
-    path : Path
-    before, after : list of str
-        What the table that is there is made from, and what the new one is.
-    args : namespace
-        With `overwrite`; without it, a loss is refused.
-    partial : bool
-        This run does only a part of what the table shows, so the rest may follow.
+    `before` and `after` name what the table that is there is made from, and what the new one is. Without
+    args.overwrite a loss is refused; if this run does only a `partial` job, the rest may follow.
     """
     lost = [member for member in before if member not in after]
     if not lost:
@@ -212,23 +176,10 @@ def may_replace(path, before, after, args, partial):
 
 
 def collect(units, path, columns, metrics, args):
-    """Write a table from the sidecars of those units that are done; running twice doubles nothing.
+    """Write a table, a DataFrame, from the sidecars of those units that are done; running twice doubles nothing.
 
-    Parameters
-    ----------
-    units : list of Unit
-    path : Path
-        Of the CSV. Its first column is `autoencoder`.
-    columns : callable(unit)
-        Gives the first columns of a row, a dict; the unit's metrics and seconds are appended.
-    metrics : tuple of str
-        Those that every unit must have.
-    args : namespace
-        With `only` and `overwrite`.
-
-    Returns
-    -------
-    DataFrame
+    columns(unit) gives the first columns of a row, a dict that begins with `autoencoder`; `metrics` are those that
+    every unit must have, all are appended.
     """
     with lock(path.parent):
         sidecars = [(unit, load(unit, stale_is_undone=True, metrics=metrics)) for unit in units]

@@ -34,12 +34,9 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
     ----------
     units : list of Unit
     work : callable(unit, tick)
-        Does one unit and leaves its files; calls tick() `ticks` times. It is sent to other processes.
+        Does one unit and leaves its files; calls tick() `ticks` times, once an epoch. It is sent to other processes.
     args : namespace
         With `artifacts`, `jobs`, `scheduler`, `overwrite` and `dry_run`.
-    ticks : int
-        Steps of the progress bar a unit: its epochs.
-    description : str
     redo_stale : bool
         For what costs nothing: redo a stale unit instead of stopping at it.
     together : callable(units), optional
