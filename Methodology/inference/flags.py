@@ -261,8 +261,6 @@ def grid_of(labels):
             for par, parameter in paper.PARAMETERS.items()}
 
 
-
-
 def limit_metrics(when):
     """Names of the metrics of LIMITS "before" or "after" fine-tuning, by word."""
     return {word: metric.format(when=when) for word, metric in LIMITS.items()}

@@ -62,7 +62,8 @@ def regressors(data, folder):
             model.set_weights(linear(*np.split(np.linalg.lstsq(design, labels[rows, parameter.column], 1e-3)[0], [-1])))
             networks.save(model, unit.path)
             finish(unit, time.time(), {"mse_test": 1.0}, None, schemas.CnnShape(1, 1, 2, paper.N_LATENT))
-        kept[par] = schemas.Kept([f"cnn_regressor_{par}_{k}_ac_0" for k in range(MEMBERS)], 1.0)
+        names = [f"cnn_regressor_{par}_{k}_ac_0" for k in range(MEMBERS)]
+        kept[par] = schemas.Kept(names, 1.0, names)
     note = schemas.plain(schemas.Estimates(SIMULATED, 42, kept))
     files.write_json(folder / "final_estimations.json", schemas.signed(note))
 
@@ -167,8 +168,8 @@ def test_networks_are_loaded_with_the_first_call_and_anew_only_for_others(made, 
     assert len(calls) == 1 and first[0]["Teff"] != first[1]["Teff"]
     path = copied / "final_estimations.json"
     note = json.loads(path.read_text())
-    del note["kept"]["vsini"], note["digest"]
-    path.write_text(json.dumps(note))
+    del note["kept"]["vsini"]
+    path.write_text(json.dumps(schemas.signed(note)))
     assert np.isnan(estimate.estimate(NATIVE, observe(3), copied, made[0])["vsini"]) and len(calls) == 2
     with pytest.raises(files.UnitFailed, match="no peak in its cross-correlation"):
         estimate.estimate(NATIVE, np.random.default_rng(0).normal(10, 1, len(NATIVE)), copied, made[0])
@@ -295,8 +296,8 @@ REFUSED = {
                                 "cnn_regressor_teff_0_ac_0.h5 is missing or was changed"),
     "a regressor is absent": (lambda data, folder: (folder / "cnn_regressor_mh_1_ac_0.h5").unlink(),
                               "cnn_regressor_mh_1_ac_0.h5 not found: run Methodology/cnn_training.py"),
-    "no regressor is kept": (lambda data, folder: (folder / "final_estimations.json").write_text(
-        '{"spectra": {"spectra": "simulated"}}'), "final_estimations.json names no regressors"),
+    "no regressor is kept": (lambda data, folder: files.write_json(folder / "final_estimations.json", schemas.signed(
+        schemas.plain(schemas.Estimates(SIMULATED)))), "final_estimations.json names no regressors"),
     "kept was edited": (lambda data, folder: replaced(folder, "final_estimations.json", b"teff_0", b"teff_9"),
                         "final_estimations.json was changed since it was written"),
     "out is the run": (lambda data, folder: ["--out", folder], "holds params_final.json, so spectra or a run"),
