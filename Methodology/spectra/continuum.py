@@ -12,33 +12,32 @@ PERCENTILES = 70, 98  # of the flux in a segment: continuum, and its upper limit
 SPLINE = 5.0  # smoothing of the spline, for flux about 1
 
 
-def envelope(flux, degree=2):
-    """Polynomial through the 95th percentiles of segments of 5 Angstrom, of the flux averaged over 0.1 Angstrom.
+def upper_levels(flux, n_least):
+    """95th percentiles of flux averaged over 0.1 Angstrom, in segments of 5 Angstrom, or shorter lest they be too few.
 
-    Parameters
-    ----------
-    flux : ndarray of shape (..., n_pixels)
-        0.01 Angstrom a pixel.
-    degree : int
-
-    Returns
-    -------
-    ndarray of the same shape
+    Flux (..., n_pixels) in steps of 0.01 Angstrom gives levels (..., n_segments), and the centres of the segments on a
+    scale from -1, the first pixel, to 1, the last. `n_least` segments are enough.
     """
-    n_average = 10
-    n_segments = max((flux.shape[-1] - 1) // N_MARGIN, degree + 1)
-    length = (flux.shape[-1] - 1) // n_segments // n_average * n_average
+    last = flux.shape[-1] - 1
+    n_segments = min(max(last // N_MARGIN, n_least), last + 1)
+    n_average = min(10, max(last // n_segments, 1))
+    length = max(last // n_segments, 1) // n_average * n_average
     segments = flux[..., : n_segments * length].reshape(flux.shape[:-1] + (n_segments, -1, n_average)).mean(axis=-1)
     rank = int(0.95 * segments.shape[-1])
-    upper = np.partition(segments, rank, axis=-1)[..., rank]
-    centres = (np.arange(n_segments) + 0.5) / ((flux.shape[-1] - 1) / length) * 2 - 1
+    centres = (np.arange(n_segments) + 0.5) / (last / length) * 2 - 1
+    return np.partition(segments, rank, axis=-1)[..., rank], centres
+
+
+def envelope(flux, degree=2):
+    """Pseudo-continuum (..., n_pixels): a polynomial through the `upper_levels` of flux (..., n_pixels)."""
+    levels, centres = upper_levels(flux, degree + 1)
     pixels = np.linspace(-1, 1, flux.shape[-1])
     fit = np.vander(pixels, degree + 1) @ np.linalg.pinv(np.vander(centres, degree + 1))
-    return upper @ fit.T
+    return levels @ fit.T
 
 
 def flattened(flux):
-    """Flux without the blaze: twice divided by a cubic envelope, which follows what GISIC's broad segments cannot.
+    """Flux (..., n_pixels) without the blaze: twice divided by a cubic envelope, which follows what GISIC cannot.
 
     Alone, GISIC leaves 6 to 10 % rms of a blaze that falls by half or more over the window; after this 0.3 to 0.7 %.
     """
@@ -54,17 +53,9 @@ def gisic(wave, flux):
     the centre of a segment. The flux of a segment's continuum is the median between two of its percentiles, raised
     towards the upper one the more the flux in it varies. A smoothing spline joins the segments and both ends.
 
-    Parameters
-    ----------
-    wave : ndarray of shape (n_pixels,)
-        [Angstrom], ascending.
-    flux : ndarray of shape (n_pixels,)
-        Positive, no NaN. The smoothing of the spline depends on its unit: scale it to about 1, and the spline is one
-        cubic; at a hundred times that it runs through every point and swings by 10 % between them.
-
-    Returns
-    -------
-    ndarray of shape (n_pixels,)
+    Wavelengths [Angstrom] ascend, flux is positive, both (n_pixels,). The smoothing of the spline depends on the unit:
+    scale flux to about 1, and the spline is one cubic; at a hundred times that it runs through every point and swings
+    by 10 % between them.
     """
     curvature = np.gradient(np.gradient(ndimage.gaussian_filter1d(flux, SMOOTHING)))
     begins = np.flatnonzero((curvature[:-1] > 0) & (curvature[1:] < 0)) + 1
@@ -101,26 +92,14 @@ def _median(ordered):
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
-CONTINUA = {  # by the name that provenance.json has for them
+CONTINUA = {  # the paper's way, and that of the simulation, by the name that provenance.json has for them
     "gisic": lambda flux: gisic(WAVE[0] + STEP * np.arange(flux.shape[-1]), flux / np.median(flux)) * np.median(flux),
     "envelope": envelope,
 }
 
 
 def normalise(flux, continuum="gisic"):
-    """Divide by the pseudo-continuum.
-
-    Parameters
-    ----------
-    flux : ndarray of shape (n_pixels,)
-        In steps of 0.01 Angstrom, as `WAVE` has; positive, no NaN.
-    continuum : {"gisic", "envelope"}
-        The paper's way, and that of the simulation.
-
-    Returns
-    -------
-    ndarray of shape (n_pixels,)
-    """
+    """Flux (n_pixels,), positive, in steps of 0.01 Angstrom, divided by its pseudo-continuum, one of `CONTINUA`."""
     flat = flattened(flux)
     return flat / CONTINUA[continuum](flat)
 
@@ -133,20 +112,12 @@ def aligned(flux, template, covered):
     still; where it was flattened too (phoenix_grid.py), only what is left of the star's blaze goes. Envelopes, and not
     the flux itself, are compared, as lines that the template has not must not lift the star.
 
-    Parameters
-    ----------
-    flux, template : ndarray of shape (3501,)
-        Normalised, at rest, at one resolution.
-    covered : ndarray of shape (3501,), bool
-        Where there is flux, and not a bridge: elsewhere the template stands for it, at the nearest level of the flux.
-
-    Returns
-    -------
-    flux, factor : ndarray of shape (3501,)
-        And what it was multiplied by.
+    All arrays are on the paper's grid (3501,), flux and template normalised, at rest, at one resolution. `covered` says
+    where there is flux, and not a bridge: elsewhere the template stands for it, at the nearest level of the flux.
+    Returns the flux and what it was multiplied by.
     """
-    levels = [ndimage.uniform_filter1d(each[covered], N_MARGIN, mode="nearest") for each in (flux, template)]
-    level = np.interp(paper.WAVELENGTH, paper.WAVELENGTH[covered], levels[0] / levels[1])
+    smooth_flux, smooth_template = (ndimage.uniform_filter1d(spectrum[covered], N_MARGIN, mode="nearest")
+                                    for spectrum in (flux, template))
+    level = np.interp(paper.WAVELENGTH, paper.WAVELENGTH[covered], smooth_flux / smooth_template)
     factor = envelope(template, degree=3) / envelope(np.where(covered, flux, template * level), degree=3)
     return flux * factor, factor
-

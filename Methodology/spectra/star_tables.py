@@ -13,23 +13,9 @@ NUMBERS = {"ra", "dec", "ra_gaiadr3", "dec_gaiadr3"} | {
 
 
 def read(path, remedy):
-    """Read a CSV with a row a star.
+    """Read a CSV with a row a star: `karmn` is text, positions and parameters are numbers, NaN where empty.
 
-    Parameters
-    ----------
-    path : Path
-    remedy : str
-        Ends every message.
-
-    Returns
-    -------
-    DataFrame
-        `karmn` is text; positions and parameters, those of `NUMBERS`, are numbers, NaN where empty.
-
-    Raises
-    ------
-    BadInput
-        As `files.read_table`, or a text where a number should be.
+    `remedy` ends every message.
     """
     table = read_table(path, "karmn", remedy)
     lower = {name.lower(): name for name in sorted(NUMBERS, reverse=True)}  # of teff and Teff, teff
@@ -48,13 +34,7 @@ def read(path, remedy):
 
 
 def in_paper_spelling(table, source):
-    """The same table with the names as the paper spells them.
-
-    Raises
-    ------
-    BadInput
-        A row has no name, or two have the same.
-    """
+    """The table with the names as the paper spells them, each there once; `source` is what a message calls it."""
     karmn = table["karmn"].str.strip().replace(ALIASES)
     if karmn.isna().any():
         raise BadInput(f"{source}: a row has no star's name under karmn: fill it in or delete the row")

@@ -10,13 +10,12 @@ import numpy as np
 
 import paper
 from spectra import dataset
+from spectra.continuum import upper_levels
 from spectra.transforms import SIGMA_TO_FWHM
 from workflow.files import chunks, take
 
 COPIES = 4  # of each encoding, for the regressors
 REACH = 3  # standard deviations of a line's profile that are drawn
-SEGMENT, AVERAGE = 500, 10  # [pixel] of the envelope: one percentile each, of means over so many
-UPPER = 0.95  # that percentile
 PIECE = 64  # spectra perturbed at a time, for the cache
 
 
@@ -135,17 +134,8 @@ def extra_lines(uniform, n_pixels, strengths):
 
 
 def envelope(flux):
-    """Pseudo-continuum: a quadratic through an upper percentile in each of some segments, (n_spectra, n_pixels)."""
-    n_pixels = flux.shape[1]
-    n_segments = min(max(3, n_pixels // SEGMENT), n_pixels)
-    length = n_pixels // n_segments
-    average = AVERAGE if length >= 2 * AVERAGE else 1
-    means = flux[:, : n_segments * length].reshape(len(flux), n_segments, length)[..., : length // average * average]
-    weights = np.full(average, 1 / average, np.float32)
-    means = np.einsum("...j,j->...", means.reshape(len(flux), n_segments, -1, average), weights)  # a fast mean
-    rank = int(UPPER * means.shape[-1])
-    upper = np.partition(means, rank, axis=-1)[..., rank]
-    centres = (np.arange(n_segments) + 0.5) * 2 * length / n_pixels - 1
-    quadratic = (upper @ np.linalg.pinv(np.vander(centres, 3)).T).astype(np.float32).T[..., None]
-    pixels = np.linspace(-1, 1, n_pixels, dtype=np.float32)  # no large product of matrices, which wakes all cores
+    """Pseudo-continuum (n_spectra, n_pixels) of flux alike: `continuum.envelope`, above 0 and in single precision."""
+    levels, centres = upper_levels(flux, 3)
+    quadratic = (levels @ np.linalg.pinv(np.vander(centres, 3)).T).astype(np.float32).T[..., None]
+    pixels = np.linspace(-1, 1, flux.shape[1], dtype=np.float32)  # no large product of matrices, which wakes all cores
     return np.maximum((quadratic[0] * pixels + quadratic[1]) * pixels + quadratic[2], 0.1)
