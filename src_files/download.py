@@ -15,7 +15,6 @@ that no later run finds) and knows no git blob ids.
 The published arrays carry no licence and are not redistributed here.
 """
 import argparse
-import contextlib
 import os
 import shutil
 import sys
@@ -45,12 +44,7 @@ CHUNK = 1 << 16  # [bytes]; at most this much is lost when a connection breaks
 def fetch(url, partial):
     """Download `url` to the path `partial`, going on after the bytes an earlier try left there.
 
-    Raises
-    ------
-    requests.RequestException
-        If the server cannot be reached, answers with an error or a web page, or stops early.
-    OSError
-        If the disk refuses; it names the path.
+    RequestException says that the server cannot be reached, answers with an error or a web page, or stops early.
     """
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # byte positions mean nothing in a compressed answer
@@ -74,7 +68,7 @@ def fetch(url, partial):
         length = answer.headers.get("Content-Length", "")
         total = have + int(length) if length.isdecimal() and not encoded else None
         bar = tqdm(desc=partial.stem, total=total, initial=have, unit="B", unit_scale=True, disable=None)
-        with bar, opened(partial, "ab" if have else "wb") as out:
+        with bar, open(partial, "ab" if have else "wb") as out:
             for chunk in answer.iter_content(CHUNK):
                 out.write(chunk)
                 bar.update(len(chunk))
@@ -83,28 +77,8 @@ def fetch(url, partial):
         raise requests.ConnectionError(f"connection closed after {size} of {total} bytes")
 
 
-@contextlib.contextmanager
-def opened(path, mode):
-    """Open a file to write; where the disk refuses, the error names it."""
-    try:
-        with open(path, mode) as file:
-            yield file
-    except requests.RequestException:  # an OSError too
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
 def unzip(path, name):
-    """Replace a zip by its member `name`: a share may hand out its files wrapped in one.
-
-    Raises
-    ------
-    BadInput
-        If the zip lacks that member, or is damaged, encrypted or of an unknown compression.
-    OSError
-        If the disk refuses; it names the path.
-    """
+    """Replace a zip by its member `name`: a share may hand out its files wrapped in one."""
     unpacked = Path(f"{path}.unzipped")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -115,7 +89,7 @@ def unzip(path, name):
     except Exception as error:  # zipfile raises a dozen kinds
         raise BadInput(f"a zip from which {name} cannot be unpacked ({one_line(error)})") from None
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as source, opened(unpacked, "wb") as out:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as source, open(unpacked, "wb") as out:
             shutil.copyfileobj(source, out)
         os.replace(unpacked, path)
     finally:
@@ -139,18 +113,7 @@ def identify(path, name):
 
 
 def install(name, url, data, overwrite=False):
-    """Put the published array `name` into the folder `data`, unless it is there.
-
-    Returns
-    -------
-    str
-        What was done and what identifies the file, in one line.
-
-    Raises
-    ------
-    BadInput
-        If another file has that name already, or if what came is not the published file.
-    """
+    """Put a published array into the folder `data`, unless it is there; say what was done, and what identifies it."""
     final, partial = data / name, data / f"{name}.partial"
     state = "already there"
     if os.path.lexists(final) and not overwrite:
@@ -160,8 +123,8 @@ def install(name, url, data, overwrite=False):
                            f"expected {expected}, found {found}")
     else:
         state = "fetched"
-        fetch(url, partial)
         try:
+            fetch(url, partial)
             if zipfile.is_zipfile(partial):
                 unzip(partial, name)
             expected, found = identify(partial, name)
@@ -170,6 +133,10 @@ def install(name, url, data, overwrite=False):
         except BadInput as error:
             partial.unlink()  # or every later run would go on from it
             raise BadInput(f"not installed and removed, {url} has another file, name a --mirror: {error}") from None
+        except requests.RequestException:  # an OSError too
+            raise
+        except OSError as error:  # the disk refuses, and does not always say where
+            raise OSError(error.errno, error.strerror, str(error.filename or partial)) from None
         os.replace(partial, final)
     return f"{state}, {found}" + ("" if name in paper.BLOB_ID else f", sha256 {sha256(final)}")
 

@@ -10,40 +10,33 @@ Run:    python src_files/phoenix_grid.py --list       (the files that it takes, 
         python src_files/phoenix_grid.py --out DIR --teff 3000 3500 --vsini 1.5 5
 """
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
-
-import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper
 from spectra.transforms import LIMB_DARKENING, STEP
 from synthetic import phoenix_models
-from synthetic.folder import install, is_done
-from synthetic.labels import label_grid
-from synthetic.phoenix_models import NODE_BYTES, TOLERANCE, find, node_file, nodes_around
-from synthetic.phoenix_spectra import WIDEST, Sampling, make, unfinished
+from synthetic.folder import Folder
+from synthetic.labels import AXES, label_grid, within
+from synthetic.phoenix_spectra import WIDEST, make, read_models, unfinished
 from workflow.command_line import Help, address, command, cores, folder, number
-from workflow.files import BadInput, one_line, sweep
-
-AXES = {"teff": paper.GRID_TEFF, "logg": paper.GRID_LOGG, "mh": paper.GRID_MH, "vsini": paper.GRID_VSINI}
+from workflow.files import one_line
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy")
 VERSION = 1  # raise it whenever the same settings give other spectra
 
 
-# ---------------------------------------------------------------- the script
 def pattern(text):
     """Type of a flag: name of a node's file, with {teff}, {logg} and {mh}."""
+    nodes = (1.0, 2.0, 0.5), (2.0, 2.0, 0.5), (1.0, 3.0, 0.5), (1.0, 2.0, 1.5)
     try:
-        different = len({node_file(text, node) for node in ((1.0, 2.0, 0.5), (2.0, 2.0, 0.5), (1.0, 3.0, 0.5),
-                                                            (1.0, 2.0, 1.5))})
+        names = {phoenix_models.node_file(text, node) for node in nodes}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no pattern ({one_line(error)})") from None
-    if different < 4:
+    if len(names) < len(nodes):
         raise argparse.ArgumentTypeError(f"{text!r} gives different models one name: use {{teff}}, {{logg}} and {{mh}}")
     return text
 
@@ -79,69 +72,16 @@ def parse(argv):
     return options
 
 
-def chosen(options):
-    """Labels in the ranges of the command line, in the order of the published file.
-
-    Raises
-    ------
-    BadInput
-        There is none.
-    """
-    labels = label_grid()
-    ranges = np.array([getattr(options, name) for name in AXES])
-    labels = labels[((labels >= ranges[:, 0] - TOLERANCE) & (labels <= ranges[:, 1] + TOLERANCE)).all(axis=1)]
-    if not len(labels):
-        spans = ", ".join(f"--{name} {min(values):g} {max(values):g}" for name, values in AXES.items())
-        raise BadInput(f"no label lies in these ranges: widen them; all labels lie in {spans}, but not everywhere "
-                       "there, see src_files/label_grid.csv")
-    return labels
-
-
-def models_of(options, labels):
-    """Name of every file that the labels need, and the node it is of: the wavelengths first, of None."""
-    stars = np.unique(labels[:, :3], axis=0)
-    nodes = sorted({node for star in stars for node in nodes_around(star, options.steps)})
-    return {options.wave: None, **{node_file(options.pattern, node): node for node in nodes}}
-
-
-def read_models(options, files):
-    """Sampling, and flux of each node.
-
-    Raises
-    ------
-    BadInput
-        Files are absent, or cannot be used.
-    """
-    absent = phoenix_models.absent(options.models, files)
-    if absent:
-        raise BadInput(f"{options.models} lacks {len(absent)} of {len(files)} files, {absent[0]} first: --fetch brings "
-                       "them, --models names another folder, fewer are needed with --teff, --logg and --mh")
-    path = find(options.models, options.wave)
-    wave = phoenix_models.read_wave(path)
-    sampling = Sampling.of(path, wave, options.window, options.resolution)
-    return sampling, {node: phoenix_models.read_node(find(options.models, name), node, len(wave), sampling.seen)
-                      for name, node in files.items() if node}
-
-
-def is_written(out, mark, labels, overwrite):
-    """As `is_done`; the published labels may lie there already, if they are these."""
-    try:
-        there = np.load(out / "ph_pars.npy", allow_pickle=False)
-        same = there.dtype == labels.dtype and np.array_equal(there, labels)
-    except (OSError, ValueError, EOFError):
-        same = False
-    return is_done(out, FILES, mark, overwrite, FILES[1:] if same else ())
-
-
 @command
 def main(argv=None):
     """Write the synthetic spectra, or say what it takes."""
     options = parse(argv)
-    labels = chosen(options)
-    files = models_of(options, labels)
+    labels = within(label_grid(), [getattr(options, name) for name in AXES])
+    files = phoenix_models.files_for(labels, options.steps, options.wave, options.pattern)
     absent = phoenix_models.absent(options.models, files)
-    print(f"{len(labels)} spectra need {len(files)} files, {NODE_BYTES * (len(files) + 1) / 1e9:.2f} GB, of which "
-          f"{len(absent)} are not in {options.models}", flush=True)
+    size = phoenix_models.NODE_BYTES * (len(files) + 1) / 1e9
+    print(f"{len(labels)} spectra need {len(files)} files, {size:.2f} GB, of which {len(absent)} are not in "
+          f"{options.models}", flush=True)
     if options.list:
         for name in files:
             print(f"{'absent' if name in absent else 'there '}  {name}")
@@ -154,19 +94,18 @@ def main(argv=None):
     }
     mark = {"spectra": "phoenix", "n_pixels": n_pixels, "resolving_power": options.resolution, "continuum": "gisic",
             "settings": settings}
-    if is_written(options.out, mark, labels, options.overwrite):
+    target = Folder(options.out, FILES, mark, options.overwrite, given={"ph_pars.npy": labels})  # they may be published
+    if target.is_done():
         print(f"{options.out} already holds these spectra; nothing to do")
         return
     if options.fetch:
         phoenix_models.fetch(options.models, files, options.mirror)
-    sampling, fluxes = read_models(options, files)
-    options.out.mkdir(parents=True, exist_ok=True)
-    sweep(options.out)
-    digest = hashlib.sha256(b"".join([json.dumps(settings).encode(), labels.tobytes(), *fluxes.values()])).hexdigest()
-    flux_ph, path = unfinished(options.out, digest, (len(labels), n_pixels))
+    sampling, fluxes = read_models(options.models, files, options.window, options.resolution)
+    target.begin()
+    origin = json.dumps(settings).encode(), labels.tobytes(), *fluxes.values()
+    flux_ph, path = unfinished(options.out, (len(labels), n_pixels), *origin)
     make(labels, fluxes, options.steps, sampling, flux_ph, options.jobs)
-    is_written(options.out, mark, labels, options.overwrite)  # nor is what came there meanwhile replaced
-    install(options.out, mark, dict(zip(FILES, (flux_ph, labels))))
+    target.install(flux_ph, labels)
     path.unlink(missing_ok=True)
     print(f"{options.out}: {len(labels)} synthetic spectra from {len(fluxes)} models")
 

@@ -16,14 +16,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper
-from synthetic.folder import install, is_done
+from synthetic.folder import Folder
 from synthetic.simulation import VERSION, simulate
 from workflow.command_line import command, folder, number
-from workflow.files import sweep
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
-
-
+SETTINGS = ("seed", "gap", "gap_seed", "n_spectra", "n_observed")
 MAX_GAP = 3  # from about 4 on, lines may fill the window and leave no continuum to divide by
 MAX_SEED = 2**30
 
@@ -53,20 +51,18 @@ def parse(argv):
 def main(argv=None):
     """Write the simulated arrays."""
     options = parse(argv)
-    names = ("seed", "gap", "gap_seed", "n_spectra", "n_observed")
-    settings = {name: getattr(options, name) for name in names}
+    settings = {name: getattr(options, name) for name in SETTINGS}
     if options.resolution != paper.RESOLVING_POWER:
         settings["resolving_power"] = options.resolution
     mark = {"spectra": "simulated", "simulator": VERSION, **settings}
     print("SIMULATED spectra:", ", ".join(f"{name} {value}" for name, value in settings.items()), flush=True)
-    if is_done(options.out, FILES, mark, options.overwrite):
+    target = Folder(options.out, FILES, mark, options.overwrite)
+    if target.is_done():
         print(f"{options.out} already holds this simulation; nothing to do")
         return
-    options.out.mkdir(parents=True, exist_ok=True)  # before the work: it may not be allowed
-    sweep(options.out)
+    target.begin()
     flux_ph, labels_ph, flux_carm, stars = simulate(**settings, progress=True)
-    is_done(options.out, FILES, mark, options.overwrite)  # nor is what came there meanwhile replaced
-    install(options.out, mark, dict(zip(FILES, (flux_ph, labels_ph, flux_carm, stars.round(6)))))
+    target.install(flux_ph, labels_ph, flux_carm, stars.round(6))
     print(f"{options.out}: {len(flux_ph)} synthetic and {len(flux_carm)} observed spectra, all simulated")
 
 

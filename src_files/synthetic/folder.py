@@ -1,92 +1,94 @@
 """A folder of spectra that a script writes as a whole: its files and provenance.json, which has the digest of each."""
 import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
 
 from workflow import schemas
-from workflow.files import BadInput, partial_name, sha256, write_array, write_csv, write_json
+from workflow.files import BadInput, partial_name, sha256, sweep, write_array, write_csv, write_json
 
 
-def is_done(out, names, mark, overwrite, same=()):
-    """Whether the folder `out` holds the spectra with these settings.
+@dataclass(frozen=True)
+class Folder:
+    """What a script is to leave in a folder, and what it may replace there.
 
-    Parameters
-    ----------
-    out : pathlib.Path
-    names : sequence of str
-        The files that belong together.
-    mark : dict
-        What provenance.json is to say of them: `spectra`, the word for where they come from, and all settings.
-    overwrite : bool
-        Others from there may be replaced.
-    same : collection of str
-        Of `names`, those that are there already as they would be written, whoever did it.
-
-    Raises
-    ------
-    BadInput
-        The folder holds something that must not be replaced.
+    At every moment provenance.json has the digest of each file beside it, so that an interrupted run can tell its own.
     """
-    note = out / "provenance.json"
-    present = [name for name in names if os.path.lexists(out / name)]
-    if not os.path.lexists(note):
-        foreign = [name for name in present if name not in same]
-        if foreign:
-            raise BadInput(f"{out} holds {foreign[0]} and no provenance.json: it may be real, choose another --out")
-        return False
-    written = schemas.read(note, schemas.Provenance, "the spectra beside it may be real, choose another --out")
-    if written.spectra != mark["spectra"]:
-        raise BadInput(f"{note} says {written.spectra!r}, not {mark['spectra']}: they may be real, choose another "
-                       "--out")
-    if overwrite:
-        return False
-    said, wanted = _flat(schemas.plain(written)), _flat(mark)
-    for one in (said, wanted):
-        one.setdefault("resolving_power", "that of CARMENES")  # only another one is written down
-    differing = [f"{key} is {said.get(key)}, not {value}" for key, value in wanted.items() if said.get(key) != value]
-    if written.complete and differing:
-        raise BadInput(f"{out} holds others, {written.spectra} too ({', '.join(differing)}): --overwrite replaces them")
-    whole = written.complete and len(present) == len(names)
-    if whole and not written.files:  # an earlier version, which recorded no digests
-        return True
-    for name in present:
-        if written.files.get(name) != sha256(out / name):
-            raise BadInput(f"{out / name} is not what provenance.json says was written there: move it away, or "
-                           "--overwrite replaces it")
-    return whole
+
+    path: Path
+    names: tuple  # of the files that belong together
+    mark: dict  # what provenance.json is to say of them: `spectra`, where they come from, and all settings
+    overwrite: bool = False  # whether others from there may be replaced
+    given: dict = field(default_factory=dict)  # arrays by name that may lie there already, whoever wrote them
+
+    @property
+    def _note(self):
+        return self.path / "provenance.json"
+
+    def is_done(self):
+        """Whether the spectra with these settings are there; BadInput where something else must not be replaced."""
+        present = [name for name in self.names if os.path.lexists(self.path / name)]
+        if not os.path.lexists(self._note):
+            foreign = [name for name in present if not _holds(self.path / name, self.given.get(name))]
+            if foreign:
+                raise BadInput(f"{self.path} holds {foreign[0]} and no provenance.json: it may be real, choose another "
+                               "--out")
+            return False
+        remedy = "the spectra beside it may be real, choose another --out"
+        written = schemas.read(self._note, schemas.Provenance, remedy)
+        if written.spectra != self.mark["spectra"]:
+            raise BadInput(f"{self._note} says {written.spectra!r}, not {self.mark['spectra']}: they may be real, "
+                           "choose another --out")
+        if self.overwrite:
+            return False
+        said, wanted = _flat(schemas.plain(written)), _flat(self.mark)
+        differing = [f"{key} is {said.get(key)}, not {wanted[key]}" for key in wanted if said.get(key) != wanted[key]]
+        if written.complete and differing:
+            raise BadInput(f"{self.path} holds others, {written.spectra} too ({', '.join(differing)}): --overwrite "
+                           "replaces them")
+        for name in present:
+            if written.files.get(name) != sha256(self.path / name):
+                raise BadInput(f"{self.path / name} is not what provenance.json says was written there: move it away, "
+                               "or --overwrite replaces it")
+        return written.complete and len(present) == len(self.names)
+
+    def begin(self):
+        """Make the folder, before the work, as it may not be allowed; remove what dead processes left."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        sweep(self.path)
+
+    def install(self, *contents):
+        """Put the files there, an array or a DataFrame each, in the order of their names."""
+        self.is_done()  # what came there meanwhile is not replaced either
+        partials = {name: partial_name(self.path, *os.path.splitext(name)) for name in self.names}
+        try:
+            for (name, partial), content in zip(partials.items(), contents):
+                (write_csv if name.endswith(".csv") else write_array)(partial, content)
+            new = {name: sha256(partial) for name, partial in partials.items()}
+            old = {name: sha256(self.path / name) for name in self.names if (self.path / name).exists()}
+            if old:
+                write_json(self._note, {**self.mark, "complete": False, "files": old})
+            for name in old:
+                (self.path / name).unlink()
+            write_json(self._note, {**self.mark, "complete": False, "files": new})
+            for name, partial in partials.items():
+                os.replace(partial, self.path / name)
+            write_json(self._note, {**self.mark, "complete": True, "files": new})
+        finally:
+            for partial in partials.values():
+                partial.unlink(missing_ok=True)
 
 
 def _flat(mark):
-    """The same with the settings beside the rest."""
-    return {**mark, **mark.get("settings", {}), "settings": None}
+    """A mark with its settings beside the rest; a resolving power other than that of CARMENES alone is written down."""
+    return {"resolving_power": "that of CARMENES", **mark, **mark.get("settings", {}), "settings": None}
 
 
-def install(out, mark, contents):
-    """Put spectra into the folder `out`.
-
-    At every moment provenance.json has the digest of each file there, so that an interrupted run can tell its own.
-
-    Parameters
-    ----------
-    out : pathlib.Path
-    mark : dict
-        What provenance.json is to say of them.
-    contents : dict
-        An array or a DataFrame for each file name.
-    """
-    note = out / "provenance.json"
-    partials = {name: partial_name(out, *os.path.splitext(name)) for name in contents}
+def _holds(path, array):
+    """Whether a file is this array, to the type."""
     try:
-        for name, partial in partials.items():
-            (write_csv if name.endswith(".csv") else write_array)(partial, contents[name])
-        new = {name: sha256(partial) for name, partial in partials.items()}
-        old = {name: sha256(out / name) for name in contents if (out / name).exists()}
-        if old:
-            write_json(note, {**mark, "complete": False, "files": old})
-        for name in old:
-            (out / name).unlink()
-        write_json(note, {**mark, "complete": False, "files": new})
-        for name, partial in partials.items():
-            os.replace(partial, out / name)
-        write_json(note, {**mark, "complete": True, "files": new})
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
+        content = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return array is not None and content.dtype == array.dtype and np.array_equal(content, array)

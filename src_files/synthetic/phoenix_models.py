@@ -12,6 +12,7 @@ import requests
 from astropy.io import fits
 from tqdm import tqdm
 
+from synthetic.labels import TOLERANCE, by_star
 from workflow.files import TIMEOUT, BadInput, one_line
 
 SERVER = "https://phoenix.astro.physik.uni-goettingen.de/data/HiResFITS"
@@ -22,25 +23,14 @@ NODE_FILE = (
 NODE_STEPS = (100.0, 0.5, 0.5)  # of Teff [K], log g and [M/H], in that part of the PHOENIX grid
 NODE_BYTES = 4 * 1_569_128  # as published; the wavelengths take twice that
 HEADER = ("PHXTEFF", "PHXLOGG", "PHXM_H")
-TOLERANCE = 1e-6  # of labels and nodes, relative to a step
 
 
 # ---------------------------------------------------------------- which files
 def nodes_around(label, steps):
-    """The nodes between which a label lies.
+    """Weights, by node, of the nodes between which a label (Teff [K], log g, [M/H]) lies: linear in each of the three.
 
-    Parameters
-    ----------
-    label : sequence of 3 floats
-        Teff [K], log g [dex], [M/H] [dex].
-    steps : sequence of 3 floats
-        Of the nodes, which are multiples of these.
-
-    Returns
-    -------
-    dict
-        Node, a tuple like the label, to its weight: linear in each of the three. Eight at most, and one for a label
-        that is a node itself. Their weights add up to 1. Solar metallicity is -0.0, as in the names of files.
+    Nodes are multiples of `steps`: eight at most, and one for a label that is a node itself. Weights add up to 1. Solar
+    metallicity is -0.0, as in the names of files.
     """
     sides = []
     for value, step in zip(label, steps):
@@ -60,6 +50,12 @@ def node_file(pattern, node):
     return pattern.format(teff=round(teff), logg=logg, mh=mh)
 
 
+def files_for(labels, steps, wave, pattern):
+    """Name of every file that the labels need, with its node: the wavelengths first, with None."""
+    nodes = sorted({node for star in by_star(labels)[0] for node in nodes_around(star, steps)})
+    return {wave: None, **{node_file(pattern, node): node for node in nodes}}
+
+
 def find(models, name):
     """Where a file lies: under its whole name, or without the first folders of it."""
     parts = Path(name).parts
@@ -68,26 +64,14 @@ def find(models, name):
 
 
 def absent(models, files):
-    """Those of some files that are not there."""
+    """Names of the files that are not there."""
     return [name for name in files if not find(models, name).exists()]
 
 
 def fetch(models, files, mirror):
-    """Fetch the files that are absent, each of which is there whole or not at all.
+    """Fetch those of `files_for` that are absent from an address on the web; each is then there whole or not at all.
 
-    Parameters
-    ----------
-    models : pathlib.Path
-        Folder that receives them.
-    files : dict
-        Name, on the server and in the folder, to the node that it is of; the wavelengths first, of None.
-    mirror : str
-        Address on the web.
-
-    Raises
-    ------
-    BadInput
-        One cannot be had, or is not what it should be. Those before it are kept.
+    BadInput says which cannot be had, or is not what it should be; the files before it are kept.
     """
     pooch.get_logger().setLevel("WARNING")
     wave = None
@@ -115,62 +99,17 @@ def fetch(models, files, mirror):
 
 
 # ---------------------------------------------------------------- reading
-def read_fits(path):
-    """Header and data of a spectrum or of its wavelengths: the primary HDU, as PHOENIX-ACES has it.
-
-    Raises
-    ------
-    BadInput
-        It is not there, truncated, or no FITS file with one spectrum.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with fits.open(path, memmap=True) as file:
-                header, data = file[0].header, file[0].data
-    except FileNotFoundError:
-        raise BadInput(f"{path} not found: --fetch brings it") from None
-    except Exception as error:  # astropy raises a dozen kinds
-        raise BadInput(f"{path} is truncated or no FITS file ({one_line(error)}): delete it, and --fetch brings it "
-                       "again") from None
-    if data is None or data.ndim != 1 or data.dtype.kind not in "fiu":
-        raise BadInput(f"{path} holds no spectrum in its first HDU: delete it, and --fetch brings it again")
-    return header, data
-
-
 def read_wave(path):
-    """Vacuum wavelengths [Angstrom] of all models.
-
-    Raises
-    ------
-    BadInput
-        They do not ascend, or are no wavelengths.
-    """
-    wave = read_fits(path)[1].astype(float)
+    """Vacuum wavelengths [Angstrom] of all models."""
+    wave = _read_fits(path)[1].astype(float)
     if not (len(wave) > 1 and np.isfinite(wave).all() and wave[0] > 0 and (np.diff(wave) > 0).all()):
         raise BadInput(f"{path} holds no ascending wavelengths: delete it, and --fetch brings it again")
     return wave
 
 
 def read_node(path, node, n_pixels, seen):
-    """Flux of a model, any unit.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    node : tuple of 3 floats
-        Teff [K], log g [dex] and [M/H] [dex] that its header must have.
-    n_pixels : int
-        Of the wavelengths.
-    seen : slice
-        What to read of it.
-
-    Raises
-    ------
-    BadInput
-        It cannot be read, is another model's or on other wavelengths, or has flux that is not finite and positive.
-    """
-    header, flux = read_fits(path)
+    """Flux, any unit, of the model at a node in the slice `seen`; its header and its length must be right."""
+    header, flux = _read_fits(path)
     for key, value, step in zip(HEADER, node, NODE_STEPS):
         said = header.get(key)
         if not isinstance(said, (int, float)) or abs(said - value) > step / 1000:
@@ -185,3 +124,20 @@ def read_node(path, node, n_pixels, seen):
         raise BadInput(f"{path} has {np.count_nonzero(bad)} pixels in the window whose flux is not finite and "
                        "positive: delete it, and --fetch brings it again")
     return flux
+
+
+def _read_fits(path):
+    """Header and data of the primary HDU, which is where PHOENIX-ACES has a spectrum, or its wavelengths."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(path, memmap=True) as file:
+                header, data = file[0].header, file[0].data
+    except FileNotFoundError:
+        raise BadInput(f"{path} not found: --fetch brings it") from None
+    except Exception as error:  # astropy raises a dozen kinds
+        raise BadInput(f"{path} is truncated or no FITS file ({one_line(error)}): delete it, and --fetch brings it "
+                       "again") from None
+    if data is None or data.ndim != 1 or data.dtype.kind not in "fiu":
+        raise BadInput(f"{path} holds no spectrum in its first HDU: delete it, and --fetch brings it again")
+    return header, data

@@ -1,4 +1,5 @@
 """Spectra as the instrument would see them from model atmospheres."""
+import hashlib
 from dataclasses import dataclass
 
 import joblib
@@ -9,7 +10,8 @@ from tqdm import tqdm
 import paper
 from spectra.continuum import normalise
 from spectra.transforms import LIGHT, N_MARGIN, SIGMA_TO_FWHM, STEP, broaden
-from synthetic.phoenix_models import nodes_around
+from synthetic.labels import by_star
+from synthetic.phoenix_models import absent, find, nodes_around, read_node, read_wave
 from workflow.files import BadInput, write_array
 
 WIDEST = 0.02  # of a window, relative to its wavelength: it is broadened as at its middle
@@ -18,36 +20,17 @@ PIECE = 8  # nodes of the label grid at a time
 
 @dataclass(frozen=True)
 class Sampling:
-    """The wavelengths on the way from models to spectra.
+    """The wavelengths [Angstrom] on the way from models to spectra."""
 
-    Attributes
-    ----------
-    seen : slice
-        Pixels of the models that are needed.
-    model : numpy.ndarray
-        Their wavelengths [Angstrom].
-    even : numpy.ndarray
-        The same range in even steps, like those of the models or finer, an even number: here it is broadened.
-    normalised : numpy.ndarray
-        Window and margins in the steps of the paper.
-    resolving_power : float
-    """
-
-    seen: slice
-    model: np.ndarray
-    even: np.ndarray
-    normalised: np.ndarray
+    seen: slice  # pixels of the models that are needed
+    model: np.ndarray  # their wavelengths
+    even: np.ndarray  # that range in even steps, as fine or finer, an even number: here it is broadened
+    normalised: np.ndarray  # window and margins in the steps of the paper
     resolving_power: float
 
     @classmethod
     def of(cls, path, wave, window, resolving_power):
-        """For wavelengths that were read from `path`.
-
-        Raises
-        ------
-        BadInput
-            They do not cover window, margins and the reach of the kernels, or are too coarse.
-        """
+        """For wavelengths read from `path`, which must cover window, margins and kernels, and be fine enough."""
         n_pixels = round((window[1] - window[0]) / STEP) + 1 + 2 * N_MARGIN
         normalised = window[0] - paper.MARGIN + STEP * np.arange(n_pixels)
         fwhm = np.mean(window) / resolving_power
@@ -66,21 +49,23 @@ class Sampling:
         return cls(seen, wave[seen], wave[seen][0] + step * np.arange(n_even), normalised, resolving_power)
 
 
+def read_models(models, files, window, resolving_power):
+    """Sampling, and the flux of each node, of files of models (`phoenix_models.files_for`) in the folder `models`."""
+    missing = absent(models, files)
+    if missing:
+        raise BadInput(f"{models} lacks {len(missing)} of {len(files)} files, {missing[0]} first: --fetch brings "
+                       "them, --models names another folder, fewer are needed with --teff, --logg and --mh")
+    path, *paths = (find(models, name) for name in files)
+    wave = read_wave(path)
+    sampling = Sampling.of(path, wave, window, resolving_power)
+    _, *nodes = files.values()
+    return sampling, {node: read_node(path, node, len(wave), sampling.seen) for path, node in zip(paths, nodes)}
+
+
 def synthesise(fluxes, vsini, sampling):
-    """Normalised spectra as the instrument would see them.
+    """Normalised spectra (n_spectra, n_pixels), star by star, of stars that do not rotate and v sin i [km/s] for each.
 
-    Parameters
-    ----------
-    fluxes : sequence of numpy.ndarray, shape (len(sampling.model),)
-        Of stars that do not rotate.
-    vsini : sequence of sequences of float
-        Those of each star [km/s].
-    sampling : Sampling
-
-    Returns
-    -------
-    numpy.ndarray, shape (n_spectra, n_pixels), float32
-        Star by star.
+    The flux of a star is at `sampling.model`.
     """
     step, middle = sampling.even[1] - sampling.even[0], np.mean(sampling.normalised)
     spectra = []
@@ -93,31 +78,14 @@ def synthesise(fluxes, vsini, sampling):
 
 
 def make(labels, fluxes, steps, sampling, flux_ph, jobs):
-    """Make those spectra that are not there yet.
+    """Make those spectra that are not in `flux_ph` yet, in `jobs` processes: a row is there if none of its pixels is 0.
 
-    Parameters
-    ----------
-    labels : numpy.ndarray, shape (n_spectra, 4)
-        Teff [K], log g [dex], [M/H] [dex], v sin i [km/s].
-    fluxes : dict
-        Node to its flux, at `sampling.model`.
-    steps : sequence of 3 floats
-        Of the nodes.
-    sampling : Sampling
-    flux_ph : numpy.ndarray, shape (n_spectra, n_pixels), float32
-        Receives them. A row is there if none of its pixels is 0.
-    jobs : int
-        Processes.
-
-    Raises
-    ------
-    BadInput
-        The models have no continuum.
+    `labels` has a row (Teff [K], log g, [M/H], v sin i [km/s]) for each of `flux_ph` (n_spectra, n_pixels); `fluxes`,
+    by node, are at `sampling.model`; nodes are multiples of `steps`.
     """
-    absent = np.array([not row.all() for row in flux_ph])
-    stars, star_of = np.unique(labels[absent, :3], axis=0, return_inverse=True)
-    order = np.argsort(star_of.ravel(), kind="stable")
-    rows_of = np.split(np.flatnonzero(absent)[order], np.cumsum(np.bincount(star_of.ravel()))[:-1])
+    to_do = np.flatnonzero([not row.all() for row in flux_ph])
+    stars, rows_of = by_star(labels[to_do])
+    rows_of = [to_do[rows] for rows in rows_of]
     pieces = [slice(first, first + PIECE) for first in range(0, len(stars), PIECE)]
 
     def calls():
@@ -126,8 +94,8 @@ def make(labels, fluxes, steps, sampling, flux_ph, jobs):
                      for star in stars[piece]]
             yield joblib.delayed(synthesise)(mixed, [labels[rows, 3] for rows in rows_of[piece]], sampling)
 
-    bar = tqdm(desc="spectra", total=len(labels), initial=len(labels) - len(order), unit="spectrum", disable=None)
-    with bar:
+    n_made = len(labels) - len(to_do)
+    with tqdm(desc="spectra", total=len(labels), initial=n_made, unit="spectrum", disable=None) as bar:
         for piece, spectra in zip(pieces, joblib.Parallel(jobs, return_as="generator")(calls())):
             rows = np.concatenate(rows_of[piece])
             bad = ~(spectra > 0).all(axis=1)
@@ -138,12 +106,11 @@ def make(labels, fluxes, steps, sampling, flux_ph, jobs):
             bar.update(len(rows))
 
 
-def unfinished(out, digest, shape):
-    """The array of spectra on its way, kept on disk from one run to the next, and its path."""
-    path = out / f"ph_flux_norm.unfinished-{digest[:12]}.npy"
-    for other in out.glob("ph_flux_norm.unfinished-*.npy"):
-        if other != path:
-            other.unlink()
+def unfinished(out, shape, *origin):
+    """The array of spectra on its way, kept on disk for the next run of the same origin (bytes), and its path."""
+    path = out / f"ph_flux_norm.unfinished-{hashlib.sha256(b''.join(origin)).hexdigest()[:12]}.npy"
+    for leftover in set(out.glob("ph_flux_norm.unfinished-*.npy")) - {path}:
+        leftover.unlink()
     if path.exists():
         try:
             array = np.load(path, mmap_mode="r+")

@@ -11,10 +11,9 @@ import paper
 from spectra import transforms
 from spectra.continuum import envelope
 from spectra.transforms import LIGHT, MIDDLE, STEP, WINDOW, broaden
-from synthetic.labels import label_grid
+from synthetic.labels import by_star, label_grid
 
 HERE = Path(__file__).resolve().parents[1]
-
 
 WAVE = 8792.5 + STEP * np.arange(5000)  # the window, its margin and room for the broadest kernel
 FIRST = round((paper.WINDOW[0] - paper.MARGIN - WAVE[0]) / STEP)
@@ -26,6 +25,7 @@ MASS = {"Mg": 24, "Al": 27, "Ca": 40, "Sc": 45, "Ti": 48, "V": 51, "Cr": 52, "Fe
         "Y": 89, "Zr": 91, "Nb": 93, "La": 139, "Ce": 140, "FeH": 57, "TiO": 64}
 BINDING = {"FeH": 1.59, "TiO": 6.87}  # dissociation energies [eV]
 VERSION = 1  # raise it whenever the same settings give other spectra
+PIECE = 64  # nodes synthesised at a time
 # Constants of the simulation, fitted roughly to GJ 699 and to the PHOENIX-ACES model of 2800 K
 LAYER = 1.13  # temperature where lines form / Teff
 GRADIENT = 0.061  # of temperature with optical depth, dlnT / dln(tau)
@@ -50,23 +50,13 @@ SNR = (paper.MIN_SNR, 400)
 
 @dataclass(frozen=True)
 class Physics:
-    """A line list and the shape of its lines.
+    """A line list, arrays of shape (n_lines,), and the shape of its lines."""
 
-    Attributes
-    ----------
-    wave, e_low, log_gf : numpy.ndarray, shape (n_lines,)
-        Vacuum wavelength [Angstrom], lower energy [eV], log10 of oscillator strength times abundance.
-    species : numpy.ndarray of str, shape (n_lines,)
-        Chemical symbol; "FeH" and "TiO" make the molecular forest.
-    damping : float
-        Lorentz half width [Angstrom] at log g 5 and solar metallicity.
-    """
-
-    wave: np.ndarray
-    e_low: np.ndarray
-    log_gf: np.ndarray
-    species: np.ndarray
-    damping: float = DAMPING
+    wave: np.ndarray  # [Angstrom], vacuum
+    e_low: np.ndarray  # lower energy [eV]
+    log_gf: np.ndarray  # log10 of oscillator strength times abundance
+    species: np.ndarray  # chemical symbol; "FeH" and "TiO" make the molecular forest
+    damping: float = DAMPING  # Lorentz half width [Angstrom] at log g 5 and solar metallicity
 
     @classmethod
     def reference(cls):
@@ -108,19 +98,9 @@ class Physics:
 
 
 def line_strengths(nodes, physics):
-    """Opacity at the centre of every line, relative to the continuum.
+    """Opacity at the centre of every line (n_nodes, n_lines), the continuum's being 1, and gas pressure (n_nodes,).
 
-    Parameters
-    ----------
-    nodes : numpy.ndarray, shape (n_nodes, 3)
-        Teff [K], log g [dex], [M/H] [dex].
-    physics : Physics
-
-    Returns
-    -------
-    strengths : numpy.ndarray, shape (n_nodes, n_lines)
-    pressure : numpy.ndarray, shape (n_nodes,)
-        Gas pressure relative to log g 5 and solar metallicity.
+    Nodes (n_nodes, 3) are Teff [K], log g [dex], [M/H] [dex]; pressure is 1 at log g 5 and solar metallicity.
     """
     teff, logg, mh = np.asarray(nodes, dtype=float).T[..., None]
     theta = 5040 / (LAYER * teff)
@@ -141,16 +121,12 @@ def line_strengths(nodes, physics):
 
 
 def intrinsic_spectra(nodes, physics):
-    """Spectra of stars that do not rotate, before any instrument; unit continuum.
+    """Spectra (n_nodes, len(WAVE)) of stars that do not rotate, before any instrument; unit continuum.
 
-    Parameters and `nodes` as in `line_strengths`; returns shape (n_nodes, len(WAVE)).
-
-    Notes
-    -----
-    Eddington and Barbier: the flux is the Planck function where the optical depth is about one. Line
-    opacity `eta`, in units of the continuum's and summed over lines, lifts that place by 1 + eta to
-    where it is cooler, T ~ (1 + eta)^-GRADIENT: weak lines deepen in proportion, strong ones saturate.
-    Line profiles are Voigt; damping is by collisions and grows with pressure.
+    Eddington and Barbier: the flux is the Planck function where the optical depth is about one. Line opacity `eta`, in
+    units of the continuum's and summed over lines, lifts that place by 1 + eta to where it is cooler,
+    T ~ (1 + eta)^-GRADIENT: weak lines deepen in proportion, strong ones saturate. Line profiles are Voigt; damping is
+    by collisions and grows with pressure.
     """
     strengths, pressure = line_strengths(nodes, physics)
     teff = nodes[:, 0]
@@ -190,21 +166,9 @@ def normalise(spectra):
 
 
 def synthesise(labels, physics, progress=False, resolving_power=paper.RESOLVING_POWER):
-    """Normalised spectra as the instrument would see them, without noise.
+    """Normalised spectra (n_spectra, 3501) as the instrument would see them, without noise.
 
-    Parameters
-    ----------
-    labels : numpy.ndarray, shape (n_spectra, 4)
-        Teff [K], log g [dex], [M/H] [dex], v sin i [km/s].
-    physics : Physics
-    progress : bool
-        Show a progress bar on a terminal.
-    resolving_power : float
-        Of the instrument.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n_spectra, 3501), float32
+    Labels (n_spectra, 4) are Teff [K], log g [dex], [M/H] [dex], v sin i [km/s].
     """
     labels = np.asarray(labels, dtype=float)
     spectra = np.empty((len(labels), paper.N_PIXELS), dtype=np.float32)
@@ -217,25 +181,17 @@ def synthesise(labels, physics, progress=False, resolving_power=paper.RESOLVING_
 
 def smooth_spectra(labels, physics, resolving_power=paper.RESOLVING_POWER):
     """Yield (rows, broadened spectra before normalisation): one synthesis a node, one convolution a row."""
-    nodes, node_of = np.unique(labels[:, :3], axis=0, return_inverse=True)
-    node_of = node_of.ravel()
-    order = np.argsort(node_of, kind="stable")
-    starts = np.searchsorted(node_of[order], np.arange(len(nodes) + 1))
-    for first in range(0, len(nodes), 64):
-        last = min(first + 64, len(nodes))
-        intrinsic = intrinsic_spectra(nodes[first:last], physics)
-        for node in range(first, last):
-            rows = order[starts[node]:starts[node + 1]]
-            yield rows, broaden(intrinsic[node - first], labels[rows, 3], resolving_power)
+    nodes, rows_of = by_star(labels)
+    for first in range(0, len(nodes), PIECE):
+        intrinsic = intrinsic_spectra(nodes[first : first + PIECE], physics)
+        for spectrum, rows in zip(intrinsic, rows_of[first:]):
+            yield rows, broaden(spectrum, labels[rows, 3], resolving_power)
 
 
 def draw_stars(seed, n_observed=paper.N_OBSERVED):
-    """True parameters of the simulated stars, drawn about the published estimates within their errors.
+    """Simulated stars in the order of karmn: names, positions and true parameters.
 
-    Returns
-    -------
-    pandas.DataFrame, n_observed rows in the order of karmn
-        karmn, ra [deg], dec [deg], teff [K], logg [dex], mh [dex], vsini [km/s].
+    They are drawn about the published estimates within their errors.
     """
     table = pd.read_csv(HERE.parent / "literature_data" / "mas24.csv", comment="#").sort_values("karmn")
     deviate = np.random.default_rng([seed, 1]).normal(size=(len(table), len(paper.PARAMETERS)))
@@ -243,29 +199,16 @@ def draw_stars(seed, n_observed=paper.N_OBSERVED):
     for name, z in zip(paper.PARAMETERS, deviate.T):
         stars[name] = table[name] + z * np.where(z < 0, table[f"e_{name}"], table[f"E_{name}"])
     stars["vsini"] = stars["vsini"].clip(lower=0.5)
-    kept = np.linspace(0, len(table) - 1, n_observed).round().astype(int)
-    return stars.iloc[kept].reset_index(drop=True)
+    rows = np.linspace(0, len(table) - 1, n_observed).round().astype(int)
+    return stars.iloc[rows].reset_index(drop=True)
 
 
 def observe(stars, physics, gap, gap_seed, resolving_power=paper.RESOLVING_POWER):
     """Observed spectra: other physics than the synthetic ones, a small velocity, a tilt and photon noise.
 
-    Parameters
-    ----------
-    stars : pandas.DataFrame
-        As `draw_stars` gives it.
-    physics : Physics
-        That of the synthetic spectra; what the stars get is `physics.perturbed(gap, ...)`.
-    gap : float
-    gap_seed : int
-        One line list, shared by all stars, for each gap seed.
-    resolving_power : float
-
-    Returns
-    -------
-    flux_carm : numpy.ndarray, shape (n_stars, 3501), float32
-    stars : pandas.DataFrame
-        With two columns more: `snr` per pixel at the continuum and `rv`, the velocity left over [km/s].
+    What the stars, as `draw_stars` gives them, get is `physics.perturbed(gap, ...)`: one line list, shared by all, for
+    each gap seed. Returns flux_carm (n_stars, 3501), float32, and the stars with two columns more: `snr` per pixel at
+    the continuum and `rv`, the velocity left over [km/s].
     """
     nature = physics.perturbed(gap, np.random.default_rng([gap_seed, 2]))
     labels = stars[list(paper.PARAMETERS)].to_numpy(dtype=float)
@@ -285,16 +228,7 @@ def observe(stars, physics, gap, gap_seed, resolving_power=paper.RESOLVING_POWER
 
 def simulate(seed=paper.SPLIT_SEED, gap=1.0, gap_seed=0, n_spectra=paper.N_SYNTHETIC,
              n_observed=paper.N_OBSERVED, resolving_power=paper.RESOLVING_POWER, progress=False):
-    """Both domains, synthetic and observed.
-
-    Returns
-    -------
-    flux_ph : numpy.ndarray, shape (n_spectra, 3501), float32
-        Independent of `gap` and `gap_seed`.
-    labels_ph : numpy.ndarray, shape (n_spectra, 4)
-    flux_carm : numpy.ndarray, shape (n_observed, 3501), float32
-    stars : pandas.DataFrame, n_observed rows
-    """
+    """Both domains: flux_ph (independent of `gap` and `gap_seed`), labels_ph, flux_carm and stars."""
     labels = label_grid()
     if n_spectra < len(labels):
         labels = labels[np.sort(np.random.default_rng([seed, 0]).permutation(len(labels))[:n_spectra])]
