@@ -107,9 +107,9 @@ def identify(path, name):
         if isinstance(error, OSError) and error.filename is not None:
             raise
         return expected, f"no whole .npy file ({one_line(error)})"
-    found = f"{'floats' if array.dtype.kind == 'f' else array.dtype} of shape {array.shape}"
+    content = f"{'floats' if array.dtype.kind == 'f' else array.dtype} of shape {array.shape}"
     extra = path.stat().st_size - array.offset - array.nbytes
-    return expected, found + (f" and {extra} bytes more" if extra else "")
+    return expected, content + (f" and {extra} bytes more" if extra else "")
 
 
 def install(name, url, data, overwrite=False):

@@ -30,10 +30,10 @@ def run_acts(gap, seed, data, folder, first, budget):
     import autoencoder_grid_search
     import autoencoder_training
     import cnn_training
-    from synthetic import simulation
+    import simulate_spectra
 
-    ended(simulation.main, ["--out", str(data), "--gap", str(gap), "--gap-seed", str(seed), "--n-spectra",
-                                   str(N_SPECTRA[budget])])
+    ended(simulate_spectra.main, ["--out", str(data), "--gap", str(gap), "--gap-seed", str(seed), "--n-spectra",
+                                  str(N_SPECTRA[budget])])
     flags = ["--data", str(data), "--artifacts", str(folder), "--budget", budget]
     if folder == first:
         ended(autoencoder_grid_search.main, flags)

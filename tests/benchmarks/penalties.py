@@ -40,10 +40,10 @@ SEARCH = {"paper": ["--neurons-in", "1024", "--reg-par", "8e-8", "9e-8", "1.1e-7
 
 def simulate(out, gap_seed, budget):
     """Simulate the spectra of one gap seed; the synthetic ones are the same for all."""
-    from synthetic import simulation
+    import simulate_spectra
 
-    ended(simulation.main, ["--out", str(out), "--gap-seed", str(gap_seed), "--n-spectra",
-                                   str(N_SPECTRA[budget])])
+    ended(simulate_spectra.main, ["--out", str(out), "--gap-seed", str(gap_seed), "--n-spectra",
+                                  str(N_SPECTRA[budget])])
 
 
 def search(data, out, budget):

@@ -1,5 +1,7 @@
 """What tests of scripts need of the machine: a disk that is too small, a server on this side of the network."""
 import contextlib
+import os
+import resource
 import shutil
 import subprocess
 import threading
@@ -24,3 +26,18 @@ def serving(httpd):
     httpd.shutdown()
     thread.join()
     httpd.server_close()
+
+
+def no_larger_than(n_bytes):
+    """What a process does before it begins, so that no file of it becomes larger, as on a full disk."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+
+def unprivileged(folder):
+    """A prefix that runs a command as one who may not write in `folder`."""
+    folder.chmod(0o500)
+    if os.geteuid():
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("root may write anywhere")
+    return ["setpriv", "--bounding-set=-all"]

@@ -9,9 +9,8 @@ from arrays import observed_of, provenance_of, synthetic_of
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 
 import paper
-from spectra import dataset, velocity
+from spectra import dataset
 from spectra.dataset import Dataset
-from spectra.velocity import check_lag, lag, mean_flux
 from workflow import command_line, files, schemas
 from workflow.files import BadInput
 
@@ -523,87 +522,3 @@ def test_own_pixels_are_enough_of_a_provenance(data):
 def test_unreadable_provenance(data):
     (data / "provenance.json").write_text('{"n_pixels": 60')
     assert str(data / "provenance.json") in message_of(provenance_of, data)
-
-
-# ---------------------------------------------------------------- wavelengths
-def sky(n, shift=lambda wavelength: wavelength, seed=1, width=(0.05, 0.3)):
-    """Noisy spectra of the same forty lines, each somewhat stronger or broader, at wavelengths [Angstrom] shifted."""
-    lines, depths = np.random.default_rng(0).uniform([[8785], [0.05]], [[8850], [0.5]], (2, 40))
-    rng = np.random.default_rng(seed)
-    flux = np.ones((n, paper.N_PIXELS))
-    for spectrum, sigma in zip(flux, rng.uniform(*width, n)):
-        for line, depth in zip(shift(lines), depths * rng.uniform(0.7, 1.3, 40)):
-            spectrum -= depth * 0.1 / np.hypot(0.1, sigma) * np.exp(-0.5 * ((paper.WAVELENGTH - line) / sigma) ** 2)
-    return (flux + rng.normal(0, 1 / 150, flux.shape)).astype(np.float32)
-
-
-def moved(v):
-    return lambda wavelength: wavelength * (1 + v / 299_792.458)
-
-
-def air(wavelength):
-    """Refraction at 8800 Angstrom (Ciddor 1996)."""
-    return wavelength / 1.0002746
-
-
-SHIFTS = {"none": (moved(0), 0), "air": (air, -242), "30 km/s": (moved(30), 88), "-10 km/s": (moved(-10), -29),
-          "3 km/s": (moved(3), 9), "1 km/s": (moved(1), 3)}
-
-
-@pytest.mark.parametrize(("shift", "pixels"), SHIFTS.values(), ids=SHIFTS)
-def test_lag_of_all(shift, pixels):
-    stars = pd.DataFrame({"karmn": [f"J{i}" for i in range(14)], "good": True})
-    lags, mean_lag, warnings = check_lag(sky(40), sky(14, shift, seed=2), stars)
-    assert abs(mean_lag - pixels) <= 1 and (lags["lag"] - pixels).abs().max() <= 3
-    assert lags["karmn"].tolist() == stars["karmn"].tolist()
-    assert len(warnings) == (abs(pixels) > paper.LAG_MEAN)
-    for line in warnings:
-        assert line.startswith("warning: ") and f"{mean_lag:+d} pixels" in line and "\n" not in line
-        assert "vacuum" in line and "rest" in line
-
-
-def test_lag_of_one_star():
-    flux_carm = sky(14, seed=2)
-    flux_carm[[3, 9]] = sky(2, moved(-20), seed=3)
-    flux_carm[5] = np.nan
-    stars = pd.DataFrame({"karmn": [f"J{i}" for i in range(14)]})
-    lags, mean_lag, warnings = check_lag(sky(40), flux_carm, stars.assign(good=dataset.usable(flux_carm)))
-    assert abs(mean_lag) <= 1 and np.flatnonzero(lags["lag"].isna()).tolist() == [5]
-    assert len(warnings) == 1 and "2 of the observed spectra" in warnings[0] and "velocity" in warnings[0]
-    assert "J3 by -5" in warnings[0] and "J9 by -5" in warnings[0]
-
-
-def test_many_stars_astray_are_counted():
-    flux_carm = np.r_[sky(20, seed=2), sky(7, moved(30), seed=3)]
-    stars = pd.DataFrame({"karmn": [f"J{i}" for i in range(27)], "good": True})
-    warnings = check_lag(sky(40), flux_carm, stars)[2]
-    assert len(warnings) == 1 and "7 of the observed" in warnings[0] and warnings[0].count(" by +8") == 5
-    assert ", ... pixels" in warnings[0]
-
-
-@pytest.mark.parametrize("width", [(0.04, 0.06), (0.4, 0.5)], ids=["narrow", "broad"])
-def test_lag_of_narrow_and_broad_lines(width):
-    assert np.abs(lag(sky(10, moved(-10), 5, width), sky(40).mean(axis=0)) + 29).max() <= 4
-
-
-def test_lag_of_the_tiny_arrays(data):
-    flux_ph, _ = synthetic_of(data)
-    lags, mean_lag, warnings = check_lag(flux_ph, *observed_of(data))
-    assert mean_lag == 1 and lags["lag"].between(0, 1).all() and not warnings
-    assert lag(np.roll(flux_ph[:5], -4, axis=1), flux_ph[:].mean(axis=0)).tolist() == [-4] * 5
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("n_pixels", [2, 3, 9, 60])
-def test_lag_of_nothing_is_none(n_pixels):
-    assert lag(np.ones((2, n_pixels)), np.ones(n_pixels)).tolist() == [0, 0]
-
-
-def test_mean_is_taken_in_pieces(data, monkeypatch):
-    flux_ph, _ = synthetic_of(data)
-    pieces = []
-    monkeypatch.setattr(files, "CHUNK", 30)
-    monkeypatch.setattr(velocity, "take", lambda flux, rows: pieces.append(len(rows)) or flux[rows])
-    rows = np.arange(0, 200, 2)
-    np.testing.assert_allclose(mean_flux(flux_ph, rows), flux_ph[rows].mean(axis=0, dtype=float))
-    assert pieces == [30, 30, 30, 10]

@@ -1,7 +1,5 @@
-"""The label grid rebuilds the published file of labels, byte for byte."""
-import hashlib
+"""The label grid rebuilds the published file of labels, byte for byte; and its command, `label_grid.py`."""
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,31 +16,20 @@ from workflow import files
 
 
 def test_rebuilt_file_has_the_published_id(tmp_path):
-    path = tmp_path / "ph_pars.npy"
-    files.write_array(path, labels.label_grid())
-    assert files.git_blob_id(path) == paper.BLOB_ID["ph_pars.npy"]
-    assert list(tmp_path.iterdir()) == [path]  # no partial file left
-
-
-def test_labels_lie_on_the_grid():
     rows = labels.label_grid()
     assert rows.shape == (paper.N_SYNTHETIC, 4) and rows.dtype == np.float64
-    for column, values in enumerate((paper.GRID_TEFF, paper.GRID_LOGG, paper.GRID_MH, paper.GRID_VSINI)):
-        assert set(np.unique(rows[:, column])) <= set(values)
-    assert len(np.unique(rows, axis=0)) == len(rows)
+    mh = rows[:, 2]
+    assert np.signbit(mh[mh == 0]).all() and (mh == 0).any()  # as PHOENIX has it
+    files.write_array(tmp_path / "ph_pars.npy", rows)
+    assert files.git_blob_id(tmp_path / "ph_pars.npy") == paper.BLOB_ID["ph_pars.npy"]
 
 
-def test_solar_is_negative_zero():
-    mh = labels.label_grid()[:, 2]
-    assert np.signbit(mh[mh == 0]).all() and (mh == 0).any()
-
-
-def test_git_blob_id_is_gits(tmp_path):
-    path = tmp_path / "empty"
-    path.write_bytes(b"")
-    assert files.git_blob_id(path) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-    path.write_bytes(b"hello\n")
-    assert files.git_blob_id(path) == hashlib.sha1(b"blob 6\0hello\n").hexdigest()
+def test_rows_of_a_star_differ_in_vsini_alone():
+    rows = labels.label_grid()[::7]
+    stars, rows_of = labels.by_star(rows)
+    assert np.array_equal(np.sort(np.concatenate(rows_of)), np.arange(len(rows)))
+    for star, own in zip(stars, rows_of):
+        assert (np.diff(own) > 0).all() and (rows[own, :3] == star).all()
 
 
 # ---------------------------------------------------------------- the script
@@ -57,16 +44,11 @@ def src(tmp_path):
     return tmp_path / "src_files"
 
 
-def start(src, *extra, wrapper=(), env=(), **how):
-    return subprocess.Popen([*wrapper, sys.executable, str(src / "label_grid.py"), *extra], text=True,
-                            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **dict(env)}, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, **how)
-
-
-def end(process):
-    """Status of a script that has ended, and the lines of its stderr."""
-    _, errors = process.communicate(timeout=60)
-    return process.returncode, errors.splitlines()
+def started(src, *extra, wrapper=(), **how):
+    """Status of the script as a command, and the lines of its stderr."""
+    ended = subprocess.run([*wrapper, sys.executable, str(src / "label_grid.py"), *extra], text=True, timeout=60,
+                           env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, **how)
+    return ended.returncode, ended.stderr.splitlines()
 
 
 def test_script_writes_the_file_once(src, monkeypatch):
@@ -82,11 +64,10 @@ def test_script_writes_the_file_once(src, monkeypatch):
 
 @pytest.mark.parametrize("lay", [
     lambda src: (src / "ph_pars.npy").write_bytes(b"own"), lambda src: (src / "ph_pars.npy").mkdir(),
-    lambda src: (src / "ph_pars.npy").symlink_to("gone"),
-    lambda src: (src / "label_grid.csv").unlink(), lambda src: (src / "label_grid.csv").write_text(""),
+    lambda src: (src / "ph_pars.npy").symlink_to("gone"), lambda src: (src / "label_grid.csv").unlink(),
     lambda src: (src / "label_grid.csv").write_bytes((src / "label_grid.csv").read_bytes()[:-200]),
     lambda src: (src / "label_grid.csv").write_text("teff,4.7\n2325,0\n"),
-], ids=["own file", "folder", "link to nowhere", "no table", "empty table", "shorter table", "other table"])
+], ids=["own file", "folder", "link to nowhere", "no table", "shorter table", "other table"])
 def test_what_cannot_be_done_is_one_line(src, monkeypatch, capsys, lay):
     lay(src)
     before = {path: path.is_file() and path.read_bytes() for path in src.iterdir()}
@@ -99,12 +80,8 @@ def test_what_cannot_be_done_is_one_line(src, monkeypatch, capsys, lay):
 
 
 def test_unknown_flags_are_refused(src):
-    status, lines = end(start(src, "--out", "elsewhere"))
+    status, lines = started(src, "--out", "elsewhere")
     assert status == 2 and "--out" in lines[-1] and not (src / "ph_pars.npy").exists()
-
-
-def limit_file_size():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
 def mounted(options, src):
@@ -113,20 +90,12 @@ def mounted(options, src):
     return [*machine.mounted(options, src), "sh", "-c", 'cp -r "$1"/* "$2" && shift 2 && exec "$@"', "sh", copy, src]
 
 
-def read_only(src):
-    """A prefix that runs a command as one who may not write in its folder."""
-    src.chmod(0o500)
-    if os.geteuid():
-        return []
-    if not shutil.which("setpriv"):
-        pytest.skip("root may write anywhere")
-    return ["setpriv", "--bounding-set=-all"]
-
-
 @pytest.mark.parametrize("how", ["file size", "full", "no permission"])
 def test_a_disk_that_refuses_is_one_line_that_names_the_path(src, how):
-    wrapper = {"full": lambda: mounted("size=300k", src), "no permission": lambda: read_only(src)}.get(how, list)()
-    status, lines = end(start(src, wrapper=wrapper, preexec_fn=limit_file_size if how == "file size" else None))
+    wrapper = {"full": lambda: mounted("size=300k", src),
+               "no permission": lambda: machine.unprivileged(src)}.get(how, list)()
+    limit = machine.no_larger_than(20_000) if how == "file size" else None
+    status, lines = started(src, wrapper=wrapper, preexec_fn=limit)
     assert status == 2
     (line,) = lines
     assert line.startswith("error: ") and str(src / "ph_pars") in line
