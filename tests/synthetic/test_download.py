@@ -413,6 +413,7 @@ def test_as_a_command(server, data):
     assert contents(data) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["full", "read-only parent"])
 def test_a_disk_that_refuses_is_one_line_that_names_the_path(server, tmp_path, how):
     folder = tmp_path / "disk"
@@ -425,6 +426,7 @@ def test_a_disk_that_refuses_is_one_line_that_names_the_path(server, tmp_path, h
     assert line.startswith("error: ") and str(folder) in line
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_had_come(server, data):
     process = start(server, data, preexec_fn=machine.no_larger_than(8000))
     (line,) = process.communicate(timeout=60)[1].splitlines()

@@ -90,6 +90,7 @@ def mounted(options, src):
     return [*machine.mounted(options, src), "sh", "-c", 'cp -r "$1"/* "$2" && shift 2 && exec "$@"', "sh", copy, src]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["file size", "full", "no permission"])
 def test_a_disk_that_refuses_is_one_line_that_names_the_path(src, how):
     wrapper = {"full": lambda: mounted("size=300k", src),

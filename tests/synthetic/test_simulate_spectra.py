@@ -131,6 +131,7 @@ def start(out, *extra, wrapper=(), env=(), **how):
                             stderr=subprocess.PIPE, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_the_run_is_one_line_and_it_can_be_run_again(tmp_path, folder, number, status):
     process = start(tmp_path / "out", "--n-spectra", "20000")
@@ -151,6 +152,7 @@ def test_modules_of_the_same_name_elsewhere_do_no_harm(tmp_path):
     assert process.communicate(timeout=30)[1] == "" and process.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["file size", "full", "no permission"])
 def test_a_disk_that_refuses_is_one_line_that_names_the_path(tmp_path, how):
     wrapper = {"full": lambda: machine.mounted("size=100k", tmp_path),
@@ -165,6 +167,7 @@ def test_a_disk_that_refuses_is_one_line_that_names_the_path(tmp_path, how):
     assert not contents(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_simulation_whole(tmp_path, folder):
     shutil.copytree(folder, tmp_path / "out")
     process = start(tmp_path / "out", *SMALL, "--gap", "0.5", "--overwrite", preexec_fn=machine.no_larger_than(20_000))
