@@ -134,12 +134,8 @@ def test_run_is_read_with_its_provenance_whatever_its_name(tmp_path, published):
 
 
 def test_flags_of_a_run_are_those_of_its_table(tmp_path, published):
-    path = write_run(tmp_path / "final_estimations.csv", published.iloc[:4])
-    table = pd.read_csv(path).assign(flags_teff=["two-modes", None, None, ""], flags_logg="")
-    files.write_csv(path, table)
-    sidecar = json.loads(path.with_suffix(".json").read_text())
-    files.write_json(path.with_suffix(".json"), {"spectra": sidecar["spectra"], "outputs": {"t": files.sha256(path)}})
-    estimates = catalogues.load_estimates(path)
+    flagged = published.iloc[:4].assign(flags_teff=["two-modes", None, None, ""], flags_logg="")
+    estimates = catalogues.load_estimates(write_run(tmp_path / "run.csv", flagged))
     assert estimates["flags_teff"].tolist() == ["two-modes", "", "", ""] and (estimates["flags_logg"] == "").all()
     assert catalogues.pairs(estimates, "pass20", "teff")["flagged"].tolist() == [True, False, False, False]
 

@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from inference import neighbours as module
 from inference.neighbours import nearest_distances, neighbours
+from workflow import files
 
 
 @pytest.mark.parametrize("correlation", [False, True])
@@ -19,7 +19,7 @@ def test_neighbours_against_a_twin(correlation):
 
 
 def test_nearest_distances_of_a_set_in_pieces(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 7)
+    monkeypatch.setattr(files, "CHUNK", 7)
     rng = np.random.default_rng(4)
     vectors, among = rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=(30, 3)).astype(np.float32)
     twin = np.sqrt(((vectors[:, None] - among) ** 2).sum(axis=2)).min(axis=1)
