@@ -6,7 +6,7 @@ import pandas as pd
 
 import paper
 from evaluation.run import METRICS, load
-from inference import mode
+from inference import flags, mode
 from spectra.dataset import Dataset
 from workflow import schemas
 from workflow.artifacts import FINETUNED, Artifacts
@@ -65,7 +65,7 @@ def make_run(data, folder, n=2):
             leave(Unit(artifacts.regressor(par, k, i), settings, provenance=origin), {})
             leave(Unit(artifacts.prediction(par, k, i), {}, provenance=origin), {"values": values})
     table = mode.table(pd.read_csv(data / "stars.csv"), {p: mode.estimate(v) for p, v in predicted.items()})
-    write_csv(folder / "final_estimations.csv", table)
+    write_csv(folder / "final_estimations.csv", table.assign(**dict.fromkeys(flags.COLUMNS, "")))
     kept = {par: schemas.Kept(names, 0.1, names) for par, names in members.items()}
     names = {"stars.csv": sha256(data / "stars.csv")}
     sidecar = schemas.Estimates(schemas.Origin(spectra="simulated"), 42, kept, names,
