@@ -112,7 +112,7 @@ def unit_of(i, sidecar, args, data, artifacts):
                 "frozen": paper.FROZEN_LAYERS, "epochs": args.budget.fine_tune_epochs}
     also = [artifacts.of_stars(what, i, stage) for stage in STAGES for what in ("encoded", "reconstructed", "residual")]
     return Unit(artifacts.autoencoder(i, FINETUNED), settings, (path, data.ph, data.carm, data.pars), args.seed,
-                (artifacts.reconstructed_ph(i), *also), data.provenance, i)
+                (artifacts.reconstructed_ph(i), *also), data.provenance, i, data.names)
 
 
 def work(unit, tick):

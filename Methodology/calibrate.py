@@ -35,7 +35,7 @@ from workflow import schemas
 from workflow.artifacts import Artifacts
 from workflow.command_line import Help, command, folder, number
 from workflow.files import BadInput, lock, sha256, write_csv, write_json
-from workflow.units import code_digest, sidecar_of
+from workflow.units import CODE, sidecar_of
 
 
 def write(path, estimates, used, inputs, args):
@@ -46,7 +46,7 @@ def write(path, estimates, used, inputs, args):
         content = schemas.Calibration(
             spectra=schemas.Origin(spectra=estimates["spectra"].iloc[0]),
             settings={"linear": args.linear, "seed": args.seed}, inputs={file.name: sha256(file) for file in inputs},
-            outputs={path.name: sha256(path)}, fits=fits, code=code_digest())
+            outputs={path.name: sha256(path)}, fits=fits, code=CODE)
         write_json(sidecar_of(path), schemas.signed(schemas.plain(content)))
     beyond = [f"{paper.PARAMETERS[par].published} {(~estimates[par].between(*fit.estimates)).sum()}"
               for par, fit in fits.items()]

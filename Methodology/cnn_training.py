@@ -111,7 +111,7 @@ def plan(args, data, artifacts):
     tuned = [i for i in sidecars if artifacts.autoencoder(i, FINETUNED).exists()] or list(sidecars)[:1]
     for i in tuned:
         artifacts.require(artifacts.autoencoder(i, FINETUNED), ACT[FINETUNED],
-                          [artifacts.autoencoder(i), data.ph, data.carm], data.provenance)
+                          [artifacts.autoencoder(i), data.ph, data.carm, data.pars], data.provenance, data.names)
     missing += [f"{artifacts.autoencoder(i, FINETUNED)} not found: run Methodology/autoencoder_fine_tuning.py first"
                 for i in sidecars if i not in tuned]
     parameters = dict.fromkeys(args.parameter)
@@ -158,7 +158,8 @@ def show_against_truth(tables, changed, data, artifacts):
     print(errors_by_flag(tables[1], data.stars).to_string(float_format="{:.3g}".format))
     if changed or not artifacts.summary.exists():
         with writing(artifacts.summary) as partial:
-            estimates_against_truth(*tables, data.stars).savefig(partial)
+            figure = estimates_against_truth(*tables, data.stars)
+            figure.savefig(partial, metadata={"Description": artifacts.tables()})
     print(f"\nthe same as a picture -> {artifacts.summary}")
 
 

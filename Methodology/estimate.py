@@ -40,7 +40,7 @@ from workflow import runner, schemas
 from workflow.artifacts import FINETUNED, Artifacts
 from workflow.command_line import ROOT, command, folder
 from workflow.files import BadInput, load_array, lock, sha256, write_array, write_csv, write_json, writing
-from workflow.units import Unit, code_digest, finish, read_sidecar, sidecar_of, versions
+from workflow.units import CODE, Unit, finish, read_sidecar, sidecar_of, versions
 
 TO_TUNE = 20  # stars at least; ours: act 3 keeps a fifth of them to test
 NAME = "estimates.csv"
@@ -179,7 +179,7 @@ def write(args, ensemble, paths, table, drawn, fine_tuned_on, settings):
     told = {key: value for key, value in asdict(settings).items() if value == value}  # JSON has no NaN
     write_json(sidecar_of(args.out / NAME), schemas.signed({
         **schemas.plain(record), "settings": {"tune": args.tune, **told},
-        "networks": {path.name: sha256(path) for path in models}, "versions": versions(), "code": code_digest()}))
+        "networks": {path.name: sha256(path) for path in models}, "versions": versions(), "code": CODE}))
 
 
 def shown(table):

@@ -48,7 +48,7 @@ def main(argv=None):
     with lock(args.artifacts):
         write_csv(run.artifacts.gap_report, table.assign(run=run.title))
         with writing(run.artifacts.gap_report.with_suffix(".png")) as partial:
-            figure_of(run, table).savefig(partial, dpi=200)
+            figure_of(run, table).savefig(partial, dpi=200, metadata={"Description": run.title})
     print(f"\n-> {run.artifacts.gap_report} and gap_report.png")
 
 

@@ -104,8 +104,13 @@ def what_was_run(run):
         ("seed", listed(str(sidecar.seed) for sidecar in run.sidecars), ""),
         ("computing time", f"{time}, summed over all networks", ""),
         ("software", ", ".join(software), ""),
-        ("code (sha256)", listed(sidecar.code[:8] for sidecar in run.sidecars if sidecar.code), ""),
+        ("code (sha256)", _code(run.sidecars), ""),
     ])]
+
+
+def _code(sidecars):
+    codes = {sidecar.code[:8] for sidecar in sidecars}
+    return listed(codes) + ": its units were made by several versions of the code" * (len(codes) > 1)
 
 
 def _number(sidecars):
@@ -140,8 +145,11 @@ def against_truth(run, out):
     parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, 6)),
              "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both together. The own "
              "uncertainty is the median of what the regressors say of themselves, after fine-tuning."]
-    if run.artifacts.summary.exists():
+    if style.drawn_from(run.artifacts.summary) == run.artifacts.tables():
         parts.append(picture(run.artifacts.summary, "Estimates against truth, before and after fine-tuning", out))
+    elif run.artifacts.summary.exists():
+        parts.append(f"{run.artifacts.summary.name} is of other estimates: delete it, and Methodology/cnn_training.py "
+                     "draws it again.")
     return parts
 
 

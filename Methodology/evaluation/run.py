@@ -101,7 +101,18 @@ class Run:
         if len(kinds) > 1:
             listing = ", ".join(f"{name} {kind!r}" for kind, name in kinds.items())
             raise BadInput(f"{self.artifacts} mixes spectra ({listing}): keep one run in a folder")
+        for sidecar in sidecars:
+            self._refuse_mixture(sidecar)
         return sidecars
+
+    def _refuse_mixture(self, sidecar):
+        """Refuse what was made from, or left, another file than the one of that name which is there now."""
+        for how, digests in (("was made from", sidecar.inputs), ("left", sidecar.outputs)):
+            for name, digest in digests.items():
+                path = self.artifacts.folder / Path(name).name
+                if path.is_file() and sha256(path) != digest:
+                    raise BadInput(f"{self.artifacts}: {sidecar.name} {how} another {path.name} than is there now: one "
+                                   "of them is of another run, or its act has to run again")
 
     @property
     def _architectures(self):

@@ -14,7 +14,7 @@ from training import backend, grid_search, networks, perturbation
 from workflow import runner, schemas
 from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, WHEN, may_replace
 from workflow.files import BadInput, lock, read_table, sha256, write_array, write_csv, write_json
-from workflow.units import Unit, finish, load, read_sidecar, sidecar_of
+from workflow.units import NAMES, Unit, finish, load, read_sidecar, sidecar_of
 
 
 def epochs(args):
@@ -57,7 +57,7 @@ def may_write(ensembles, args, data, artifacts):
     remedy = f"delete it and {path.name}, and the same command makes both again"
     sidecar = schemas.read(sidecar_of(path), schemas.Estimates, remedy)
     stars = data.stars_table
-    if sidecar.inputs != {stars.name: sha256(stars)} and not args.overwrite:
+    if sidecar.inputs.get(stars.name) != sha256(stars) and not args.overwrite:
         raise BadInput(f"{path} was made with another stars.csv than {stars}: delete it and {path.stem}.json, and the "
                        "same command makes both again")
     before = [name for kept in sidecar.kept.values() for name in kept.ensemble]
@@ -72,12 +72,12 @@ def prediction(unit, artifacts, stage):
     return artifacts.prediction(*(unit.settings[name] for name in ("parameter", "repeat", "autoencoder")), stage)
 
 
-def plan_predictions(ensembles, args, artifacts):
+def plan_predictions(ensembles, args, data, artifacts):
     """The predictions of every regressor, after and before fine-tuning, a list of Unit."""
     return [
         Unit(prediction(unit, artifacts, stage), {},
              (unit.path, artifacts.of_stars("encoded", unit.settings["autoencoder"], stage)), args.seed,
-             provenance=unit.provenance)
+             provenance=unit.provenance, names=data.names)
         for units in ensembles.values() for unit in units for stage in (FINETUNED, PRETRAINED)
     ]
 
@@ -99,6 +99,7 @@ def work_prediction(unit, tick):
 def combine(ensembles, stage, args, data, artifacts):
     """Write the table of estimates of a stage from the predictions of each parameter's best regressors; return it."""
     estimates, kept, members = {}, {}, {}
+    inputs = {data.stars_table.name: data.stars_digest, NAMES: data.names}
     for par, units in ensembles.items():
         if not units:
             print(f"warning: {par} has no regressors made with these settings, its columns are empty")
@@ -107,15 +108,16 @@ def combine(ensembles, stage, args, data, artifacts):
         best = [units[j] for j in mode.best(test_mse)]
         kept[par] = schemas.Kept([unit.name for unit in best], float(np.sort(test_mse)[len(best) - 1]),
                                  [unit.name for unit in units])
-        predictions = np.array([np.load(prediction(unit, artifacts, stage)) for unit in best])
+        paths = [prediction(unit, artifacts, stage) for unit in best]
+        inputs.update({path.name: sha256(path) for path in paths})
+        predictions = np.array([np.load(path) for path in paths])
         estimates[par] = mode.estimate(predictions)
         members[par] = predictions, [unit.settings["autoencoder"] for unit in best]
     table = mode.table(data.stars, estimates)
     columns, left_out = flag(table, members, stage, data, artifacts)
-    table, path, names = pd.concat([table, columns], axis=1), artifacts.estimates(stage), data.stars_table
+    table, path = pd.concat([table, columns], axis=1), artifacts.estimates(stage)
     write_csv(path, table)
-    sidecar = schemas.Estimates(data.provenance, args.seed, kept, {names.name: sha256(names)},
-                                {path.name: sha256(path)}, left_out)
+    sidecar = schemas.Estimates(data.provenance, args.seed, kept, inputs, {path.name: sha256(path)}, left_out)
     write_json(sidecar_of(path), schemas.signed(schemas.plain(sidecar)))
     return table
 
@@ -140,11 +142,6 @@ def flag(table, members, stage, data, artifacts):
     ))
 
 
-def digests(artifacts):
-    """Digests of the two tables of estimates that are there."""
-    return [sha256(path) for path in map(artifacts.estimates, STAGES) if path.exists()]
-
-
 def write_estimates(args, data, artifacts):
     """Predict, combine and write the tables, of all regressors that are done by now, this run's or another's.
 
@@ -164,8 +161,8 @@ def write_estimates(args, data, artifacts):
                            "run without --only, or with a smaller learning rate")
         if not may_write(of_parameters, args, data, artifacts):
             return None, False
-        units = plan_predictions(of_parameters, args, artifacts)
+        units = plan_predictions(of_parameters, args, data, artifacts)
         runner.run(units, work_prediction, args, description="predictions", redo_stale=True)
-        before = digests(artifacts)
+        before = artifacts.tables()
         tables = {stage: combine(of_parameters, stage, args, data, artifacts) for stage in STAGES}
-    return tables, digests(artifacts) != before
+    return tables, artifacts.tables() != before

@@ -3,6 +3,7 @@
 Sect. 2 of the paper; the splits are those of its code.
 """
 import functools
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from spectra import star_tables
 from workflow import schemas
 from workflow.artifacts import file
 from workflow.command_line import ROOT
-from workflow.files import BadInput, chunks, git_blob_id, load_array, one_line, take
+from workflow.files import BadInput, chunks, git_blob_id, load_array, one_line, sha256, take
 
 REMEDY = (
     "fetch the published arrays with `python src_files/download.py`, or simulate some with "
@@ -39,13 +40,28 @@ class Dataset:
     def __str__(self):
         return str(self.folder)
 
-    @property
+    @functools.cached_property
     def stars_table(self):
         """Where the names of the observed stars stand: stars.csv in the folder, else the 286 of the paper."""
         own = self.folder / "stars.csv"
         return own if own.exists() else PUBLISHED_STARS
 
+    def as_recorded(self, path):
+        """A file of the folder, which must be the one that provenance.json has the digest of, if it has one."""
+        recorded = self._note.files.get(path.name) if path.parent == self.folder and path.exists() else None
+        if recorded not in (None, sha256(path)):
+            raise BadInput(f"{path} is not the file that {self.note} was written for: restore it, or make the folder "
+                           "anew")
+        return path
+
     # ------------------------------------------------------------ where they come from
+    @functools.cached_property
+    def _note(self):
+        """What provenance.json says; without it nothing."""
+        if not self.note.exists():
+            return schemas.UNKNOWN
+        return schemas.read(self.note, schemas.Provenance, "mend it, see src_files/README.md")
+
     @functools.cached_property
     def provenance(self):
         """What provenance.json says, a schemas.Provenance, without the digests of the files.
@@ -56,7 +72,7 @@ class Dataset:
             blobs = {self.folder / name: blob for name, blob in paper.BLOB_ID.items()}
             published = all(path.exists() and git_blob_id(path) == blob for path, blob in blobs.items())
             return schemas.Provenance(spectra="published" if published else "unknown")
-        provenance = schemas.read(self.note, schemas.Provenance, "mend it, see src_files/README.md")
+        provenance = self._note
         if not provenance.complete:
             script = {"phoenix": "phoenix_grid"}.get(provenance.kind, "simulate_spectra")
             script = script if provenance.preparation is msgspec.UNSET else "prepare_spectra"
@@ -79,6 +95,7 @@ class Dataset:
 
     def _flux(self, path):
         flux, n_pixels = load_array(path, 2, REMEDY), self.provenance.n_pixels
+        self.as_recorded(path)
         if flux.shape[1] != n_pixels:
             raise BadInput(f"{path} has {flux.shape[1]} pixels instead of {n_pixels}: resample it onto the common "
                            f"grid, or state your own n_pixels in {self.note}")
@@ -88,6 +105,7 @@ class Dataset:
     def labels_ph(self):
         """Teff [K], log g [dex], [M/H] [dex], v sin i [km/s] of the synthetic spectra, (n_spectra, 4), checked."""
         labels_ph, n_parameters = np.asarray(load_array(self.pars, 2, REMEDY), float), len(paper.PARAMETERS)
+        self.as_recorded(self.pars)
         if labels_ph.shape != (len(self.flux_ph), n_parameters):
             raise BadInput(f"{self.pars} has shape {labels_ph.shape}, {self.ph} needs ({len(self.flux_ph)}, "
                            f"{n_parameters}): the two must come from the same set")
@@ -99,10 +117,11 @@ class Dataset:
         return np.array(self.labels_ph[:, paper.PARAMETERS[par].column], np.float32)
 
     @functools.cached_property
-    def stars(self):
-        """The observed stars, a row each: `karmn` and, where known, `ra`, `dec`, `snr`, the truth of a simulation."""
-        table = star_tables.read(self.stars_table, "give every spectrum a row, with a name of its own under the "
-                                 "heading karmn")
+    def _stars(self):
+        """The table of the stars, and its digest as it was read."""
+        digest = sha256(self.stars_table) if self.stars_table.exists() else ""
+        remedy = "give every spectrum a row, with a name of its own under the heading karmn"
+        table = star_tables.read(self.as_recorded(self.stars_table), remedy)
         infinite = [column for column in star_tables.NUMBERS & set(table) if np.isinf(table[column]).any()]
         if infinite:
             name = table["karmn"][np.isinf(table[infinite[0]])].iloc[0]
@@ -111,7 +130,22 @@ class Dataset:
             raise BadInput(f"{self.carm} has {len(self.flux_carm)} spectra, {self.stars_table} names {len(table)} "
                            f"stars: name yours in {self.folder / 'stars.csv'}, a row each under the heading karmn")
         published = self.stars_table == PUBLISHED_STARS  # whose estimates are no truth
-        return table[["karmn", "ra", "dec"]] if published else table
+        return table[["karmn", "ra", "dec"]] if published else table, digest
+
+    @functools.cached_property
+    def stars_digest(self):
+        """Digest of the table of the stars as it was read."""
+        return self._stars[1]
+
+    @property
+    def stars(self):
+        """The observed stars, a row each: `karmn` and, where known, `ra`, `dec`, `snr`, the truth of a simulation."""
+        return self._stars[0]
+
+    @functools.cached_property
+    def names(self):
+        """Digest of the names of the observed stars in their order, by which rows keep their stars."""
+        return hashlib.sha256("\n".join(self.stars["karmn"]).encode()).hexdigest()
 
     @functools.cached_property
     def usable(self):

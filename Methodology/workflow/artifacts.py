@@ -11,7 +11,7 @@ import pandas as pd
 
 from workflow import schemas
 from workflow.files import BadInput, lock, read_table, sha256, write_csv
-from workflow.units import load, read_sidecar, sidecar_of
+from workflow.units import NAMES, load, read_sidecar, sidecar_of
 
 # Sidecars of many units at once
 FITS, TUNING = ("grid_search/*.json", "halving_*/*.json"), "tune_*/*.json"
@@ -81,6 +81,10 @@ class Artifacts:
         return self.folder / f"final_estimations{SUFFIX[stage]}.csv"
 
     # ------------------------------------------------------------ what is there
+    def tables(self):
+        """Digests of the tables of estimates that are there, in one text: pictures of them carry it."""
+        return " ".join(sha256(path) for path in map(self.estimates, STAGES) if path.exists())
+
     def sidecars(self, *patterns):
         """Sidecars of these names, in order, a list of schemas.Sidecar; without those that are half written."""
         paths = sorted(path for pattern in patterns for path in self.folder.glob(pattern))
@@ -97,11 +101,11 @@ class Artifacts:
         paths = ((i, self.autoencoder(i, stage)) for i in range(len(self.architectures)))
         return [i for i, path in paths if path.exists() and sidecar_of(path).exists()]
 
-    def require(self, path, script, data=(), provenance=None):
+    def require(self, path, script, data=(), provenance=None, names=""):
         """Sidecar of an artifact of an earlier act, which must be there, as it was left, and made from the same data.
 
-        `script` is the act that makes it, `data` are paths from which it must have been made, as they are now; and its
-        spectra must be of the same kind as those of `provenance`.
+        `script` is the act that makes it, `data` are paths from which it must have been made, as they are now; its
+        spectra must be of the same kind as those of `provenance`, and its rows of stars with these `names`.
         """
         remedy = f"run Methodology/{script}.py first, with the same --artifacts"
         if not (path.exists() and sidecar_of(path).exists()):
@@ -115,6 +119,9 @@ class Artifacts:
         for file in data:
             if sidecar.inputs.get(file.name, sha256(file)) != sha256(file):
                 raise BadInput(f"{path} was made from another {file.name} than {file}: {other}")
+        if names and sidecar.inputs.get(NAMES) != names:
+            raise BadInput(f"{path} was made for stars of other names, or in another order, than stars.csv has now: "
+                           f"restore that order, or {other}")
         if provenance and sidecar.spectra.kind != provenance.kind:
             raise BadInput(f"{path} was made from spectra marked {sidecar.spectra.kind!r}, those of --data are marked "
                            f"{provenance.kind!r} now, see its provenance.json: {other}")

@@ -5,6 +5,7 @@ import errno
 import functools
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -121,15 +122,20 @@ def command(main):
             if hasattr(stream, "reconfigure"):  # a star's name may have letters that the terminal lacks
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with _terminable():
+            with _interruptible():
                 main(argv)
+                sys.stdout.flush()
+            return 0
+        except BrokenPipeError:  # nobody reads on, as behind `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except BadInput as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
         except OSError as error:
             remedy = REMEDIES.get(error.errno)
-            print(f"error: {one_line(error)}" + f": {remedy}" * bool(remedy), file=sys.stderr)
+            text = re.sub(r"\.partial-[0-9a-f]{12}-\d+-[0-9a-f]{6}", "", one_line(error))  # the name it was to get
+            print(f"error: {text}" + f": {remedy}" * bool(remedy), file=sys.stderr)
             return 2
         except KeyboardInterrupt as error:
             print("interrupted: the same command goes on from here", file=sys.stderr)
@@ -139,18 +145,20 @@ def command(main):
 
 
 @contextlib.contextmanager
-def _terminable():
-    """Let SIGTERM end what is under way as Ctrl-C does."""
+def _interruptible():
+    """Let SIGTERM end what is under way as Ctrl-C does, and let neither interrupt the tidying up after the other."""
 
-    def terminate(*_):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        raise Terminated
+    def interrupt(number, _):
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # once is enough
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

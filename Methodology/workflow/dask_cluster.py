@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 from workflow.files import BadInput, sweep
-from workflow.units import code_digest, versions
+from workflow.units import CODE, versions
 
 CONNECT = 10  # [s] that a Dask scheduler may take to answer
 
@@ -57,11 +57,11 @@ def _check(client, address):
     remedy = f"start scheduler and workers with PYTHONPATH={Path(__file__).parents[1]} and this Python environment"
     if without:
         raise BadInput(f"--scheduler {address}: {', '.join(without)} cannot import this project: {remedy}")
-    mine = code_digest(), versions()
+    mine = CODE, versions()
     others = [name for name, theirs in client.run(_identity).items() if theirs != mine]
     if others:
         raise BadInput(f"--scheduler {address}: {', '.join(others)} has other code or libraries than here: {remedy}")
 
 
 def _identity():
-    return code_digest(), versions()
+    return CODE, versions()

@@ -33,8 +33,9 @@ class UnitFailed(BadInput):
 
 
 def one_line(error):
-    """The message of an exception without its line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The message of an exception, or any text, in one line; what a terminal would obey or not show is escaped."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 # ---------------------------------------------------------------- digests

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from workflow import dask_cluster
 from workflow.files import BadInput, UnitFailed, lock, one_line, partial_name, sweep, write_json
-from workflow.units import load, read_sidecar, sidecar_of
+from workflow.units import CODE, load, read_sidecar, sidecar_of
 
 try:
     import resource
@@ -50,6 +50,11 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
     since = args.artifacts / f".overwriting_{re.sub(r'[^a-z0-9]+', '_', description)}"
     todo = [unit for unit in units if not _is_done(unit, args, redo_stale, since)]
     print(f"{description}: {len(units)} in all, {len(units) - len(todo)} done, {len(todo)} to do", flush=True)
+    done = [read_sidecar(unit.path) for unit in units if unit not in todo]
+    others = sorted({sidecar.code[:8] for sidecar in done} - {CODE[:8]})
+    if others:
+        print(f"note: some of them were made by other code ({', '.join(others)}) than that of today ({CODE[:8]}): they "
+              "count as done, --overwrite redoes them", flush=True)
     if args.dry_run:
         _say_how_long(units, todo, args.jobs)
         return None
@@ -64,15 +69,15 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
         if args.overwrite and not since.exists():
             since.touch()
         try:
-            done = _compute(work, groups, progress, args, description)
+            results = _compute(work, groups, progress, args, description)
         finally:
             sweep(args.artifacts)
     since.unlink(missing_ok=True)
     seconds = time.time() - started
-    failures = [failure for _, failed in done for failure in failed]
+    failures = [failure for _, failed in results for failure in failed]
     done_now = len(todo) - len(failures)
     print(f"{description}: {done_now} units in {seconds:.0f} s, {3600 * done_now / seconds:.0f} an hour, "
-          f"peak memory of a process {max(peak for peak, _ in done) / 1e9:.2f} GB", flush=True)
+          f"peak memory of a process {max(peak for peak, _ in results) / 1e9:.2f} GB", flush=True)
     return failures
 
 

@@ -21,6 +21,7 @@ Pixels = Annotated[int, Meta(ge=2, le=10_000_000)]
 Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 NotNegative = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
 Name = Annotated[str, Meta(min_length=1)]
+FileName = Annotated[str, Meta(min_length=1, pattern=r"^[^/\\\x00]*$")]  # in the folder of its sidecar
 
 
 class Kind(str):
@@ -137,8 +138,8 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     spectra: Origin
     settings: dict[str, Any]
     seed: int
-    inputs: dict[str, Digest]
-    outputs: dict[str, Digest]
+    inputs: dict[FileName, Digest]
+    outputs: dict[FileName, Digest]
     metrics: dict[str, float]
     seconds: NotNegative
     network: Optional[Union[AutoencoderShape, CnnShape]] = None
@@ -157,9 +158,9 @@ class Sidecar(Struct, frozen=True, kw_only=True):
 class Kept(Struct, frozen=True):
     """The regressors of one parameter: those whose predictions are combined, and all among which they are the best."""
 
-    members: list[Name]
+    members: list[FileName]
     largest_mse_test: NotNegative
-    ensemble: list[Name]
+    ensemble: list[FileName]
 
 
 class Estimates(Struct, frozen=True):
@@ -169,7 +170,7 @@ class Estimates(Struct, frozen=True):
     seed: Optional[int] = None
     kept: dict[str, Kept] = {}
     inputs: dict[str, Digest] = {}  # what names the stars
-    outputs: dict[str, Digest] = {}
+    outputs: dict[FileName, Digest] = {}
     flags_left_out: list[Name] = []  # those of flags.RULES that nothing was there to tell by
     digest: Optional[Digest] = None
 

@@ -18,6 +18,7 @@ import paper
 from workflow import schemas
 from workflow.files import BadInput, plain_number, sha256, write_json
 
+NAMES = "names of the stars"  # among the inputs of a unit
 LIBRARIES = ("tensorflow", "keras", "scikit-learn", "scikeras", "numpy", "pandas")
 
 
@@ -41,6 +42,8 @@ class Unit:
         Of the spectra it is made from.
     number : int
         Its place among units of its kind, by which several GPUs take turns; decides nothing.
+    names : str
+        Digest of the names of the stars, in their order, if what it makes has a row a star.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class Unit:
     also: tuple = ()
     provenance: schemas.Provenance = schemas.UNKNOWN
     number: int = 0
+    names: str = ""
 
     @property
     def name(self):
@@ -68,6 +72,8 @@ class Unit:
     def identity(self):
         """What must be equal for a result to count as this unit's; the inputs as they are before it starts."""
         inputs = {path.name: sha256(path) for path in self.inputs}
+        if self.names:
+            inputs[NAMES] = self.names
         identity = {"settings": self.settings, "seed": self.seed, "inputs": inputs}
         return json.loads(json.dumps(identity, default=plain_number))
 
@@ -77,13 +83,15 @@ def seed_of(seed, name):
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big") >> 2
 
 
-@functools.cache
 def code_digest():
     """Hex sha256 of the Python files in Methodology and its rooms."""
     root, digest = Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+CODE = code_digest()  # as it is imported: what is changed while a unit is at work did not make it
 
 
 @functools.cache
@@ -124,7 +132,7 @@ def finish(unit, started, metrics, history=None, network=None, stars=None):
         "metrics": metrics,
         "seconds": round(time.time() - started, 2),
         "versions": versions(),
-        "code": code_digest(),
+        "code": CODE,
         "history": history,
         "stars": {name: list(values) for name, values in (stars or {}).items()},
     }
