@@ -23,7 +23,7 @@ from synthetic.folder import Folder
 from synthetic.labels import AXES, label_grid, within
 from synthetic.phoenix_spectra import WIDEST, make, read_models, unfinished
 from workflow.command_line import Help, address, command, cores, folder, number
-from workflow.files import one_line
+from workflow.files import lock, one_line
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy")
 VERSION = 1  # raise it whenever the same settings give other spectra
@@ -95,19 +95,20 @@ def main(argv=None):
     mark = {"spectra": "phoenix", "n_pixels": n_pixels, "resolving_power": options.resolution, "continuum": "gisic",
             "settings": settings}
     target = Folder(options.out, FILES, mark, options.overwrite, given={"ph_pars.npy": labels})  # they may be published
-    if target.is_done():
-        print(f"{options.out} already holds these spectra; nothing to do")
-        return
-    if options.fetch:
-        phoenix_models.fetch(options.models, files, options.mirror)
-    sampling, fluxes = read_models(options.models, files, options.window, options.resolution)
-    target.begin()
-    origin = json.dumps(settings).encode(), labels.tobytes(), *fluxes.values()
-    flux_ph, path = unfinished(options.out, (len(labels), n_pixels), *origin)
-    make(labels, fluxes, options.steps, sampling, flux_ph, options.jobs)
-    target.install(flux_ph, labels)
-    path.unlink(missing_ok=True)
-    print(f"{options.out}: {len(labels)} synthetic spectra from {len(fluxes)} models")
+    with lock(options.out):
+        if target.is_done():
+            print(f"{options.out} already holds these spectra; nothing to do")
+            return
+        if options.fetch:
+            phoenix_models.fetch(options.models, files, options.mirror)
+        sampling, fluxes = read_models(options.models, files, options.window, options.resolution)
+        target.begin()
+        origin = json.dumps(settings).encode(), labels.tobytes(), *fluxes.values()
+        flux_ph, path = unfinished(options.out, (len(labels), n_pixels), *origin)
+        make(labels, fluxes, options.steps, sampling, flux_ph, options.jobs)
+        target.install(flux_ph, labels)
+        path.unlink(missing_ok=True)
+        print(f"{options.out}: {len(labels)} synthetic spectra from {len(fluxes)} models")
 
 
 if __name__ == "__main__":

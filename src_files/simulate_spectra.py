@@ -19,6 +19,7 @@ import paper
 from synthetic.folder import Folder
 from synthetic.simulation import VERSION, simulate
 from workflow.command_line import command, folder, number
+from workflow.files import lock
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
 SETTINGS = ("seed", "gap", "gap_seed", "n_spectra", "n_observed")
@@ -57,12 +58,13 @@ def main(argv=None):
     mark = {"spectra": "simulated", "simulator": VERSION, **settings}
     print("SIMULATED spectra:", ", ".join(f"{name} {value}" for name, value in settings.items()), flush=True)
     target = Folder(options.out, FILES, mark, options.overwrite)
-    if target.is_done():
-        print(f"{options.out} already holds this simulation; nothing to do")
-        return
-    target.begin()
-    flux_ph, labels_ph, flux_carm, stars = simulate(**settings, progress=True)
-    target.install(flux_ph, labels_ph, flux_carm, stars.round(6))
+    with lock(options.out):
+        if target.is_done():
+            print(f"{options.out} already holds this simulation; nothing to do")
+            return
+        target.begin()
+        flux_ph, labels_ph, flux_carm, stars = simulate(**settings, progress=True)
+        target.install(flux_ph, labels_ph, flux_carm, stars.round(6))
     print(f"{options.out}: {len(flux_ph)} synthetic and {len(flux_carm)} observed spectra, all simulated")
 
 

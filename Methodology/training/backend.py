@@ -13,6 +13,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["KERAS_HOME"] = os.devnull  # what a user's keras.json says is no setting of a run
 
 
 @contextlib.contextmanager
@@ -37,10 +38,6 @@ with _without_stderr():  # an import that fails raises an error, which is not lo
     import tensorflow as tf
     from scikeras.wrappers import KerasRegressor  # noqa: F401 -- here, since it imports TensorFlow too
 
-# What a user's ~/.keras/keras.json says is no setting of a run.
-keras.backend.set_floatx("float32")
-keras.backend.set_epsilon(1e-7)
-keras.backend.set_image_data_format("channels_last")
 KERAS_3 = keras.__version__.startswith("3")
 gc.freeze()  # what was made until now stays: to look through it for rubbish, after every network, takes 0.2 s
 # Every training builds its loop anew, on purpose; networks are saved as HDF5 and not compiled, on purpose too.

@@ -8,7 +8,9 @@ import os
 import platform
 import re
 import secrets
+import stat
 import time
+import unicodedata
 from pathlib import Path
 
 import filelock
@@ -38,6 +40,12 @@ def one_line(error):
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def clean_name(text):
+    """A name as it is known here: Unicode NFKC, without control and invisible characters, single blanks within."""
+    text = "".join(c for c in unicodedata.normalize("NFKC", str(text)) if c.isspace() or c.isprintable())
+    return " ".join(text.split())
+
+
 # ---------------------------------------------------------------- digests
 def sha256(path):
     """Hex sha256 of a file; read once as long as its inode, size and time stay the same."""
@@ -51,8 +59,10 @@ def git_blob_id(path):
 
 def state(path):
     """What changes whenever a file does: inode, size [bytes] and time of the last change [ns]."""
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+        raise BadInput(f"{path} is no regular file: put one there")
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @functools.cache
@@ -180,6 +190,8 @@ def read_table(path, key, remedy, once=True):
         raise BadInput(f"{path} {what}: {remedy}")
 
     try:
+        if not path.is_dir():
+            state(path)
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = [(number, row) for number, row in enumerate(csv.reader(file, strict=True), start=1) if row]
     except FileNotFoundError:
@@ -196,13 +208,15 @@ def read_table(path, key, remedy, once=True):
     blank = [name for name in heading if name != name.strip()]
     if blank:
         refuse(f"has blanks around the heading {blank[0]!r}")
+    if any("\0" in cell for _, row in rows for cell in row):
+        refuse("has a NUL among its letters")
     twice = sorted({name for name in heading if heading.count(name) > 1})
     if twice:
         refuse(f"has the heading {twice[0]!r} twice")
     ragged = [number for number, row in rows if len(row) != len(heading)]
     if ragged:
         refuse(f"line {ragged[0]} has not {len(heading)} cells, as the heading has ({len(ragged)} such lines)")
-    names = [row[heading.index(key)].strip() for _, row in rows[1:]]
+    names = [clean_name(row[heading.index(key)]) for _, row in rows[1:]]
     if "" in names:
         refuse(f"line {rows[1 + names.index('')][0]} has no name under {key}")
     twice = list(dict.fromkeys(name for name in names if names.count(name) > 1))
@@ -223,12 +237,18 @@ def _why_no_heading(heading, key):
 def load_array(path, ndim, remedy):
     """Open a .npy file, memory-mapped, never unpickled."""
     try:
+        if not path.is_dir():
+            state(path)
         with np.errstate(over="ignore"):  # an absurd shape overflows, and is refused for it
             array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise BadInput(f"{path} not found: {remedy}") from None
     except IsADirectoryError:
         raise BadInput(f"{path} is a folder: {remedy}") from None
+    except PermissionError:
+        raise BadInput(f"{path} may not be read: give yourself the right to") from None
+    except BadInput:
+        raise
     except Exception as error:  # what an absurd header raises depends on the version of numpy
         pickled = any(word in str(error).lower() for word in ("pickle", "python objects"))
         pickled = pickled and path.stat().st_size > 0
