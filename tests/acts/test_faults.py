@@ -237,7 +237,7 @@ TABLES = ("final_estimations.csv", "final_estimations.json", "final_estimations_
 
 
 def spoil_tune(folder):
-    files.write_json(folder / "tune_logg.json", {"best": {"nf1": 8, "nf2": 8, "nu": 8, "lr": 0.01}})
+    files.write_json(folder / "tune_logg.json", {"parameter": "logg", "best": {"nf1": 8, "nf2": 8, "nu": 8, "lr": 0.01}})
 
 
 def spoil_architectures(folder):
@@ -334,7 +334,7 @@ def test_heading_in_another_case_is_no_other_column(chain, data, capsys):
      (autoencoder_fine_tuning, "dtl_ac_1", "metrics"), (autoencoder_training, "ac_1", "metrics"),
      (autoencoder_fine_tuning, "ac_1", "network"), (cnn_training, "ac_1", "network")],
 )
-def test_sidecar_of_an_earlier_version_without_its_numbers(act, name, part, copied, tiny, capsys):
+def test_sidecar_without_its_numbers(act, name, part, copied, tiny, capsys):
     path = next(copied.rglob(f"{name}.json"))
     old = {key: value for key, value in json.loads(path.read_text()).items() if key != "digest"}
     spoilt = {"metrics": {}, "network": {**(old["network"] or {}), "n_pixels": 10**6}}
@@ -443,15 +443,3 @@ def test_worker_with_other_code_is_refused(tiny, tmp_path, capsys):
             process.wait()
     assert "other code or libraries" in one_line(capsys)
     assert not list((tmp_path / "artifacts").rglob("*.json"))
-
-
-def test_sidecar_of_an_earlier_version_still_counts(chain, tiny, tmp_path, capsys):
-    folder = shutil.copytree(chain, tmp_path / "artifacts")
-    for path in folder.rglob("*.json"):  # they had neither of these
-        old = json.loads(path.read_text())
-        files.write_json(path, {key: value for key, value in old.items() if key not in ("digest", "code")})
-    for act, more in zip(ACTS, (["--keep", 2], [], [], [])):
-        assert act.main(flags(tiny, folder, "--jobs", 1, *more)) == 0
-    out = capsys.readouterr().out
-    assert out.count(" 0 to do") == 5 and (folder / TABLES[0]).read_bytes() == (chain / TABLES[0]).read_bytes()
-    assert np.isfinite(pd.read_csv(folder / TABLES[0])["Teff"]).all()

@@ -32,7 +32,7 @@ def message_of(load, data):
 
 # ---------------------------------------------------------------- splits
 @pytest.mark.parametrize(("domain", "fraction"), [("ph", 0.3), ("carm", 0.2)])
-@pytest.mark.parametrize("n", [2, 10, 286, 1000])
+@pytest.mark.parametrize("n", [2, 286])
 def test_split_is_that_of_the_published_code(domain, fraction, n):
     train, test = dataset.split(n, domain)
     assert np.array_equal(np.sort(np.r_[train, test]), np.arange(n))
@@ -143,7 +143,7 @@ def test_missing_array(load, name, data):
 
 
 @any_array
-@pytest.mark.parametrize("size", [0, 5, 100, -1])
+@pytest.mark.parametrize("size", [0, -1])
 def test_truncated_array(load, name, size, data):
     content = (data / name).read_bytes()
     (data / name).write_bytes(content[:size])
@@ -180,7 +180,7 @@ def test_pickled_array_is_never_unpickled(load, name, bare, data, tmp_path):
 
 
 @any_array
-@pytest.mark.parametrize("change", [lambda a: a[0], lambda a: a[None], lambda a: a.astype(str), lambda a: a > 0])
+@pytest.mark.parametrize("change", [lambda a: a[0], lambda a: a.astype(str)])
 def test_other_kinds_of_array(load, name, change, data):
     spoil(data / name, change)
     assert_remedies(message_of(load, data), data, name)
@@ -218,7 +218,7 @@ def test_labels_of_other_shape(change, data):
     assert str(data / "ph_pars.npy") in message and "(200, 4)" in message and "same set" in message
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3000.0, -0.6, 2.1])
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 2.1])
 def test_bad_flux_names_its_rows(value, data, monkeypatch):
     monkeypatch.setattr(files, "CHUNK", 64)  # rows in several chunks
 
@@ -284,10 +284,8 @@ BAD_LABELS = {
 
 
 @pytest.mark.parametrize(("change", "columns"), BAD_LABELS.values(), ids=BAD_LABELS)
-@pytest.mark.parametrize("corners", [False, True])
-def test_labels_that_cannot_be(change, columns, corners, data):
-    if corners:  # the ends of the real label grid
-        spoil(data / "ph_pars.npy", lambda labels: np.resize(CORNERS, labels.shape))
+def test_labels_that_cannot_be(change, columns, data):
+    spoil(data / "ph_pars.npy", lambda labels: np.resize(CORNERS, labels.shape))
     synthetic_of(data)
     spoil(data / "ph_pars.npy", change)
     message = message_of(synthetic_of, data)
@@ -444,8 +442,8 @@ def test_stars_that_are_no_text(content, data):
     assert str(data / "stars.csv") in message_of(observed_of, data)
 
 
-@pytest.mark.parametrize("column", ["ra", "dec", *paper.PARAMETERS])
-@pytest.mark.parametrize("text", ["hot", "3,780", "3780 K", "True", "1+2j"])
+@pytest.mark.parametrize("column", ["ra", "teff"])
+@pytest.mark.parametrize("text", ["3,780", "3780 K", "True"])
 @pytest.mark.parametrize("all_rows", [False, True])
 def test_text_where_a_number_should_be(column, text, all_rows, data):
     stars = pd.read_csv(data / "stars.csv").astype({column: object})

@@ -95,7 +95,7 @@ def test_training_is_that_of_keras_own_loop_in_the_same_order():
     for epoch in range(CNN["epochs"]):
         order = np.random.default_rng([3, epoch]).permutation(len(X))
         x, y = X[order, :, None], LABEL[order]
-        expected += cnn.fit(x, y, CNN["batch_size"], shuffle=False, verbose=0).history["loss"]
+        expected += keras.Model.fit(cnn, x, y, CNN["batch_size"], shuffle=False, verbose=0).history["loss"]
     trained, history = cnn_training.train(CNN, X, LABEL, seed=3)
     np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
     for name, values in weights(cnn).items():
