@@ -321,8 +321,7 @@ code { font-size: 0.9em; overflow-wrap: anywhere; }
 
 def plain(text):
     """Text of anybody's, in one line, so that Markdown shows it as it is."""
-    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in one_line(text))
-    return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", printable)
+    return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", one_line(text))
 
 
 def table(heading, rows, numbers=()):

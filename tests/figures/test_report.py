@@ -238,8 +238,9 @@ def test_estimates_alone_give_a_page(tmp_path):
 def test_pictures_are_shown_and_sent_with_it(tmp_path):
     flags, figures, out = write_all(tmp_path), tmp_path / "my figs (1) & l'été <i> $x$", tmp_path / "sent" / "page"
     section_3, section_4 = titles(tmp_path)
+    run = load(tmp_path / "data", tmp_path / "run")
     for path, title in ((figures / "figure_08_young.png", section_4), (figures / "umap_mh.png", section_4),
-                        (figures / "figure_03.png", section_3), (tmp_path / "run" / "summary.png", "")):
+                        (figures / "figure_03.png", section_3), (run.artifacts.summary, run.artifacts.tables())):
         draw(path, title)
     assert report.main([*flags, "--figures", str(figures), "--out", str(out)]) == 0
     shown = (out / "report.html").read_text(encoding="utf-8")
@@ -247,6 +248,9 @@ def test_pictures_are_shown_and_sent_with_it(tmp_path):
     text = Seen(shown).text
     assert "Figure 8 of the paper, young" in text and "UMAP [M/H]" in text
     assert "](../../run/summary.png)" in (out / "report.md").read_text()
+    draw(run.artifacts.summary, "other tables")
+    assert report.main([*flags, "--figures", str(figures), "--out", str(out)]) == 0
+    assert "summary.png is of other estimates: delete it" in (out / "report.md").read_text()
 
 
 def test_figures_of_another_run_are_left_out(tmp_path):
@@ -304,7 +308,7 @@ def test_words_of_anybody_are_shown_as_they_are():
     tags = Seen(report.html("x\n\n| h |\n| --- |\n| x |", None, False)).tags
     for word in WORDS:
         page = report.html(f"{report.plain('x ' + word)}\n\n{report.table(['h', 'k'], [[word, word]])}", None, False)
-        seen, said = Seen(page), word.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
+        seen, said = Seen(page), files.one_line(word)
         assert seen.tables == [[2, 2]] and seen.text.count(said) == 3 and f"x {said}\n" in seen.text, word
         assert seen.tags == tags, word
 
@@ -318,8 +322,8 @@ def test_words_of_anybody_do_not_break_the_page(word, tmp_path):
     expected = Seen(write(tmp_path / "plain", "mine", stars=stars)[2])
     assert seen.tags == expected.tags and seen.tables == expected.tables
     assert all(len(set(rows)) == 1 for rows in seen.tables)
-    for said in (f"know 1 of them, which are left out below: {name}.", f"Report of a run on spectra marked {word!r}"):
-        assert said.replace("\x1b", "\N{REPLACEMENT CHARACTER}") in seen.text
+    assert f"know 1 of them, which are left out below: {files.clean_name(name)}." in seen.text
+    assert f"Report of a run on spectra marked {word!r}" in seen.text
 
 
 SPOILT = {
