@@ -237,7 +237,8 @@ TABLES = ("final_estimations.csv", "final_estimations.json", "final_estimations_
 
 
 def spoil_tune(folder):
-    files.write_json(folder / "tune_logg.json", {"parameter": "logg", "best": {"nf1": 8, "nf2": 8, "nu": 8, "lr": 0.01}})
+    best = {"nf1": 8, "nf2": 8, "nu": 8, "lr": 0.01}
+    files.write_json(folder / "tune_logg.json", {"parameter": "logg", "best": best})
 
 
 def spoil_architectures(folder):
