@@ -31,7 +31,8 @@ def write(path, stars, templates, synthetic):
             for line in [line for ax in axes for line in ax.lines]:
                 line.remove()
             _draw(axes, star, templates.flux[star.template], synthetic)
-            figure.suptitle(f"{name} ({star.record['file']})", size=8, parse_math=False)
+            odd = f": {star.record['odd']}" * bool(star.record["odd"])
+            figure.suptitle(f"{name} ({star.record['file']}){odd}", size=8, parse_math=False)
             pdf.savefig(figure)
         plt.close(figure)
 
@@ -48,7 +49,8 @@ def _draw(axes, star, template, synthetic):
     normalised.plot(paper.WAVELENGTH, star.flux, color=FLUX, linewidth=0.6,
                     label=f"normalised; {100 * record['bad']:.1f} % of its pixels bridged")
     normalised.plot(paper.WAVELENGTH, template, color=MODEL, linewidth=0.6,
-                    label=f"the {synthetic} synthetic spectrum it was found with")
+                    label=f"the {synthetic} synthetic spectrum it was found with; the star's lines are "
+                          f"{record['depth']:.2f} as deep, in {record['share']:.0%} of the window")
     normalised.set_ylim(min(0, star.flux.min()), 1.35)
     velocity.plot(star.lags, star.correlation, color=FLUX, linewidth=0.8)
     measured = f"{record['rv']:+.2f} ± {record['e_rv']:.2f} km/s"

@@ -15,7 +15,7 @@ from observations.preparation import Settings, Star
 from workflow.command_line import cores, number
 from workflow.files import BadInput, UnitFailed, one_line, sha256, sweep, writing
 
-VERSION = 3  # raise it whenever the same file gives another row
+VERSION = 4  # raise it whenever the same file gives another row
 STORED = ("flux", "raw", "template", "lags", "correlation")
 
 
@@ -161,7 +161,8 @@ def _line(record):
     guess = ", air or vacuum guessed by the smaller velocity" * record["medium"].endswith("?")
     return (f"{record['karmn']}: {record['form']}, {record['unit']}, {record['medium'].strip('?')}{guess}, R "
             f"{record['resolving_power']}, S/N {record['snr']:.0f}, {record['rv']:+.2f} +- {record['e_rv']:.2f} "
-            f"km/s{berv}, {100 * record['bad']:.1f} % bridged")
+            f"km/s{berv}, lines {record['depth']:.2f} as deep as a template's in {record['share']:.0%} of the window, "
+            f"{100 * record['bad']:.1f} % bridged" + f"; odd: {record['odd']}" * bool(record["odd"]))
 
 
 def _power(path, reading):

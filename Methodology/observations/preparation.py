@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 import paper
+from observations import likeness
 from spectra import dataset
 from spectra.continuum import aligned, flattened, normalise
 from spectra.transforms import LIGHT, N_MARGIN, STEP, WAVE, WINDOW, degrade, to_air, to_vacuum
@@ -64,14 +65,12 @@ def prepare(spectrum, templates, settings):
         raise UnitFailed(f"has no good pixels from {paper.WINDOW[0]:g} to {paper.WINDOW[1]:g} Angstrom")
     grid, flat = _flat(orders)
     try:
-        velocity = measure_velocity(grid, flat, templates)
+        velocity = measure_velocity(grid, flat, templates, _telluric(grid, power, spectrum.observation))
     except ValueError:
         raise UnitFailed(f"covers {grid[0]:.1f} to {grid[-1]:.1f} Angstrom, too little of {paper.WINDOW[0]:g} to "
                          f"{paper.WINDOW[1]:g} to find its velocity") from None
-    if not velocity.is_peak:
-        raise UnitFailed(f"has no peak in its cross-correlation with the synthetic spectra (height "
-                         f"{velocity.height:.2f}, {velocity.contrast:.1f} standard deviations): no M dwarf, or its "
-                         "wavelengths are not as read")
+    if velocity.missed:
+        raise UnitFailed(velocity.missed)
     flux, covered, raw = _at_rest(orders, velocity.rv, power, settings)
     bad = 1 - covered[WINDOW].mean()
     if bad > settings.max_bad:
@@ -82,7 +81,11 @@ def prepare(spectrum, templates, settings):
     low, high = dataset.FLUX_RANGE
     if not ((flux > low) & (flux < high)).all():
         raise UnitFailed(f"leaves the range of normalised flux, {low:g} to {high:g}: its continuum was not found")
-    record = {**_record(spectrum, velocity, orders), "bad": round(bad, 4), "resolving_power": round(power)}
+    seen = covered[WINDOW] & ~_telluric(paper.WAVELENGTH * (1 + velocity.rv / LIGHT), power, spectrum.observation)
+    pixel = min(np.median(np.diff(order.wave)) for order in orders)
+    words = likeness.flags(flux, seen, velocity, templates, pixel, power)
+    record = {**_record(spectrum, velocity, orders), "bad": round(bad, 4), "resolving_power": round(power),
+              "odd": " ".join(words)}
     return Star(flux, record, raw.astype(np.float32), velocity.template, velocity.lags, velocity.correlation)
 
 
@@ -127,7 +130,7 @@ def _clean(order, observation, settings):
     _refuse_constant(order.flux[~dark])
     flagged = (order.bad | ~((order.error > 0) | np.isnan(order.error))) & ~dark
     if settings.telluric and observation.frame == "observer":
-        flagged |= (np.abs(wave[:, None] - TELLURIC) < TELLURIC_WIDTH).any(axis=1)
+        flagged |= _near_telluric(wave, TELLURIC_WIDTH)
     good = ~(dark | flagged)
     cosmic = np.zeros_like(good)
     if good.sum() > 50 and np.ptp(wave[good]) > SHORTEST_ORDER:
@@ -141,6 +144,17 @@ def _clean(order, observation, settings):
     keep = good & ~cosmic
     cleaned = replace(order, wave=wave[keep], flux=order.flux[keep], error=order.error[keep], bad=order.bad[keep])
     return cleaned, (dark.sum(), flagged.sum(), cosmic.sum())
+
+
+def _near_telluric(wave, width):
+    return (np.abs(wave[:, None] - TELLURIC) < width).any(axis=1)
+
+
+def _telluric(wave, power, observation):
+    """Pixels in lines of water as wide as the instrument makes them, where the frame may be the observer's."""
+    if observation.frame == "barycentre":
+        return np.zeros(len(wave), bool)
+    return _near_telluric(wave, TELLURIC_WIDTH + np.mean(paper.WINDOW) / power)
 
 
 def _refuse_constant(flux):
@@ -251,5 +265,6 @@ def _record(spectrum, velocity, orders):
         "shift": round(float(velocity.rv), 3),
         "e_rv": round(float(velocity.error), 3), "berv": round(float(berv), 3),
         "frame": observation.frame or "unknown", "medium": medium, "peak": round(float(velocity.height), 3),
-        "contrast": round(float(velocity.contrast), 1),
+        "contrast": round(float(velocity.contrast), 1), "depth": round(float(velocity.depth), 2),
+        "share": round(float(velocity.share), 1),
     }

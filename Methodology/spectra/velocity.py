@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage, signal
+from scipy import fft, ndimage, signal
 
 import paper
 from spectra.transforms import LIGHT
@@ -13,12 +13,21 @@ MAX_VELOCITY = 300  # [km/s] searched to each side
 VELOCITY_STEP = 0.3  # [km/s] of the cross-correlation, less than a pixel
 BROADEST = 200  # [km/s] sigma of the smoothing that is subtracted: continuum, blaze and bands do not count
 PEAK = 60  # [km/s] to each side of a peak that belong to it
-LOWEST, CONTRAST = 0.4, 5.0  # of a peak: its height, and that in standard deviations of the correlation elsewhere
+# Limits of a peak: its height, also without any one fifth of the window, and in standard deviations of the rest
+LOWEST, CONTRAST = 0.4, 3.5
+N_PARTS, STAYS = 5, 15  # parts of the window left out in turn, and [km/s] within which the peak must stay
+SHALLOWEST = 0.5  # depth of the star's lines in units of the template's; below 0.5 are early types and poor giants
+VAGUEST = 5.0  # [km/s] of noise in the velocity
+SEEN, SHARE = 0.25, 0.6  # depth in a fifth of the window with lines like the template's; the share there must be of it
 DWARFS = (2500, 5.2), (2900, 5.1), (3300, 4.9), (3700, 4.8), (4200, 4.7)  # Teff [K] and log g
 TEMPLATE_NODES = [(*dwarf, 0.0, vsini) for dwarf in DWARFS for vsini in (2, 5, 10, 15, 25)]  # solar; v sin i [km/s]
 NODE_SCALE = np.array([100, 0.3, 0.3, 1.0])  # what counts as equally far from a node
 ATOMIC_TEFF = 3500  # [K] above which atoms rule the window
 SHORTEST = 15  # [Angstrom] of a template that there must be to correlate with
+# Heights of a warm template's peak, in units of the best one's, from which it counts for the velocity, and alone does
+WARM = 0.65, 0.8
+APART = 0.7  # of the way from the best template's velocity to the one given, as a standard deviation: 0.58 if uniform
+ATOMIC_POSITIONS = 0.3  # [km/s] that the few strong atomic lines of the window leave open, whatever the noise
 
 
 def cross_correlation(flux, template):
@@ -88,12 +97,21 @@ def check_lag(flux_ph, flux_carm, stars):
 # ---------------------------------------------------------------- in km/s, on any grid
 @dataclass(frozen=True)
 class Templates:
-    """Normalised spectra at rest, on the paper's grid, to find velocities with."""
+    """Spectra at rest to find velocities with, normalised, on the paper's grid.
 
-    flux: np.ndarray  # (n_templates, 3501)
-    # (n_templates,), bool: which of them the velocity is measured with, once it is found. Warm ones, whose lines are
-    # atoms': where those lie is known from the laboratory, lists of molecular lines are off by km/s in this window.
+    Attributes
+    ----------
+    flux : ndarray of shape (n_templates, 3501)
+    atomic : ndarray of shape (n_templates,), bool
+        Warm ones, whose lines are atoms': where those lie is known from the laboratory, while lists of molecular lines
+        are off by km/s in this window. The velocity is theirs where the star has such lines.
+    labels : ndarray of shape (n_templates, 4), optional
+        Teff [K], log g [dex], [M/H] [dex], v sin i [km/s].
+    """
+
+    flux: np.ndarray
     atomic: np.ndarray
+    labels: np.ndarray = None
 
     @classmethod
     def of(cls, flux_ph, labels_ph):
@@ -101,34 +119,105 @@ class Templates:
         distances = (np.abs((labels_ph - node) / NODE_SCALE).sum(axis=1) for node in TEMPLATE_NODES)
         rows = np.unique([distance.argmin() for distance in distances])
         teff = labels_ph[rows, paper.PARAMETERS["teff"].column]
-        return cls(np.array(flux_ph[rows], float), teff >= min(ATOMIC_TEFF, teff.max()))
+        return cls(np.array(flux_ph[rows], float), teff >= min(ATOMIC_TEFF, teff.max()), np.array(labels_ph[rows]))
 
 
 @dataclass(frozen=True)
 class Velocity:
     """What the cross-correlation with templates says."""
 
-    rv: float  # [km/s], positive where lines lie to the red
-    error: float  # [km/s]
+    rv: float  # [km/s]
+    error: float  # [km/s] of noise, of lines that the template has not, and of templates that disagree
+    noise: float  # [km/s], the part of it that is no disagreement of templates
     height: float  # of the peak, 1 for equal spectra
+    weakest: float  # height that is left where any one fifth of the window is left out
     contrast: float  # of the peak, in standard deviations of the correlation elsewhere
-    template: int  # the best one
+    depth: float  # of the star's lines in units of those of the template
+    parts: np.ndarray  # (5,) the same in each fifth of the window
+    second: float  # depth of the lines of a second star, by the highest peak of what the first leaves
+    second_contrast: float  # of that peak
+    second_rv: float  # [km/s]
+    template: int  # which of them it was
     lags: np.ndarray  # [km/s]
-    correlation: np.ndarray  # with the best template
+    correlation: np.ndarray  # with that one
 
     @property
-    def is_peak(self):
-        """Whether it is that of a star like the templates, and not the highest of what correlates by chance."""
-        return self.height >= LOWEST and self.contrast >= CONTRAST and abs(self.rv) < MAX_VELOCITY - 1
+    def share(self):
+        """Of the window, in fifths, where the star has lines like the template's."""
+        return np.mean(self.parts >= SEEN)
+
+    @property
+    def missed(self):
+        """The limit that this is no star like the templates by, in words; "" where it is one."""
+        if abs(self.rv) > MAX_VELOCITY - 1:
+            return (f"has its highest correlation with the synthetic spectra at {self.rv:+.0f} km/s, at the end of the "
+                    "range searched: no M dwarf, or its wavelengths are off by more")
+        if self.height < LOWEST or self.contrast < CONTRAST:
+            return (f"has no peak in its cross-correlation with the synthetic spectra (height {self.height:.2f}, "
+                    f"{self.contrast:.1f} standard deviations): no M dwarf, or its wavelengths are not as read")
+        if self.depth < SHALLOWEST:
+            return (f"has lines of {self.depth:.2f} of the depth that those of an M dwarf have, less than "
+                    f"{SHALLOWEST:g}: no M dwarf, or much stray light")
+        if self.weakest < LOWEST or self.share < SHARE:
+            return (f"correlates with the synthetic spectra in a part of the window alone (lines in {self.share:.0%} "
+                    f"of it; height {self.weakest:.2f} without the fifth that it rests on): no M dwarf")
+        if self.noise > VAGUEST:
+            return f"has a velocity that is uncertain by {self.noise:.1f} km/s: no M dwarf, or too noisy"
+        return ""
 
 
-def measure_velocity(wave, flux, templates):
+def correlations(flux, weights, templates, parts):
+    """Correlation coefficients of templates with each part of a spectrum that is as long, and regression slopes.
+
+    Parameters
+    ----------
+    flux, weights : ndarray of shape (n_pixels,)
+        A weight of 0 counts for nothing.
+    templates : ndarray of shape (n_templates, n)
+        Not longer, in the same steps.
+    parts : ndarray of shape (n_templates or 1, n)
+        Weights of the templates' pixels.
+
+    Returns
+    -------
+    correlation, slope : ndarray of shape (n_templates, n_pixels - n + 1)
+    """
+    n_lags, size = len(flux) - templates.shape[-1] + 1, fft.next_fast_len(len(flux), real=True)
+    observed = fft.rfft([weights, weights * flux, weights * flux**2], size)
+    ones, first, second = (fft.rfft(array, size).conj() for array in (parts, parts * templates, parts * templates**2))
+    total, sum_flux, square_flux, sum_template, square_template, product = (
+        fft.irfft(a * b, size)[..., :n_lags] for a, b in (
+            (observed[0], ones), (observed[1], ones), (observed[2], ones), (observed[0], first), (observed[0], second),
+            (observed[1], first)))
+    total = np.maximum(total, 1)
+    covariance = product - sum_flux * sum_template / total
+    variance = np.maximum(square_template - sum_template**2 / total, 1e-9)
+    return covariance / np.sqrt(variance * np.maximum(square_flux - sum_flux**2 / total, 1e-9)), covariance / variance
+
+
+def measure_velocity(wave, flux, templates, ignored=None):
     """Velocity of a star against the best of several templates.
 
     What `PyAstronomy.pyasl.crosscorrRV` finds, but all velocities at once, and for each the correlation coefficient.
-    The error is that of Zucker (2003, MNRAS 342, 1291, Eq. 20), which counts the mismatch of the template as noise.
-    Vacuum wavelengths [Angstrom] ascend; flux has no blaze, both (n_pixels,). ValueError says that less than 15
-    Angstrom of the window can be seen at all velocities.
+
+    Parameters
+    ----------
+    wave, flux : ndarray of shape (n_pixels,)
+        Vacuum wavelength [Angstrom], ascending, and flux without the blaze.
+    templates : Templates
+    ignored : ndarray of shape (n_pixels,), bool, optional
+        Pixels that count for nothing, as those of telluric lines.
+
+    Returns
+    -------
+    Velocity
+        Positive where lines lie to the red. It is that of the best template, or of the warm one of highest correlation
+        where that is nearly as high, or between the two; how far it is from the best one's is a part of the error.
+
+    Raises
+    ------
+    ValueError
+        Less than 15 Angstrom of the window can be seen at all velocities.
     """
     step = VELOCITY_STEP / LIGHT
     reach = int(MAX_VELOCITY / VELOCITY_STEP)
@@ -137,24 +226,72 @@ def measure_velocity(wave, flux, templates):
     if high - low < SHORTEST:
         raise ValueError("too short to find a velocity")
     n = int(np.log(high / low) / step) + 1
-    rest = low * np.exp(step * np.arange(n))
-    observed = _without_slopes(np.interp(low * np.exp(step * np.arange(-reach, n + reach)), wave, flux))
-    correlation = np.array([cross_correlation(observed, _without_slopes(np.interp(rest, paper.WAVELENGTH, template)))
-                            for template in templates.flux])
+    rest, seen = (low * np.exp(step * np.arange(*ends)) for ends in ((n,), (-reach, n + reach)))
+    observed = _without_slopes(np.interp(seen, wave, flux))
+    weights = np.ones(len(seen)) if ignored is None else 1.0 * (np.interp(seen, wave, ignored) < 0.5)
+    lines = np.array([_without_slopes(np.interp(rest, paper.WAVELENGTH, template)) for template in templates.flux])
     lags = LIGHT * (np.exp(step * np.arange(-reach, reach + 1)) - 1)
-    best, top = np.unravel_index(correlation.argmax(), correlation.shape)
-    away = np.abs(lags - lags[top])
-    elsewhere = correlation[best][away > PEAK]
-    near = np.where((away <= PEAK / 2) & templates.atomic[:, None], correlation, -1)
-    measured, peak = np.unravel_index(near.argmax(), near.shape)
-    offset, height, curvature = _parabola(correlation[measured], peak)
-    n_seen = np.count_nonzero((wave > low) & (wave < high))
-    error = np.sqrt(max(1 / height**2 - 1, 0) * abs(height) / max(curvature, 1e-12) / n_seen)
+    correlation, slope = correlations(observed, weights, lines, np.ones((1, n)))
+    best, peak = np.unravel_index(correlation.argmax(), correlation.shape)
+    beyond = np.abs(lags - lags[peak]) > PEAK
+    near = np.where((np.abs(lags - lags[peak]) <= PEAK / 2) & templates.atomic[:, None], correlation, -1)
+    warm, warm_peak = np.unravel_index(near.argmax(), near.shape)
+
+    def measured(template, peak):
+        part = slice(peak, peak + n)
+        offset, height, curvature = _parabola(correlation[template], peak)
+        scatter = _scatter(observed[part], weights[part], lines[template], height, curvature)
+        return LIGHT * (np.exp(step * (peak - reach + offset)) - 1), VELOCITY_STEP * scatter
+
+    velocities, scatters = np.transpose([measured(best, peak), measured(warm, warm_peak)])
+    share = np.clip((correlation[warm, warm_peak] / correlation[best, peak] - WARM[0]) / (WARM[1] - WARM[0]), 0, 1)
+    rv = velocities[0] + share * (velocities[1] - velocities[0])
+    noise = np.hypot((1 - share) * scatters[0], share * scatters[1])
+    places = np.arange(n) * N_PARTS // n
+    without = correlations(observed, weights, np.broadcast_to(lines[best], (N_PARTS, n)),
+                           1.0 * (places != np.arange(N_PARTS)[:, None]))[0]
+    part = slice(peak, peak + n)
+    left = observed.copy()
+    left[part] -= slope[best, peak] * lines[best]
+    correlation_left, slope_left = correlations(left, weights, lines[best][None], np.ones((1, n)))
+    second = np.where(np.abs(lags - lags[peak]) > STAYS, correlation_left[0], -1).argmax()
     return Velocity(
-        rv=LIGHT * (np.exp(step * (peak - reach + offset)) - 1), error=VELOCITY_STEP * error,
-        height=correlation[best, top], contrast=(correlation[best, top] - elsewhere.mean()) / elsewhere.std(),
-        template=int(best), lags=lags, correlation=correlation[best],
+        rv=rv, error=np.sqrt(noise**2 + (APART * (rv - velocities[0])) ** 2 + (ATOMIC_POSITIONS * share) ** 2),
+        noise=noise, height=correlation[best, peak],
+        weakest=without[:, np.abs(lags - lags[peak]) < STAYS].max(axis=1).min(),
+        contrast=_contrast(correlation[best], peak, beyond), depth=slope[best, peak],
+        parts=np.array([_slope(observed[part][places == k], lines[best][places == k], weights[part][places == k])
+                        for k in range(N_PARTS)]),
+        second=slope_left[0, second], second_contrast=_contrast(correlation_left[0], second, beyond),
+        second_rv=lags[second], template=int(best), lags=lags, correlation=correlation[best],
     )
+
+
+def _contrast(correlation, peak, elsewhere):
+    return (correlation[peak] - correlation[elsewhere].mean()) / correlation[elsewhere].std()
+
+
+def _slope(flux, template, weights):
+    """Regression of a spectrum on a template; 0 where no pixel counts."""
+    if not weights.any():
+        return 0.0
+    flux, template = (array - np.average(array, weights=weights) for array in (flux, template))
+    return (weights * flux * template).sum() / max((weights * template**2).sum(), 1e-9)
+
+
+def _scatter(flux, weights, template, height, curvature):
+    """Standard deviation of the place of a peak [step].
+
+    That of Zucker (2003, MNRAS 342, 1291, Eq. 20), which counts the mismatch of the template as noise, but for noise
+    whose neighbours are alike: by the autocorrelation of what the template leaves, times that of its derivative.
+    """
+    flux, template = (array - np.average(array, weights=weights) for array in (flux, template))
+    left = weights * (flux - _slope(flux, template, weights) * template)
+    reach = PEAK / VELOCITY_STEP
+    alike = [np.correlate(array, array[: -int(reach)], "valid") for array in (left, weights * np.gradient(template))]
+    inflation = 1 + 2 * np.prod([array[1:] / max(array[0], 1e-12) for array in alike], axis=0).sum()
+    n_seen = np.count_nonzero(weights)
+    return np.sqrt(max(1 / height**2 - 1, 0) * abs(height) / max(curvature, 1e-12) / n_seen * max(inflation, 1))
 
 
 def _without_slopes(flux):

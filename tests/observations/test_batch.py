@@ -49,7 +49,7 @@ def test_a_moving_star_in_air_behind_a_blaze_gives_the_prepared_array(tmp_path, 
     found, stars = observed_of(tmp_path / "out")
     assert list(stars["karmn"]) == ["star", "star [2]"] and (stars["medium"] == "air").all()
     for row, rv, error, snr in zip(found, stars["rv"], stars["e_rv"], stars["snr"]):
-        assert rv == pytest.approx(30, abs=5 * error) and error < 0.1
+        assert rv == pytest.approx(30, abs=0.3) and error < 0.4
         assert snr == pytest.approx(100, rel=0.2)
         difference = row - truth
         assert abs(difference.mean()) < 0.004 and difference.std() < 1.1 / 100

@@ -87,11 +87,64 @@ BAD = {
     "negative": (-observe(), "no good pixels"),
     "emission lines": (emission(observe()), "continuum that falls below zero"),
     "cosmic hits": (observe() * np.where(NOISE > 1.2, 2, 1), r"% bad pixels .*\d+ above the continuum"),
-    "galaxy": (GALAXY * (1 + NOISE / 100), "no peak in its cross-correlation"),
+    "galaxy": (GALAXY * (1 + NOISE / 100), "at the end of the range searched: no M dwarf"),
     "noise": (1e4 * (1 + NOISE / 10), "no peak in its cross-correlation"),
     "half the window": (np.where(NATIVE > 8818, np.nan, observe()), "covers .* to find its velocity"),
     "nearly the window": (np.where(NATIVE > 8831, np.nan, observe()), r"covers 8800\.0 to 883\d\.\d Angstrom of"),
 }
+
+
+def featureless(*lines, width=0.15):
+    """A star without lines but for these, (wavelength [Angstrom], depth) each, at S/N 200."""
+    flux = np.ones(len(NATIVE))
+    for centre, depth in lines:
+        flux *= 1 - depth * np.exp(-0.5 * ((NATIVE - centre) / width) ** 2)
+    return 1e4 * flux * (1 + NOISE / 200)
+
+
+WATER = tuple((wave, 0.3) for wave in preparation.TELLURIC)
+LEFT_OUT = {  # no M dwarfs, whatever correlates
+    "featureless": featureless(),
+    "one weak line": featureless((8821.0, 0.08)),
+    "one line as deep as those of an M dwarf": featureless((8812.0, 0.5), width=0.3),
+    "two deep lines where an M dwarf has them": featureless((8809.17, 0.5), (8826.65, 0.5), width=0.2),
+    "water": featureless(*WATER),
+    "water and a line": featureless(*WATER, (8811.0, 0.1)),
+    "fringes": 1e4 * (1 + 0.1 * np.sin(NATIVE * 2) + NOISE / 200),
+    "broad lines of hydrogen": featureless((8865.2, 0.4), (8752.9, 0.3), width=20),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_is_no_m_dwarf_is_left_out(templates, name):
+    with pytest.raises(UnitFailed, match="M dwarf"):
+        prepared(LEFT_OUT[name], templates)
+
+
+def simulated(teff, logg, mh, vsini):
+    return next(smooth for _, smooth in sim.smooth_spectra(np.array([[teff, logg, mh, vsini]]), PHYSICS))[0]
+
+
+@pytest.mark.parametrize("labels, word", [
+    ((3300, 4.9, -0.2, 3), ""), ((2500, 5.2, 0, 25), ""), ((3700, 4.8, -0.5, 10), ""), ((4100, 4.7, 0.2, 2), ""),
+    ((5200, 4.5, 0, 3), "warm"), ((5800, 4.4, 0, 3), "warm"), ((3600, 1, 0, 4), "giant"), ((4600, 2, -0.2, 4), "giant"),
+    ((4400, 2, -2.2, 4), "shallow-lines"),
+])
+def test_what_is_accepted_but_odd_has_a_flag(templates, labels, word):
+    record = prepared(observe(smooth=simulated(*labels)), templates).record
+    assert word in record["odd"].split() if word else record["odd"] == ""
+    assert (record["depth"] < 0.7) == (word == "shallow-lines") and record["share"] >= 0.6
+
+
+@pytest.mark.parametrize("labels", [(2300, 5.3, 0, 10), (2500, 5.2, 0, 15), (3000, 5.1, 0, 10), (3800, 4.8, 0, 20)])
+def test_velocities_of_late_and_rotating_stars_are_within_their_errors(templates, labels):
+    record = prepared(observe(30, smooth=simulated(*labels)), templates).record
+    assert abs(record["rv"] - 30) < 2 * record["e_rv"] < 4
+
+
+def test_a_star_at_the_end_of_the_range_is_told_so(templates):
+    with pytest.raises(UnitFailed, match="end of the range searched"):
+        prepared(observe(299.6), templates)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -152,7 +152,7 @@ def test_error_of_a_velocity_is_its_scatter(stars, templates):
         noisy = stars[2] + rng.normal(0, 1 / 30, len(sim.WAVE)) * np.sqrt(stars[2])
         measured.append(measure_velocity(sim.WAVE, flattened(noisy), templates))
     scatter = np.std([star.rv for star in measured])
-    assert scatter == pytest.approx(np.median([star.error for star in measured]), rel=0.4)
+    assert scatter == pytest.approx(np.median([star.noise for star in measured]), rel=0.4)
 
 
 def test_noise_and_continua_without_lines_have_no_peak(templates):
@@ -160,7 +160,7 @@ def test_noise_and_continua_without_lines_have_no_peak(templates):
     for smoothing in (0.1, 5, 30, 100):
         noise = gaussian_filter1d(rng.normal(size=(10, len(sim.WAVE))), smoothing, axis=1)
         for flux in 1 + 0.1 * noise / noise.std():
-            assert not measure_velocity(sim.WAVE, flattened(flux), templates).is_peak
+            assert measure_velocity(sim.WAVE, flattened(flux), templates).missed
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,0 +1,76 @@
+"""What is odd about a star that was accepted: flags by its lines beside those of the templates, and by its pixels."""
+import numpy as np
+
+import paper
+
+# What each word in the column `odd` of stars.csv means; the limits are ours, set on simulated stars
+FLAGS = {
+    "shallow-lines": "its lines are less than 0.7 as deep as the template's: metal-poor, or stray light",
+    "lines-missing": "in two fifths of the window or more its lines are less than a quarter as deep",
+    "warm": "its lines are those of a star warmer than the warmest templates: a K or G star",
+    "giant": "Mg I 8809 has narrow wings and the lines of FeH are weak: a low surface gravity",
+    "second-star": "what its template leaves has a peak of its own in the cross-correlation",
+    "undersampled": "fewer than 1.8 pixels an element of the stated resolution",
+    "sharp-lines": "its lines are sharper than the stated resolution allows",
+    "velocity": "its velocity is uncertain by more than 3 km/s, an element of CARMENES' resolution",
+    "no-barycentric": "in the observer's frame, and nothing says how fast the Earth moved",
+    "header": "its header says a thing in two ways that disagree",
+}
+SHALLOW, MISSING, UNCERTAIN = 0.7, 0.8, 3.0
+WARM_SIDE = -0.1  # of the step from the templates of 4200 K to those of 3700 K
+MG, CORE_TO_WING, WINGS = 8809.17, 0.35, 1.3  # [Angstrom] of Mg I, and where its wings begin and end
+GIANT = 0.5  # of the depth of FeH's fifth of the window, in units of all lines', plus WEIGHT times the wings' excess
+WEIGHT = 6
+SAMPLED = 1.8  # pixels an element of resolution
+SECOND, SECOND_CONTRAST = 0.08, 6.0  # depth of a second star's lines, and standard deviations of its peak
+
+
+def flags(flux, seen, velocity, templates, pixel, power):
+    """Words of FLAGS for one star.
+
+    Parameters
+    ----------
+    flux : ndarray of shape (3501,)
+        Normalised, at rest.
+    seen : ndarray of shape (3501,), bool
+        Where there are good pixels and no telluric lines.
+    velocity : velocity.Velocity
+    templates : velocity.Templates
+    pixel : float
+        Width of the instrument's pixels [Angstrom].
+    power : float
+        Its resolving power, as stated.
+    """
+    odd = {
+        "shallow-lines": velocity.depth < SHALLOW,
+        "lines-missing": velocity.share < MISSING,
+        "warm": warmth(flux, seen, velocity, templates) < WARM_SIDE,
+        "giant": gravity(flux, seen, velocity, templates) < GIANT,
+        "second-star": velocity.second > SECOND and velocity.second_contrast > SECOND_CONTRAST,
+        "undersampled": np.mean(paper.WINDOW) / power < SAMPLED * pixel,
+        "velocity": velocity.error > UNCERTAIN,
+    }
+    return [word for word in FLAGS if odd.get(word)]
+
+
+def warmth(flux, seen, velocity, templates):
+    """Where a star lies on the way from the templates of 4200 K (0) to those of 3700 K (1); infinite if unknown."""
+    if templates.labels is None:
+        return np.inf
+    teff, vsini = templates.labels[:, paper.PARAMETERS["teff"].column], templates.labels[:, 3]
+    nearest = [np.argmin(np.abs(teff - node) / 50 + np.abs(vsini - vsini[velocity.template])) for node in (4200, 3700)]
+    warm, cool = templates.flux[nearest]
+    if nearest[0] == nearest[1]:
+        return np.inf
+    design = np.array([1 - warm, warm - cool, np.ones(len(flux)), np.linspace(-1, 1, len(flux))])[:, seen]
+    return np.linalg.lstsq(design.T, 1 - flux[seen], rcond=None)[0][1]
+
+
+def gravity(flux, seen, velocity, templates):
+    """How strong FeH is beside all lines, and how broad Mg I: about 1 for dwarfs, about 0 for giants."""
+    template = templates.flux[velocity.template]
+    distance = np.abs(paper.WAVELENGTH - MG)
+    wings = seen & (distance > CORE_TO_WING) & (distance < WINGS)
+    if not wings.any():
+        return np.inf
+    return velocity.parts[-1] / velocity.depth + WEIGHT * np.mean(template[wings] - flux[wings])
