@@ -133,6 +133,8 @@ def _prepared(path, out, reading, templates, settings):
             return kept, load(kept).record
         spectrum = readers.read(path, *reading)
         star = preparation.prepare(spectrum, templates, settings)
+        for conflict in spectrum.observation.conflicts:
+            tqdm.write(f"{path}: {conflict}")
         record = {
             "karmn": spectrum.observation.name, "file": path.name, **star.record,
             "instrument": spectrum.observation.instrument, "form": spectrum.form, "unit": spectrum.unit,

@@ -15,38 +15,50 @@ class Instrument:
     telescopes: tuple = ()  # words of TELESCOP or OBSERVAT
     site: tuple = ()  # longitude, latitude [degree], height [m]
     resolving_power: float = np.nan  # as its makers state it
+    modes: tuple = ()  # (key, word in its value, resolving power), where it has several
     medium: str = ""
     frame: str = ""
     mark: str = ""  # its keys begin with it, whatever INSTRUME says
     position: tuple = ("RA", "DEC")  # keys of the star's place
     sky: float = 0.0  # throughput of the fibre on the star in units of that on the sky; 0: nothing is subtracted
+    one_is_good: bool = False  # of its masks
 
 
 # Those that see the window. A serval template is at rest in the barycentre, whatever exposure lent it its header.
 INSTRUMENTS = (
     Instrument("serval", medium="vacuum", frame="barycentre", mark="SERVAL "),
-    Instrument("CARMENES", ("CALAR ALTO", "CAHA"), (-2.5463, 37.2236, 2168), paper.RESOLVING_POWER, "vacuum"),
+    Instrument("CARMENES", ("CALAR ALTO", "CAHA"), (-2.5463, 37.2236, 2168), paper.RESOLVING_POWER, medium="vacuum"),
     Instrument("caracal", medium="vacuum", frame="observer", mark="CARACAL "),
     # RA and DEC are the telescope's, RA in hours; the throughput in the window is from the table of muler
-    Instrument("HPF", ("HET",), (-104.0147, 30.6814, 2025), 55_000, "vacuum", "observer", position=("QRA", "QDEC"),
-               sky=0.951),
+    Instrument("HPF", ("HET",), (-104.0147, 30.6814, 2025), 55_000, medium="vacuum", frame="observer",
+               position=("QRA", "QDEC"), sky=0.951),
     Instrument("McDonald", ("MCDONALD",), (-104.0217, 30.6717, 2076)),
-    Instrument("ESPADONS", ("CFHT",), (-155.4689, 19.8253, 4204), 65_000),
+    Instrument("PypeIt", mark="DMODCLS", one_is_good=True),
+    Instrument("ESPADONS", ("CFHT",), (-155.4689, 19.8253, 4204), 65_000, (("INSTMODE", "R=80", 80_000),)),
     Instrument("HIRES", ("KECK",), (-155.4747, 19.8264, 4160)),
     Instrument("NARVAL", ("TBL", "PIC DU MIDI"), (0.1411, 42.9364, 2877), 65_000),
     Instrument("FEROS", ("LA SILLA", "MPG"), (-70.7346, -29.2584, 2400), 48_000),
     Instrument("UVES", ("PARANAL", "VLT"), (-70.4045, -24.6272, 2635)),
     Instrument("TRES", ("FLWO",), (-110.8781, 31.6811, 2345), 44_000),
-    Instrument("NEID", ("WIYN",), (-111.6003, 31.9584, 2096), 110_000),
+    Instrument("NEID", ("WIYN",), (-111.6003, 31.9584, 2096), 110_000, (("OBS-MODE", "HE", 60_000),),
+               "vacuum", "observer"),
     Instrument("MAROON-X", ("GEMINI-NORTH",), (-155.4691, 19.8238, 4213), 85_000),
-    Instrument("FIES", ("NOT",), (-17.8851, 28.7573, 2382), 67_000),
-    Instrument("HERMES", ("MERCATOR",), (-17.8784, 28.7624, 2333), 85_000),
+    Instrument("GHOST", ("GEMINI-SOUTH",), (-70.7367, -30.2407, 2722), 56_000, (("RESOLUT", "HIGH", 76_000),)),
+    Instrument("FIES", ("NOT",), (-17.8851, 28.7573, 2382), modes=(
+        ("FIFMSKNM", "LOW", 25_000), ("FIFMSKNM", "MED", 46_000), ("FIFMSKNM", "HI", 67_000))),
+    Instrument("HERMES", ("MERCATOR",), (-17.8784, 28.7624, 2333), 85_000, (("FIBMODE", "LRF", 63_000),)),
+    Instrument("CHIRON", ("CTIO",), (-70.8065, -30.1691, 2207), modes=(
+        ("DECKER", "FIBER", 28_000), ("DECKER", "SLICER", 79_000), ("DECKER", "NARROW", 136_000),
+        ("DECKER", "SLIT", 95_000))),
     Instrument("SARG", ("TNG",), (-17.8891, 28.7540, 2387)),
 )
 RESOLUTION_KEYS = ("SPEC_RES", "SPECRES", "RESOLUTN", "RESPOWER")
-BERV_KEYS = {  # and what makes km/s of them
-    "CARACAL BERV": 1, "ESO QC BERV": 1, "ESO DRS BERV": 1, "ESO QC VRAD BARYCOR": 1, "BERV": 1, "BRVCORR": 1e-3,
-}
+# Of the velocity of the Earth, in km/s, or m/s where the comment says so or no orbit is as fast
+BERV_KEYS = ("CARACAL BERV", "ESO QC BERV", "ESO DRS BERV", "ESO QC VRAD BARYCOR", "BERV", "BRVCORR", "BCV", "BVCOR",
+             "HELCORR", "VHELIO", "SSBRV")
+FASTEST = 35.0  # [km/s] of an observer on the Earth
+DISAGREE = 0.5  # [km/s] between the header's velocity and that by position and time
+YES, NO = ("TRUE", "T", "1", "YES", "VACUUM", "VAC"), ("FALSE", "F", "0", "NO", "AIR")
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ class Observation:
     ra: float = np.nan  # [degree]
     dec: float = np.nan  # [degree]
     resolving_power: float = np.nan
+    conflicts: tuple = ()  # what its header says in two ways that disagree, in words
 
 
 def instrument_of(header):
@@ -84,20 +97,36 @@ def _is_said(row, field):
 def from_header(header, name):
     """Read a FITS header; a star without OBJECT is called `name`."""
     instrument = instrument_of(header)
-    stated = [header[key] for key in RESOLUTION_KEYS if _number(header.get(key)) > 1000]
     frame = _frame(header, instrument)
     ra, dec = _position(header, instrument)
-    berv = np.nan
+    berv, conflicts = np.nan, ()
     if frame == "observer":
-        velocities = [_number(header.get(key)) * factor for key, factor in BERV_KEYS.items() if key in header]
-        berv = next((value for value in velocities if abs(value) < 100), np.nan)
-        if np.isnan(berv):
-            berv = barycentric_correction(header, ra, dec)
+        berv, computed = _berv(header), barycentric_correction(header, ra, dec)
+        if abs(berv - computed) > DISAGREE:
+            conflicts = (f"the Earth moves at {berv:.2f} km/s by its header, {computed:.2f} by position and time",)
+        berv = computed if np.isnan(berv) else berv
     return Observation(
         name=_text(header, "OBJECT") or name, instrument=_text(header, "INSTRUME"), frame=frame,
         medium=_medium(header, instrument), berv=berv, ra=ra, dec=dec,
-        resolving_power=float(stated[0] if stated else instrument.resolving_power),
+        resolving_power=_resolving_power(header, instrument), conflicts=conflicts,
     )
+
+
+def _resolving_power(header, instrument):
+    stated = [float(header[key]) for key in RESOLUTION_KEYS if _number(header.get(key)) > 1000]
+    modes = [float(power) for key, word, power in instrument.modes if word in _text(header, key).upper()]
+    return next(iter([*stated, *modes]), float(instrument.resolving_power))
+
+
+def _berv(header):
+    """Velocity of the Earth that a header states [km/s]; NaN if none."""
+    for key in (name for known in BERV_KEYS for name in header if re.fullmatch(rf"{known}\d*", name)):
+        value = _number(header[key])
+        metres = "m/s" in _comment(header, key).replace("km/s", "") or abs(value) > FASTEST
+        value = value / 1000 if metres else value
+        if abs(value) < FASTEST:
+            return value
+    return np.nan
 
 
 def barycentric_correction(header, ra, dec):
@@ -137,8 +166,9 @@ def _frame(header, instrument):
 def _medium(header, instrument):
     words = f"{_text(header, 'AIRORVAC')} {_text(header, 'TUCD1')}".lower()
     axis = _text(header, "CTYPE1").upper()
-    if "VACUUM" in header:
-        return "vacuum" if str(header["VACUUM"]).strip().upper() in ("TRUE", "T", "1", "YES") else "air"
+    answer = str(header.get("VACUUM", "")).strip().upper()
+    if answer in (*YES, *NO):
+        return "vacuum" if answer in YES else "air"
     if "air" in words or "obs.atmos" in words or axis.startswith("AWAV"):
         return "air"
     if "vac" in words or "em.wl" in words or re.match(r"WAVE(-|$)", axis):
@@ -147,18 +177,32 @@ def _medium(header, instrument):
 
 
 def _position(header, instrument):
-    """Right ascension and declination [degree]; numbers are in degrees, texts with colons in hours and degrees."""
-    ra, dec = (header.get(key) for key in instrument.position)
-    if ":" in str(ra) and ":" in str(dec):
-        from astropy.coordinates import SkyCoord
+    """Right ascension and declination [degree], NaN where the header leaves open whether the first is in hours.
 
-        try:
-            star = SkyCoord(ra, dec, unit=("hourangle", "deg"))
-        except ValueError:
-            return np.nan, np.nan
-        ra, dec = star.ra.deg, star.dec.deg
-    ra, dec = _number(ra), _number(dec)
-    return (ra, dec) if 0 <= ra <= 360 and -90 <= dec <= 90 else (np.nan, np.nan)
+    Three numbers are hours and degrees with minutes and seconds. One number beyond 24 is in degrees; up to 24 the
+    comment must say which.
+    """
+    ra, dec = instrument.position
+    values = [str(header.get(key)) for key in (ra, dec)]
+    unit = "deg"
+    if all(len(re.findall(r"[\d.]+", value)) == 3 for value in values):
+        unit = "hourangle"
+    elif _number(values[0]) <= 24:
+        comment = _comment(header, ra).lower()
+        unit = "hourangle" if "hour" in comment or re.search(r"\[h", comment) else "deg" if "deg" in comment else ""
+    if not unit:
+        return np.nan, np.nan
+    from astropy.coordinates import SkyCoord
+
+    try:
+        star = SkyCoord(*values, unit=(unit, "deg"))
+    except ValueError:
+        return np.nan, np.nan
+    return star.ra.deg, star.dec.deg
+
+
+def _comment(header, key):
+    return str(header.comments[key]) if hasattr(header, "comments") and key in header else ""
 
 
 def _text(header, key):

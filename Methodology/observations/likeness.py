@@ -25,7 +25,7 @@ SAMPLED = 1.8  # pixels an element of resolution
 SECOND, SECOND_CONTRAST = 0.08, 6.0  # depth of a second star's lines, and standard deviations of its peak
 
 
-def flags(flux, seen, velocity, templates, pixel, power):
+def flags(flux, seen, velocity, templates, pixel, power, observation):
     """Words of FLAGS for one star.
 
     Parameters
@@ -40,6 +40,7 @@ def flags(flux, seen, velocity, templates, pixel, power):
         Width of the instrument's pixels [Angstrom].
     power : float
         Its resolving power, as stated.
+    observation : headers.Observation
     """
     odd = {
         "shallow-lines": velocity.depth < SHALLOW,
@@ -49,6 +50,8 @@ def flags(flux, seen, velocity, templates, pixel, power):
         "second-star": velocity.second > SECOND and velocity.second_contrast > SECOND_CONTRAST,
         "undersampled": np.mean(paper.WINDOW) / power < SAMPLED * pixel,
         "velocity": velocity.error > UNCERTAIN,
+        "no-barycentric": observation.frame == "observer" and np.isnan(observation.berv),
+        "header": bool(observation.conflicts),
     }
     return [word for word in FLAGS if odd.get(word)]
 

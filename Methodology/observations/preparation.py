@@ -83,7 +83,7 @@ def prepare(spectrum, templates, settings):
         raise UnitFailed(f"leaves the range of normalised flux, {low:g} to {high:g}: its continuum was not found")
     seen = covered[WINDOW] & ~_telluric(paper.WAVELENGTH * (1 + velocity.rv / LIGHT), power, spectrum.observation)
     pixel = min(np.median(np.diff(order.wave)) for order in orders)
-    words = likeness.flags(flux, seen, velocity, templates, pixel, power)
+    words = likeness.flags(flux, seen, velocity, templates, pixel, power, spectrum.observation)
     record = {**_record(spectrum, velocity, orders), "bad": round(bad, 4), "resolving_power": round(power),
               "odd": " ".join(words)}
     return Star(flux, record, raw.astype(np.float32), velocity.template, velocity.lags, velocity.correlation)

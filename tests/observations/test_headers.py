@@ -1,6 +1,8 @@
 """Reading headers: what an instrument leaves unsaid, and the velocity of the Earth."""
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.io import fits
 
 import paper
 from observations.headers import from_header
@@ -36,3 +38,51 @@ def test_barycentric_correction_is_that_of_another_programme(date, exposure, exp
     """Barnard's star from the Hobby-Eberly telescope, by barycorrpy (Kanodia and Wright 2018), with proper motion."""
     observation = from_header({**HPF, "DATE-OBS": date, "ITIME": exposure}, "star")
     assert observation.berv == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.parametrize("answer, medium", [
+    ("", ""), ("VACUUM", "vacuum"), (True, "vacuum"), ("T", "vacuum"), (False, "air"), ("AIR", "air"), ("?", ""),
+])
+def test_vacuum_is_said_by_yes_or_no_alone(answer, medium):
+    assert from_header({"VACUUM": answer}, "star").medium == medium
+
+
+PARANAL = {"SPECSYS": "TOPOCENT", "TELESCOP": "ESO-VLT-U2", "EXPTIME": 600.0, "DATE-OBS": "2017-08-18T23:33:57"}
+BARNARD = 269.45, 4.69
+
+
+@pytest.mark.parametrize("ra, dec, comment, known", [
+    ("17:57:48.5", "+04:41:36", "", True), ("17 57 48.5", "+04 41 36", "", True), (269.45, 4.69, "", True),
+    ("269.45", "4.69", "", True), (17.9635, 4.69, "", False), (17.9635, 4.69, "[hour] pointing", True),
+    (17.9635, 4.69, "[deg] pointing", None), ("unknown", "unknown", "", False),
+])
+def test_a_right_ascension_up_to_24_is_one_only_if_its_unit_is_said(ra, dec, comment, known):
+    header = fits.Header(PARANAL)
+    header["RA"], header["DEC"] = (ra, comment), dec
+    observation = from_header(header, "star")
+    position = {True: BARNARD, False: (np.nan, np.nan), None: (17.9635, 4.69)}[known]
+    np.testing.assert_allclose((observation.ra, observation.dec), position, atol=0.01)
+    assert np.isnan(observation.berv) == (known is False) and (known is not True or abs(observation.berv + 21.7) < 0.2)
+
+
+@pytest.mark.parametrize("key", ["BERV", "BCV", "VHELIO", "HELCORR", "BVCOR", "SSBRV052", "ESO QC BERV"])
+@pytest.mark.parametrize("value, comment", [(12.5, ""), (12_500.0, ""), (12_500.0, "[m/s]"), (12.5, "km/s")])
+def test_the_velocity_of_the_earth_is_read_by_many_names_in_metres_too(key, value, comment):
+    header = fits.Header({"SPECSYS": "TOPOCENT"})
+    header[f"HIERARCH {key}" if " " in key else key] = value, comment
+    assert from_header(header, "star").berv == 12.5
+
+
+@pytest.mark.parametrize("berv, disagrees", [(-21.7, False), (21.7, True)])
+def test_a_velocity_of_the_earth_that_position_and_time_contradict_is_said(berv, disagrees):
+    observation = from_header({**PARANAL, "RA": 269.45, "DEC": 4.69, "BERV": berv}, "star")
+    assert observation.berv == berv and bool(observation.conflicts) == disagrees
+
+
+@pytest.mark.parametrize("header, power", [
+    ({"INSTRUME": "FIES", "FIFMSKNM": "F1 LowRes"}, 25_000), ({"INSTRUME": "FIES", "FIFMSKNM": "F4 HiRes"}, 67_000),
+    ({"INSTRUME": "FIES"}, np.nan), ({"INSTRUME": "CHIRON", "DECKER": "narrow_slit"}, 136_000),
+    ({"INSTRUME": "HERMES", "FIBMODE": "LRF"}, 63_000), ({"INSTRUME": "NEID", "OBS-MODE": "HR"}, 110_000),
+])
+def test_an_instrument_of_several_modes_has_a_resolving_power_each(header, power):
+    np.testing.assert_equal(from_header(header, "star").resolving_power, float(power))
