@@ -1,6 +1,6 @@
 """Columns of numbers as the orders of a spectrum: in Angstrom, ascending, whatever unit and direction they come in."""
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,9 @@ REGION = paper.WINDOW[0] - paper.MARGIN - 12, paper.WINDOW[1] + paper.MARGIN + 1
 UNITS = {  # to Angstrom
     "Angstrom": lambda x: x, "nm": lambda x: 10 * x, "micron": lambda x: 1e4 * x, "m": lambda x: 1e10 * x,
     "log10": lambda x: 10 ** np.clip(x, 0, 9), "ln": lambda x: np.exp(np.clip(x, 0, 20)),
+    "1/cm": lambda x: 1e8 / x,
 }
+ENOUGH = 50  # pixels near the window that a spectrum has more of
 ORDER_STEP, ORDER_LENGTH = 20, 100  # [pixel] an order goes back at least, and has; less is disorder
 
 
@@ -75,15 +77,21 @@ def from_columns(columns, stated, forced, observation, form):
         elif "error" not in arrays and "ivar" in arrays:
             error = 1 / np.sqrt(arrays["ivar"])  # infinite: no weight, bad
     bad = np.nan_to_num(arrays.get("flag", np.zeros(shape)), nan=1) != 0
+    unit = _unit(wave, stated, forced)
+    conflict = f"its wavelengths are in {unit}, and not, as it says, in {stated}"
+    if not forced and _known(stated) not in (None, unit):
+        observation = replace(observation, conflicts=(*observation.conflicts, conflict))
+    wave = _convert(wave, unit)
     rows = zip(*(np.broadcast_to(array, shape) for array in (wave, flux, error, bad | np.isinf(error))))
     pieces = [piece for row in rows for piece in _ascending(*row)]
-    unit = _unit([piece[0] for piece in pieces], stated, forced)
-    pieces = [(UNITS[unit](piece[0]), *piece[1:]) for piece in pieces]
+    if not pieces:
+        raise UnitFailed("has no wavelengths")
     coverage = min(piece[0][0] for piece in pieces), max(piece[0][-1] for piece in pieces)
     inside = [(piece[0] > REGION[0]) & (piece[0] < REGION[1]) for piece in pieces]
-    orders = tuple(Order(*(array[part] for array in piece)) for piece, part in zip(pieces, inside) if part.sum() > 50)
+    orders = tuple(Order(*(array[part] for array in piece)) for piece, part in zip(pieces, inside)
+                   if part.sum() > ENOUGH)
     if not any(order.wave[0] < paper.WINDOW[1] and order.wave[-1] > paper.WINDOW[0] for order in orders):
-        raise UnitFailed(f"covers {coverage[0]:.1f} to {coverage[1]:.1f} Angstrom{_hint(columns, unit)}, not "
+        raise UnitFailed(f"covers {coverage[0]:.1f} to {coverage[1]:.1f} Angstrom{_hint(arrays['wave'], unit)}, not "
                          f"{paper.WINDOW[0]:g} to {paper.WINDOW[1]:g}")
     return Spectrum(orders, observation, form, unit, coverage)
 
@@ -97,6 +105,12 @@ def _ascending(wave, flux, error, bad):
     if np.median(np.diff(wave)) < 0:
         wave, flux, error, bad = (array[::-1] for array in (wave, flux, error, bad))
     steps = np.diff(wave)
+    moves = np.flatnonzero(steps)  # between them, without what fills up an order's ends
+    if not len(moves):
+        return []
+    inner = slice(moves[0], moves[-1] + 2)
+    wave, flux, error, bad = (array[inner] for array in (wave, flux, error, bad))
+    steps = np.diff(wave)
     if (steps == 0).any():
         raise UnitFailed(f"repeats wavelengths, {wave[:-1][steps == 0][0]:g} first ({(steps == 0).sum()} in all): "
                          "keep one row each")
@@ -108,21 +122,53 @@ def _ascending(wave, flux, error, bad):
     return list(zip(*(np.split(array, breaks) for array in (wave, flux, error, bad))))
 
 
-def _unit(waves, stated, forced):
-    """The stated unit, else the one in which the spectrum covers the window, else the likeliest by size."""
-    if not waves:
-        raise UnitFailed("has no wavelengths")
+def joined(spectra):
+    """One spectrum of several of a file: the one that covers most, and the orders of others that cover more of it."""
+    grid = np.arange(*REGION, 0.5)
+
+    def covered(orders):
+        return np.mean(np.any([(order.wave[0] <= grid) & (grid <= order.wave[-1]) for order in orders], axis=0))
+
+    whole = max(spectra, key=lambda spectrum: covered(spectrum.orders))
+    for spectrum in spectra:
+        if covered(whole.orders + spectrum.orders) > covered(whole.orders):
+            whole = replace(whole, orders=whole.orders + spectrum.orders)
+    return whole
+
+
+def are_wavelengths(array):
+    """Whether the rows of an array ascend, or descend, and through the window in one of `UNITS`."""
+    try:
+        rows = [row[np.isfinite(row) & (row > 0)] for row in np.atleast_2d(np.asarray(array, float))]
+    except (TypeError, ValueError):
+        return False
+    steps = [np.trim_zeros(np.diff(row)) for row in rows if len(row) > ENOUGH]
+    return bool(steps and all(len(step) and ((step > 0).all() or (step < 0).all()) for step in steps)
+                and _fitting(np.concatenate(rows)))
+
+
+def _convert(wave, unit):
+    """Wavelengths in Angstrom, NaN where there are none."""
+    known = np.isfinite(wave) & (wave > 0)
+    return np.where(known, UNITS[unit](np.where(known, wave, 1)), np.nan)
+
+
+def _unit(wave, stated, forced):
+    """The unit in which the spectrum covers the window, the stated one first, else that one, else the likeliest."""
     if forced:
         return stated
-    fitting = [name for name in [_named(stated)] if name] or _fitting(waves)
+    known, fitting = _known(stated), _fitting(wave)
+    if known and (known in fitting or not fitting):
+        return known
     if fitting:
         return fitting[0]
-    size = np.median(waves[len(waves) // 2])
+    wave = wave[np.isfinite(wave) & (wave > 0)]
+    size = np.median(wave) if len(wave) else np.inf
     return next(unit for limit, unit in ((1e-3, "m"), (3, "micron"), (5, "log10"), (11, "ln"), (2500, "nm"),
                                          (np.inf, "Angstrom")) if size < limit)
 
 
-def _named(stated):
+def _known(stated):
     """The one of `UNITS` that a header means; None for what is no length, or nothing."""
     text = re.sub(r"\s", "", stated).lower().replace("metre", "meter").rstrip("s")
     if not text:
@@ -130,20 +176,24 @@ def _named(stated):
     from astropy import units  # takes as long to import as a text file to read
 
     try:
-        factor = units.Unit("Angstrom" if text in ("a", "aa", "ang", "å") else text).to("Angstrom")
+        unit = units.Unit("Angstrom" if text in ("a", "aa", "ang", "å") else text)
+        factor = unit.to("1/cm" if unit.is_equivalent("1/cm") else "Angstrom")
     except (ValueError, TypeError):
         return None
+    if unit.is_equivalent("1/cm"):
+        return "1/cm" if np.isclose(factor, 1) else None
     return next((name for name in ("Angstrom", "nm", "micron", "m") if np.isclose(UNITS[name](1), factor)), None)
 
 
-def _fitting(waves):
-    """Those of `UNITS` in which some of the ascending wavelengths reach into the window."""
+def _fitting(wave):
+    """Those of `UNITS` in which enough of the wavelengths lie in the window."""
     low, high = paper.WINDOW
-    return [unit for unit, convert in UNITS.items()
-            if any(convert(wave[0]) < high and convert(wave[-1]) > low for wave in waves)]
+    counts = {unit: np.count_nonzero((low < _convert(wave, unit)) & (_convert(wave, unit) < high)) for unit in UNITS}
+    return [unit for unit, count in counts.items() if count > ENOUGH]
 
 
-def _hint(columns, unit):
-    waves = [row[np.isfinite(row)] for row in np.atleast_2d(np.asarray(columns["wave"], float))]
-    fitting = [fits for fits in _fitting([np.sort(row)[[0, -1]] for row in waves if len(row)]) if fits != unit]
-    return f" (in {unit}; --unit {fitting[0]} would cover the window)" if fitting else ""
+def _hint(wave, unit):
+    fitting = [name for name in _fitting(wave) if name != unit]
+    if fitting:
+        return f" (in {unit}; --unit {fitting[0]} would cover the window)"
+    return f" (in {unit}; no unit of {', '.join(UNITS)} would cover the window)" if unit != "Angstrom" else ""

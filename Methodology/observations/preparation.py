@@ -18,10 +18,12 @@ from workflow.files import BadInput, UnitFailed
 
 COSMIC = 6  # standard deviations above the continuum, of which
 CONTINUUM_ERROR = 0.02  # is the part that is not noise
+FILLED = 100  # times the median flux and more is no flux, but what fills up bad pixels
 SHORTEST_ORDER = 5.0  # [Angstrom] of the window and its margin that an order must have to count
 # Water lines seen in single exposures in the window, observer's frame, vacuum [Angstrom], and their half width
 TELLURIC, TELLURIC_WIDTH = (8805.83, 8814.1, 8822.6, 8833.7), 0.1
-KINDS = "not above zero", "flagged", "above the continuum, as cosmic hits and emission lines are"  # of bad pixels
+KINDS = (  # of bad pixels
+    "not above zero", "flagged or a filling value", "above the continuum, as cosmic hits and emission lines are")
 AIR_AS_VACUUM = LIGHT * (paper.WINDOW[0] / to_air(paper.WINDOW[0]) - 1)  # [km/s]
 
 
@@ -128,7 +130,8 @@ def _clean(order, observation, settings):
     wave = to_vacuum(order.wave) if observation.medium == "air" else order.wave
     dark = ~(np.isfinite(order.flux) & (order.flux > 0))
     _refuse_constant(order.flux[~dark])
-    flagged = (order.bad | ~((order.error > 0) | np.isnan(order.error))) & ~dark
+    filled = order.flux > FILLED * np.median(order.flux[~dark]) if (~dark).any() else dark
+    flagged = (order.bad | filled | ~((order.error > 0) | np.isnan(order.error))) & ~dark
     if settings.telluric and observation.frame == "observer":
         flagged |= _near_telluric(wave, TELLURIC_WIDTH)
     good = ~(dark | flagged)

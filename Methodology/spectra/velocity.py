@@ -27,6 +27,7 @@ SHORTEST = 15  # [Angstrom] of a template that there must be to correlate with
 # Heights of a warm template's peak, in units of the best one's, from which it counts for the velocity, and alone does
 WARM = 0.65, 0.8
 APART = 0.7  # of the way from the best template's velocity to the one given, as a standard deviation: 0.58 if uniform
+DISAGREE = 0.1  # of the way between the best and the best warm template's velocities, whichever counts
 ATOMIC_POSITIONS = 0.3  # [km/s] that the few strong atomic lines of the window leave open, whatever the noise
 
 
@@ -256,7 +257,8 @@ def measure_velocity(wave, flux, templates, ignored=None):
     correlation_left, slope_left = correlations(left, weights, lines[best][None], np.ones((1, n)))
     second = np.where(np.abs(lags - lags[peak]) > STAYS, correlation_left[0], -1).argmax()
     return Velocity(
-        rv=rv, error=np.sqrt(noise**2 + (APART * (rv - velocities[0])) ** 2 + (ATOMIC_POSITIONS * share) ** 2),
+        rv=rv, error=np.linalg.norm([noise, APART * (rv - velocities[0]), DISAGREE * np.ptp(velocities),
+                                     ATOMIC_POSITIONS * share]),
         noise=noise, height=correlation[best, peak],
         weakest=without[:, np.abs(lags - lags[peak]) < STAYS].max(axis=1).min(),
         contrast=_contrast(correlation[best], peak, beyond), depth=slope[best, peak],

@@ -2,7 +2,6 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.io import fits
 
 import paper
 from observations.headers import from_header
