@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 import paper
-from observations import orders, preparation, readers
+from observations import likeness, orders, preparation, readers
 from observations.preparation import Settings, Star
 from workflow.command_line import cores, number
 from workflow.files import BadInput, UnitFailed, one_line, sha256, sweep, writing
@@ -81,9 +81,21 @@ def prepare(paths, out, reading, templates, settings, jobs):
         else:
             tqdm.write(f"left out: {path} {outcome}")
             left_out[path] = outcome
+    _warn_of_dull_lines([record for _, record in stars])
     if not stars:
         raise BadInput(f"none of {len(paths)} files gave a star; the first: {paths[0]} {left_out[paths[0]]}")
     return stars, left_out
+
+
+def _warn_of_dull_lines(records):
+    """Say so where of many stars of an instrument none has lines as sharp as its resolving power would make them."""
+    for instrument in sorted({record["instrument"] for record in records}):
+        alike = [record for record in records if record["instrument"] == instrument]
+        sharpest = max(record["line_power"] / record["resolving_power"] for record in alike)
+        if len(alike) >= likeness.MANY and sharpest < likeness.DULLEST:
+            print(f"warning: none of {len(alike)} stars of {instrument or 'one instrument'} has lines as sharp as R "
+                  f"{alike[0]['resolving_power']} makes them, the sharpest are those of {sharpest:.0%} of it: all "
+                  "rotate, or the resolving power is less: see --resolution")
 
 
 def powers(paths, reading, jobs):

@@ -87,6 +87,7 @@ def prepare(spectrum, templates, settings):
     pixel = min(np.median(np.diff(order.wave)) for order in orders)
     words = likeness.flags(flux, seen, velocity, templates, pixel, power, spectrum.observation)
     record = {**_record(spectrum, velocity, orders), "bad": round(bad, 4), "resolving_power": round(power),
+              "line_power": round(likeness.line_power(flux, seen, velocity, templates, settings.target), -2),
               "odd": " ".join(words)}
     return Star(flux, record, raw.astype(np.float32), velocity.template, velocity.lags, velocity.correlation)
 
