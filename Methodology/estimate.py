@@ -81,7 +81,8 @@ def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resoluti
     -------
     Series
         The star's row of estimates.csv: Teff [K], logg [dex], [M/H] [dex], vsini [km/s], each with e_ and E_, its
-        uncertainties below and above; `snr`, `rv` and `e_rv` [km/s]; flags, as in flags.COLUMNS.
+        uncertainties below and above; `snr`, `rv` and `e_rv` [km/s]; `depth`, `share` and
+        `odd` as in stars.csv; flags, as in flags.COLUMNS.
     """
     artifacts, data = Path(artifacts), data and Path(data)
     sidecar = sidecar_of(Artifacts(artifacts).estimates())
@@ -104,9 +105,14 @@ def _load(artifacts, data, digest):
 # ---------------------------------------------------------------- --tune
 def plan(ensemble, records, flux, out, settings):
     """The units that fine-tune the autoencoders on these stars; writes the array that they read."""
-    if len(records) < TO_TUNE:
-        raise BadInput(f"--tune: {len(records)} of the given files gave a star, at least {TO_TUNE} are needed: give "
-                       "more, or leave --tune out")
+    _, first, copies = np.unique(flux, axis=0, return_index=True, return_counts=True)
+    if copies.max() > 1:
+        raise BadInput(f"--tune: {copies.max()} files hold the same spectrum, that of "
+                       f"{records[first[copies.argmax()]]['file']}: give each once")
+    n_stars = len({record["karmn"] for record in records})
+    if n_stars < TO_TUNE:
+        raise BadInput(f"--tune: {len(records)} of the given files gave {n_stars} different stars, at least {TO_TUNE} "
+                       "are needed: give more, or leave --tune out")
     carm = Dataset(out).carm
     write_array(carm, flux)
     mark = batch.mark(records, ensemble.trained_on, settings)

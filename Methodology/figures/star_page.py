@@ -138,7 +138,8 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
     for row, (star, words) in enumerate(zip(table.itertuples(), flags.in_words(table))):
         paths.append(folder / f"{_free_name(star.karmn, {path.stem.lower() for path in paths})}.png")
         title = (f"{star.karmn}: {star.instrument or 'instrument unknown'}, S/N {star.snr:.0f} a pixel, "
-                 f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s")
+                 f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s, lines {star.depth:.2f} as deep as a template's in "
+                 f"{star.share:.0%} of the window" + f"; odd: {star.odd}" * bool(star.odd))
         remark = "; ".join(filter(None, [note, words and f"flags: {words}"]))
         of_star = {par: values[:, row] for par, values in predictions.items()}
         tasks.append(joblib.delayed(write)(paths[-1], title, remark, flux[row], reconstructed[row], of_star,

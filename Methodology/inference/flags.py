@@ -39,6 +39,7 @@ class Evidence:
     lag: Optional[np.ndarray] = None  # [pixel] against the synthetic spectra, (n_stars,)
     seen: Optional[np.ndarray] = None  # whether fine-tuning trained on the spectrum, (n_stars,)
     foreign: Optional[np.ndarray] = None  # whether it trained on none of the star's instrument, (n_stars,)
+    odd: Optional[np.ndarray] = None  # words of observations/likeness.py on the spectrum, (n_stars,) of str
 
 
 @dataclass(eq=False)
@@ -181,6 +182,12 @@ def lag(evidence):
       "ones alone", "they do not know what it does to a spectrum", of_star=True)
 def other_instrument(evidence):
     return None if evidence.foreign is None else np.asarray(evidence.foreign, bool)
+
+
+@Rule("odd-spectrum", "of stars of `estimate.py`: its column `odd` has a word, such as `giant`, `warm`, `second-star`",
+      "it may be no M dwarf, or is not what the file says", of_star=True)
+def odd_spectrum(evidence):
+    return None if evidence.odd is None else np.array([bool(words) for words in evidence.odd], bool)
 
 
 @Rule("unseen", "fine-tuning did not train on it", "worth knowing; no reason to doubt, so it makes no star pale",

@@ -20,6 +20,7 @@ from workflow.files import BadInput, load_array, one_line, sha256, take
 from workflow.units import read_sidecar, sidecar_of
 
 SETS = ROOT / "src_files"  # it, or a folder in it, holds the synthetic set unless --data says where
+KNOWN = ["file", "instrument", "snr", "rv", "e_rv", "depth", "share", "odd"]  # of a star, in estimates.csv
 
 
 # ---------------------------------------------------------------- which networks
@@ -166,7 +167,8 @@ class Predictor:
 
         The networks were fine-tuned on spectra of this provenance, `fine_tuned_on`; where on these, `seen` has their
         rows. Gives the table, with the columns of the published one, then `file`, `instrument`, `snr` in a pixel, `rv`
-        and `e_rv` [km/s], and flags.COLUMNS; the predictions of each parameter, (n_members, n_stars); and the
+        and `e_rv` [km/s], depth of the lines in the template's, share of the window with lines, what is `odd`, and
+        flags.COLUMNS; the predictions of each parameter, (n_members, n_stars); and the
         reconstructions by the best ranked autoencoder.
         """
         encoded = self.encode(flux)
@@ -181,9 +183,9 @@ class Predictor:
             self.ensemble.resolving_power, predictions, self.ensemble.numbers, mse=mse, limits=limits,
             latent_distance=np.array([nearest_distances(encoded[i], self.encoded_ph[i]) for i in encoded]),
             snr=stars["snr"], seen=np.isin(np.arange(len(stars)), [] if seen is None else seen),
-            foreign=other_instrument(stars, fine_tuned_on),
+            foreign=other_instrument(stars, fine_tuned_on), odd=stars["odd"],
         ))
-        return table.join(stars[["file", "instrument", "snr", "rv", "e_rv"]]).join(words), predictions, reconstruction
+        return table.join(stars[KNOWN]).join(words), predictions, reconstruction
 
 
 def load(ensemble, tuned=None):

@@ -136,7 +136,7 @@ def test_files_and_arrays_give_what_the_array_of_the_truth_gives(made, loaded, t
     table = pd.read_csv(tmp_path / "out" / "estimates.csv")
     assert list(table) == ["karmn", "ra_gaiadr3", "dec_gaiadr3",
                            *(prefix + x for x in VALUES for prefix in ("", "e_", "E_")),
-                           "file", "instrument", "snr", "rv", "e_rv", *flags.COLUMNS]
+                           *predictor.KNOWN, *flags.COLUMNS]
     assert list(table["karmn"]) == ["GJ 1/B", "star"] and all(map(foreign, table["flags"]))
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"GJ_1_B.png", "star.png"}
     assert min(path.stat().st_size for path in (tmp_path / "out").glob("*.png")) > 50_000
@@ -278,7 +278,10 @@ def test_the_tutorial(tutorial, made, capsys, monkeypatch):
 
 def test_too_few_stars_to_tune_on(made, tmp_path, capsys):
     assert run(made, tmp_path / "out", *stars(tmp_path, 19), extra=["--tune"]) == 2
-    assert "19 of the given files gave a star, at least 20 are needed" in capsys.readouterr().err
+    assert "19 of the given files gave 19 different stars, at least 20 are needed" in capsys.readouterr().err
+    copies = [Path(shutil.copy(tmp_path / "star 0.csv", tmp_path / f"copy {k}.csv")) for k in range(20)]
+    assert run(made, tmp_path / "out", *copies, extra=["--tune"]) == 2
+    assert "20 files hold the same spectrum" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- what is refused

@@ -124,6 +124,7 @@ def test_most_autoencoders_decide(beyond, word):
     ({"snr": [149, 150, NAN]}, ["low-snr", "", ""]), ({"snr": ["149", "high", ""]}, ["low-snr", "", ""]),
     ({"lag": [18, -19, NAN]}, ["", "lag", ""]),
     ({"foreign": [True, False, False]}, ["other-instrument", "", ""]),
+    ({"odd": ["", "giant", "warm velocity"]}, ["", "odd-spectrum", "odd-spectrum"]),
     ({"snr": [10, 10, 500], "lag": [99, 0, 0], "seen": [False, True, True]}, ["low-snr lag unseen", "low-snr", ""]),
 ])
 def test_flags_of_a_spectrum(arguments, expected):
@@ -138,7 +139,7 @@ def test_table_of_all_rules():
         values, predictions={"mh": members}, autoencoders={"mh": np.repeat([0, 1], 6)},
         mse=np.array([[2.0, NAN]] * 2), latent_distance=np.array([[0.5, NAN]] * 2),
         limits={name: np.array([1.0, 1.0]) for name in flags.LIMITS}, seen=[False, True]))
-    assert list(table) == flags.COLUMNS and left_out == ["low-snr", "lag", "other-instrument"]
+    assert list(table) == flags.COLUMNS and left_out == ["low-snr", "lag", "other-instrument", "odd-spectrum"]
     assert table.to_numpy().tolist() == [
         ["", "", "two-modes autoencoders-apart", "grid-edge upper-limit",
          "reconstruction reconstruction-observed unseen"],

@@ -17,7 +17,7 @@ from workflow.units import Unit, finish
 N_PIXELS = 40
 FLUX = np.random.default_rng(1).uniform(0.2, 1, (3, N_PIXELS)).astype(np.float32)
 STARS = pd.DataFrame({"karmn": ["A", "B", "C"], "file": "", "instrument": ["HPF", "", "TRES"], "snr": [100.0, 200, 300],
-                      "rv": 0.0, "e_rv": 0.1})
+                      "rv": 0.0, "e_rv": 0.1, "depth": 1.0, "share": 1.0, "odd": ""})
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_networks_that_share_a_model_are_applied_each_with_its_own_weights(loade
 def test_table_of_new_stars(loaded, seen):
     provenance = loaded.ensemble.fine_tuned_on
     table, predictions, _ = loaded.estimate(STARS, FLUX, provenance, seen)
-    assert list(table)[15:] == ["file", "instrument", "snr", "rv", "e_rv", *flags.COLUMNS] and set(predictions) == {
+    assert list(table)[15:] == [*predictor.KNOWN, *flags.COLUMNS] and set(predictions) == {
         "teff", "vsini"}
     assert table["[M/H]"].isna().all() and table["Teff"].between(
         predictions["teff"].min(axis=0), predictions["teff"].max(axis=0)).all()
