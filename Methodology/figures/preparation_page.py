@@ -49,10 +49,10 @@ def _draw(axes, star, template, synthetic):
     normalised.plot(paper.WAVELENGTH, star.flux, color=FLUX, linewidth=0.6,
                     label=f"normalised; {100 * record['bad']:.1f} % of its pixels bridged")
     normalised.plot(paper.WAVELENGTH, template, color=MODEL, linewidth=0.6,
-                    label=f"the {synthetic} synthetic spectrum it was found with; the star's lines are "
-                          f"{record['depth']:.2f} as deep, in {record['share']:.0%} of the window")
+                    label=f"the {synthetic} synthetic spectrum it was found with")
     normalised.set_ylim(min(0, star.flux.min()), 1.35)
-    velocity.plot(star.lags, star.correlation, color=FLUX, linewidth=0.8)
+    velocity.plot(star.lags, star.correlation, color=FLUX, linewidth=0.8,
+                  label=f"lines {record['depth']:.2f} as deep as its, in {record['share']:.0%} of the window")
     measured = f"{record['rv']:+.2f} ± {record['e_rv']:.2f} km/s"
     if record["berv"] == record["berv"]:
         measured += f" with the barycentric correction of {record['berv']:+.2f}"

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from observed import NATIVE, PHYSICS, observe
+from observed import NATIVE, PHYSICS, REAL, observe
 
 import paper
-from observations import orders, preparation
-from spectra.transforms import LIGHT, WINDOW
+from observations import orders, preparation, readers
+from spectra.transforms import LIGHT, WINDOW, degrade
 from spectra.velocity import Templates
 from synthetic import simulation as sim
 from synthetic.labels import label_grid
@@ -60,6 +60,34 @@ def test_bad_pixels_are_bridged(templates):
     far = np.abs(paper.WAVELENGTH[:, None] - NATIVE[[500, 700, 800, 900]] / (1 + 30 / LIGHT)).min(axis=1) > 0.15
     np.testing.assert_allclose(star.flux[far], plain[far], atol=0.004)
     assert star.flux.max() < 1.1
+
+
+def test_values_that_fill_up_bad_pixels_count_as_bad(templates):
+    flux = observe()
+    flux[::100] = 1e30
+    record = prepared(flux, templates).record
+    assert 0.005 < record["bad"] < 0.015 and record["rv"] == pytest.approx(30, abs=0.3)
+
+
+def test_pixels_wider_than_the_resolution_are_flagged(templates):
+    wave = np.arange(NATIVE[0], NATIVE[-1], 0.2)
+    record = prepared(np.interp(wave, NATIVE, observe()), templates, wave).record
+    assert record["odd"] == "undersampled" and record["line_power"] < 60_000
+
+
+def test_a_second_star_is_flagged(templates):
+    second = np.interp(NATIVE, NATIVE * (1 + 60 / LIGHT), observe(snr=1e3, blaze=np.ones_like))
+    first = observe(snr=1e3, blaze=np.ones_like)
+    assert "second-star" in prepared(0.75 * first + 0.25 * second, templates).record["odd"].split()
+
+
+def test_an_observer_whose_motion_is_unknown_is_flagged(templates):
+    spectrum = orders.from_arrays(NATIVE, observe(), medium="vacuum", resolving_power=paper.RESOLVING_POWER)
+    for berv, word in ((np.nan, "no-barycentric"), (12.0, "")):
+        observation = replace(spectrum.observation, frame="observer", berv=berv)
+        star = preparation.prepare(replace(spectrum, observation=observation), templates,
+                                   preparation.Settings(continuum="envelope"))
+        assert star.record["odd"] == word
 
 
 def test_lines_of_water_are_masked_where_the_observer_sees_them(templates):
@@ -158,3 +186,30 @@ def test_bad_spectra_are_left_out_with_the_reason(templates, name):
 def test_a_resolving_power_that_nobody_states_is_asked_for(templates):
     with pytest.raises(UnitFailed, match="--resolution"):
         preparation.prepare(orders.from_arrays(NATIVE, observe()), templates, preparation.Settings())
+
+
+CASES = {  # what must come out of files that once went wrong: the velocity [km/s] and flags, or why there is none
+    "telluric_standard.csv": (None, "no peak"), "one_line.csv": (None, "of the depth"),
+    "late_m_simulated_rv30.csv": (30.6, ""), "undersampled_02A.csv": (30.6, "undersampled"),
+    "vacuum_blank.fits": (30.6, ""), "ra_hours.fits": (30.6, "no-barycentric"),
+    "cdelt1_and_cd11.fits": (30.6, "header"), "pypeit_coadd.fits": (30.6, ""), "two_arms.fits": (30.6, ""),
+    "variable_length.fits": (30.6, ""), "neid_names.fits": (30.6, "no-barycentric"), "stacked_2xN.fits": (30.6, ""),
+    "chiron_cube.fits": (None, "covers 8802.6 to 8835.0"), "fill_1e30.csv": (30.6, ""),
+}
+
+
+@pytest.mark.skipif(not (REAL.parent / "cases").is_dir(), reason="the files are not here")
+@pytest.mark.parametrize("name", CASES)
+def test_files_that_once_went_wrong(templates, name):
+    rv, said = CASES[name]
+    power = 55_000 if name.startswith("telluric") else paper.RESOLVING_POWER
+    templates = replace(templates, flux=degrade(templates.flux, paper.RESOLVING_POWER, power))
+    spectrum = readers.read(REAL.parent / "cases" / name)
+    settings = preparation.Settings(power, power, "envelope")
+    if rv is None:
+        with pytest.raises(UnitFailed, match=said):
+            preparation.prepare(spectrum, templates, settings)
+        return
+    record = preparation.prepare(spectrum, templates, settings).record
+    assert abs(record["rv"] - rv) < 1.5 * record["e_rv"] < 1.5 and record["odd"] == said  # fewer templates than usual
+    assert record["medium"] == ("vacuum?" if spectrum.observation.medium == "" else "vacuum")
