@@ -27,7 +27,7 @@ SHORTEST = 15  # [Angstrom] of a template that there must be to correlate with
 # Heights of a warm template's peak, in units of the best one's, from which it counts for the velocity, and alone does
 WARM = 0.65, 0.8
 APART = 0.7  # of the way from the best template's velocity to the one given, as a standard deviation: 0.58 if uniform
-DISAGREE = 0.1  # of the way between the best and the best warm template's velocities, whichever counts
+DISAGREE = 0.08  # of the way between the best and the best warm template's velocities, whichever counts
 ATOMIC_POSITIONS = 0.3  # [km/s] that the few strong atomic lines of the window leave open, whatever the noise
 
 
