@@ -160,6 +160,8 @@ def check_out(out, paths, overwrite):
         raise BadInput(f"{out} holds {foreign[0].name}, so spectra or a run: choose another --out")
     sidecar = sidecar_of(out / NAME)
     if not sidecar.exists():
+        if (out / NAME).exists():
+            raise BadInput(f"{out / NAME} was not made by this script: move it away, or choose another --out")
         return schemas.Estimates(schemas.UNKNOWN)
     estimates = schemas.read(sidecar, schemas.Estimates, "delete it, or choose another --out")
     digests = {sha256(path) for path in paths if path.is_file()}
@@ -216,11 +218,8 @@ def parse(argv):
     return args
 
 
-@command
-def main(argv=None):
-    args = parse(argv)
-    paths = list(dict.fromkeys(args.files))
-    ensemble = predictor.select(args.artifacts, args.data)
+def estimate_files(args, paths, ensemble):
+    """Prepare the stars, estimate them, and leave table and pictures; the folder is this process's alone."""
     earlier = check_out(args.out, paths, args.overwrite)
     settings = batch.settings_of(args, ensemble.resolving_power, ensemble.continuum)
     print(f"{len(paths)} files to R {settings.target:.0f}, divided by their {settings.continuum} continuum, as the "
@@ -233,16 +232,24 @@ def main(argv=None):
     loaded = predictor.load(ensemble, Artifacts(args.out) if args.tune else None)
     seen = split_usable(flux)[1] if args.tune else None
     table, predictions, reconstruction = loaded.estimate(stars, flux, fine_tuned_on, seen)
-    with lock(args.out):
-        drawn = star_page.write_all(args.out, table, flux, reconstruction, predictions,
-                                    predictor.about(fine_tuned_on), args.jobs)
-        used = [path for path in paths if path not in left_out]
-        write(args, ensemble, used, table, drawn, fine_tuned_on, settings)
-        for name in set(earlier.outputs) - {NAME, *(path.name for path in drawn)}:  # pictures of stars that are gone
-            (args.out / name).unlink(missing_ok=True)
+    drawn = star_page.write_all(args.out, table, flux, reconstruction, predictions, predictor.about(fine_tuned_on),
+                                args.jobs, earlier.outputs)
+    used = [path for path in paths if path not in left_out]
+    write(args, ensemble, used, table, drawn, fine_tuned_on, settings)
+    for name in set(earlier.outputs) - {NAME, *(path.name for path in drawn)}:  # pictures of stars that are gone
+        (args.out / name).unlink(missing_ok=True)
     print(shown(table), *predictor.warnings(table, fine_tuned_on), sep="\n")
     print(f"{args.out / NAME}: {len(stars)} of {len(paths)} files estimated, {len(left_out)} left out"
           + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))
+
+
+@command
+def main(argv=None):
+    args = parse(argv)
+    paths = list(dict.fromkeys(args.files))
+    ensemble = predictor.select(args.artifacts, args.data)
+    with lock(args.out):
+        estimate_files(args, paths, ensemble)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,10 @@ from spectra import dataset
 from spectra.transforms import degrade
 from workflow import schemas
 from workflow.command_line import command, folder
-from workflow.files import BadInput, sha256, write_csv, write_json, writing
+from workflow.files import BadInput, lock, sha256, write_csv, write_json, writing
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
+PAGES = "preparation.pdf"
 CHUNK = 512  # synthetic spectra degraded at a time
 
 
@@ -41,20 +42,25 @@ def parse(argv):
     add("--out", type=folder, required=True, metavar="DIR", help="folder to write")
     add("--synthetic", type=folder, default=HERE, metavar="DIR",
         help="folder of the synthetic set to train on and to shift to; default: src_files")
+    add("--overwrite", action="store_true", help="replace the stars of other files")
     return parser.parse_args(argv)
 
 
 # ---------------------------------------------------------------- the folder
-def check_folder(out, synthetic):
-    """Refuse to write where something else lies."""
+def check_folder(out, synthetic, paths, overwrite):
+    """Refuse to write where something else lies, or where stars of other files would be lost."""
     note = out / "provenance.json"
-    present = [name for name in FILES if os.path.lexists(out / name)]
+    present = [name for name in (*FILES, PAGES) if os.path.lexists(out / name)]
     if out.resolve() == synthetic.resolve():
         raise BadInput(f"{out} holds the synthetic set: choose another --out")
     if note.exists():
         provenance = schemas.read(note, schemas.Provenance, "choose another --out")
         if provenance.preparation is msgspec.UNSET:
             raise BadInput(f"{note} calls what lies there {provenance.spectra!r}, not prepared: choose another --out")
+        lost = set(pd.read_csv(out / "stars.csv")["file"]) - {path.name for path in paths} if present else set()
+        if lost and not overwrite:
+            raise BadInput(f"{out} has the stars of other files, such as {min(lost)} ({len(lost)} in all): give these "
+                           "too, choose another --out, or --overwrite")
     elif present:
         raise BadInput(f"{out} holds {present[0]} that was not prepared here: choose another --out")
 
@@ -72,8 +78,8 @@ def install(out, stars, templates, synthetic, provenance, settings, mark):
         del flux
     write_csv(out / "stars.csv", pd.DataFrame([record for _, record in stars]).assign(karmn=names))
     degrade_synthetic(out, synthetic, provenance, settings.target)
-    with writing(out / "preparation.pdf") as partial:
-        pages = tqdm(zip(names, stars), total=len(stars), desc="preparation.pdf", unit="page", disable=None)
+    with writing(out / PAGES) as partial:
+        pages = tqdm(zip(names, stars), total=len(stars), desc=PAGES, unit="page", disable=None)
         drawn = ((name, batch.load(kept)) for name, (kept, _) in pages)
         preparation_page.write(partial, drawn, templates, provenance.spectra)
     write_json(note, {**mark, "complete": True, "files": {name: sha256(out / name) for name in FILES}})
@@ -96,12 +102,9 @@ def degrade_synthetic(out, synthetic, provenance, target):
         flux.flush()
 
 
-@command
-def main(argv=None):
-    """Prepare the stars."""
-    options = parse(argv)
-    paths = list(dict.fromkeys(options.files))
-    check_folder(options.out, options.synthetic)
+def prepare_files(options, paths):
+    """Prepare files and leave their arrays, tables and pages; the folder is this process's alone."""
+    check_folder(options.out, options.synthetic, paths, options.overwrite)
     templates, provenance, continuum = preparation.load_templates(options.synthetic)
     power = dataset.resolving_power_of(provenance)
     reading = batch.reading_of(options)
@@ -117,6 +120,15 @@ def main(argv=None):
     install(options.out, stars, templates, options.synthetic, provenance, settings, mark)
     print(f"{options.out}: {len(stars)} of {len(paths)} files prepared, {len(left_out)} left out"
           + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))
+
+
+@command
+def main(argv=None):
+    """Prepare the stars."""
+    options = parse(argv)
+    paths = list(dict.fromkeys(options.files))
+    with lock(options.out):
+        prepare_files(options, paths)
 
 
 if __name__ == "__main__":

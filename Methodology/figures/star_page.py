@@ -126,17 +126,19 @@ def _sheet(n_parameters):
     return figure, top, residual, axes
 
 
-def write_all(folder, table, flux, reconstructed, predictions, note, jobs):
+def write_all(folder, table, flux, reconstructed, predictions, note, jobs, own=()):
     """Write a picture a star, side by side; returns their paths, named by the stars in safe letters.
 
     `table` is as `Predictor.estimate` makes it, `flux` and `reconstructed` are (n_stars, n_pixels), `predictions` by
-    parameter (n_members, n_stars).
+    parameter (n_members, n_stars). Files that lie there are not replaced, but for those of the names `own`.
     """
+    taken = {path.stem.lower() for path in folder.iterdir() if path.name not in own}
     names = {par: paper.PARAMETERS[par].published for par in predictions}
     estimated = {par: table[[x, f"e_{x}", f"E_{x}"]].to_numpy() for par, x in names.items()}
     paths, tasks = [], []
     for row, (star, words) in enumerate(zip(table.itertuples(), flags.in_words(table))):
-        paths.append(folder / f"{_free_name(star.karmn, {path.stem.lower() for path in paths})}.png")
+        paths.append(folder / f"{_free_name(star.karmn, taken)}.png")
+        taken.add(paths[-1].stem.lower())
         title = (f"{star.karmn}: {star.instrument or 'instrument unknown'}, S/N {star.snr:.0f} a pixel, "
                  f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s, lines {star.depth:.2f} as deep as a template's in "
                  f"{star.share:.0%} of the window" + f"; odd: {star.odd}" * bool(star.odd))

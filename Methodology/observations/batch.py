@@ -1,6 +1,11 @@
 """Files of stars: the flags that say how to read them, each prepared once and kept, with a line on each."""
+import contextlib
 import hashlib
+import itertools
 import json
+import zipfile
+import zlib
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,9 +18,10 @@ import paper
 from observations import likeness, orders, preparation, readers
 from observations.preparation import Settings, Star
 from workflow.command_line import cores, number
-from workflow.files import BadInput, UnitFailed, one_line, sha256, sweep, writing
+from workflow.files import BadInput, UnitFailed, clean_name, one_line, sha256, sweep, writing
 
 VERSION = 4  # raise it whenever the same file gives another row
+LONGEST_NAME = 100  # letters; file names hold 255 bytes
 STORED = ("flux", "raw", "template", "lags", "correlation")
 
 
@@ -111,12 +117,13 @@ def _side_by_side(function, paths, arguments, jobs, description):
 
 
 def name_stars(given):
-    """A name for each star; the second of a name gets " [2]", and so on."""
-    seen, names = {}, []
+    """A name for each star, none twice; the second of a name gets " [2]", or the next number that is free."""
+    given, names = [clean_name(name)[:LONGEST_NAME] or "star" for name in given], []
     for name in given:
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name} [{seen[name]}]")
-    several = [f"{name} ({count})" for name, count in seen.items() if count > 1]
+        numbered = (f"{name} [{number}]" for number in itertools.count(2))
+        names.append(name if name not in names else next(
+            candidate for candidate in numbered if candidate not in given and candidate not in names))
+    several = [f"{name} ({count})" for name, count in Counter(given).items() if count > 1]
     if several:
         print(f"several files of one star, numbered in the order given: {', '.join(several)}")
     return names
@@ -138,11 +145,13 @@ def mark(records, provenance, settings):
 def _prepared(path, out, reading, templates, settings):
     """Where the star of a file lies and its record, prepared now or before; or None and why there is none."""
     try:
-        key = _digest([path.name, sha256(path) if path.is_file() else "", reading, asdict(settings), VERSION,
+        readers.check(path)
+        key = _digest([path.name, sha256(path), reading, asdict(settings), VERSION,
                        hashlib.sha256(templates.flux.tobytes()).hexdigest()])
         kept = out / "prepared" / f"{key[:24]}.npz"
         if kept.exists():
-            return kept, load(kept).record
+            with contextlib.suppress(BadInput):  # what is damaged or was changed is made again
+                return kept, load(kept).record
         spectrum = readers.read(path, *reading)
         star = preparation.prepare(spectrum, templates, settings)
         for conflict in spectrum.observation.conflicts:
@@ -152,7 +161,8 @@ def _prepared(path, out, reading, templates, settings):
             "instrument": spectrum.observation.instrument, "form": spectrum.form, "unit": spectrum.unit,
         }
         with writing(kept) as partial:
-            np.savez(partial, record=json.dumps(record), **{name: getattr(star, name) for name in STORED})
+            np.savez(partial, record=json.dumps(record), digest=_digest_of(star, record),
+                     **{name: getattr(star, name) for name in STORED})
         return kept, record
     except UnitFailed as error:
         return None, one_line(error)
@@ -165,9 +175,19 @@ def _prepared(path, out, reading, templates, settings):
 
 
 def load(kept):
-    """The preparation.Star that `prepare` kept."""
-    with np.load(kept) as stored:
-        return Star(record=json.loads(str(stored["record"])), **{name: stored[name] for name in STORED})
+    """The preparation.Star that `prepare` kept; refused if it is not as it was left."""
+    with contextlib.suppress(OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        with np.load(kept) as stored:
+            record = json.loads(str(stored["record"]))
+            star = Star(record=record, **{name: stored[name] for name in STORED})
+            if str(stored["digest"]) == _digest_of(star, record):
+                return star
+    raise BadInput(f"{kept} is damaged or was changed: delete it, and the same command makes it again")
+
+
+def _digest_of(star, record):
+    arrays = (np.ascontiguousarray(getattr(star, name)).tobytes() for name in STORED)
+    return hashlib.sha256(b"".join([json.dumps(record, sort_keys=True).encode(), *arrays])).hexdigest()
 
 
 def _line(record):

@@ -33,6 +33,7 @@ ROLES = {
     "ivar": ("ivar", "inversevariance", "optcountsivar", "boxcountsivar"),
     "flag": ("qual", "quality", "flag", "flags", "dq", "mask", "andmask", "optmask", "boxmask"),
 }
+LARGEST = 10**9  # [bytes] of a file, unpacked
 SKY_SMOOTHING = 101  # [pixel] of the running median of a fibre on the sky; this and the next two are ours
 SKY_LINE, SKY_NARROWEST = 5, 3  # standard deviations of the sky's noise, and [pixel] in a row: fewer are a cosmic hit
 SKY_WING = 2  # [pixel] to each side of a line that belong to it
@@ -82,14 +83,25 @@ def read(path, columns=(), unit="", medium=""):
     raise missed[0]
 
 
-def _content(path):
-    """The bytes of a file, without the gzip."""
+def check(path):
+    """Refuse what is no file of a spectrum: a folder, a pipe that would be waited for, a device without an end."""
     if path.is_dir():
         raise UnitFailed("is a folder: name the files in it")
+    if path.exists() and not path.is_file():
+        raise UnitFailed("is no regular file: save it to one, and name that")
+    if path.exists() and path.stat().st_size > LARGEST:
+        raise UnitFailed(f"has more than {LARGEST / 1e9:.0f} GB: extract the orders of the window first")
+
+
+def _content(path):
+    """The bytes of a file, without the gzip."""
+    check(path)
     try:
         content = path.read_bytes()
         if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
+            content = gzip.open(io.BytesIO(content)).read(LARGEST + 1)
+            if len(content) > LARGEST:
+                raise UnitFailed(f"unpacks to more than {LARGEST / 1e9:.0f} GB: it is no spectrum")
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UnitFailed("its gzip ends early or is damaged: fetch it again") from None
     except OSError as error:
