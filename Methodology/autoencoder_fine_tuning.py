@@ -49,29 +49,18 @@ METRICS = ("distance_flux", *(f"{name}_{when}" for when in WHEN.values()
                               for name in ("mse_ph", "mse_carm", "mse_carm_test", "distance_latent")))
 
 
-def mean_nearest_distance(observed, synthetic):
-    """Mean distance of observed vectors, (n_stars, n), to the nearest synthetic one, (n_spectra, n): Sect. 3.2."""
-    return float(nearest_distances(observed, synthetic).mean())
-
-
 def quantiles_ph(autoencoder, flux_ph, encoded_ph, train_rows, test_rows):
     """Error and latent distance to the training set of the synthetic test set, without fine-tuning, for the flags."""
-    return {
-        **quantile("reconstruction", networks.errors(autoencoder, flux_ph, test_rows)),
-        **quantile("latent-distance", nearest_distances(take(encoded_ph, test_rows), take(encoded_ph, train_rows))),
-    }
+    distances = nearest_distances(take(encoded_ph, test_rows), take(encoded_ph, train_rows))
+    return {**quantile("reconstruction", networks.errors(autoencoder, flux_ph, test_rows)),
+            **quantile("latent-distance", distances)}
 
 
 def measure(autoencoder, data, encoded_ph, stage):
-    """What an autoencoder makes of the observed spectra at a stage.
+    """What an autoencoder makes of the observed spectra at a stage: arrays, metrics, and values of each star.
 
-    Returns
-    -------
-    arrays : list of ndarray
-        Encodings, a few reconstructions, and mean and standard deviation of the residual, as they are written.
-    metrics : dict of str to float
-    stars : dict of str to ndarray of shape (n_stars,)
-        Error and latent distance of each star, NaN where it cannot be used.
+    The arrays are encodings, a few reconstructions, and mean and standard deviation of the residual, as they are
+    written. The stars' values are error and latent distance, both (n_stars,), NaN where a star cannot be used.
     """
     flux_carm, (good, _, test_rows), when = data.flux_carm, data.rows_carm, WHEN[stage]
     encoded = encode(autoencoder, flux_carm, good)
@@ -82,14 +71,11 @@ def measure(autoencoder, data, encoded_ph, stage):
     stars = {f"{name}_{when}": np.full(len(flux_carm), np.nan) for name in of_star}
     for name, values in of_star.items():
         stars[f"{name}_{when}"][good] = values
-    metrics = {
-        **quantile("reconstruction-observed", of_star["mse"], when),
-        f"mse_ph_{when}": networks.mse(autoencoder, data.flux_ph),
-        f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
-        f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows),
-        f"distance_latent_{when}": mean_nearest_distance(encoded[good], encoded_ph),
-    }
-    return arrays, metrics, stars
+    metrics = {f"mse_ph_{when}": networks.mse(autoencoder, data.flux_ph),
+               f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
+               f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows),
+               f"distance_latent_{when}": float(nearest_distances(encoded[good], encoded_ph).mean())}
+    return arrays, {**quantile("reconstruction-observed", of_star["mse"], when), **metrics}, stars
 
 
 # ---------------------------------------------------------------- units
@@ -128,11 +114,12 @@ def work(unit, tick):
     for stage in STAGES:
         if stage == FINETUNED:
             history = fine_tune(autoencoder, unit.settings, data.flux_carm, tick, data.rows_carm[1])
-        of_stage = measure(autoencoder, data, encoded_ph, stage)
-        arrays += of_stage[0]
-        metrics.update(of_stage[1])
-        stars.update(of_stage[2])
-    metrics["distance_flux"] = mean_nearest_distance(take(data.flux_carm, data.rows_carm[0]), data.flux_ph)
+        of_stage, metrics_of_stage, stars_of_stage = measure(autoencoder, data, encoded_ph, stage)
+        arrays += of_stage
+        metrics.update(metrics_of_stage)
+        stars.update(stars_of_stage)
+    flux_carm = take(data.flux_carm, data.rows_carm[0])
+    metrics["distance_flux"] = float(nearest_distances(flux_carm, data.flux_ph).mean())
     for output, values in zip(unit.also, arrays):
         write_array(output, values)
     with writing(unit.path) as partial:
@@ -149,8 +136,8 @@ def check_names(path, lags, data, args):
                        "again")
 
 
-def add_arguments(parser):
-    parser.add_argument("--penalty", choices=paper.PENALTIES, help="as in act 2; None: what the autoencoder had there")
+def add_arguments(what, how_much, where):
+    what.add_argument("--penalty", choices=paper.PENALTIES, help="as in act 2; None: what the autoencoder had there")
 
 
 @command
@@ -173,8 +160,7 @@ def main(argv=None):
                       for i in artifacts.made(PRETRAINED)]
         table = collect(everything, artifacts.errors(FINETUNED),
                         lambda unit: {"autoencoder": unit.inputs[0].stem}, METRICS, args)
-        numbers = table.drop(columns="spectra", errors="ignore").T
-        print(numbers.to_string(header=False, float_format="{:.3g}".format))
+        print(table.drop(columns="spectra", errors="ignore").T.to_string(header=False, float_format="{:.3g}".format))
 
 
 if __name__ == "__main__":

@@ -36,19 +36,11 @@ from workflow.units import finish
 
 
 def select(table, keep=None, halved=False):
-    """Choose the architectures to train, best first.
+    """Choose the architectures to train from a table as `grid_search.table` returns it, best first.
 
-    The paper's rule: learning rate 1e-4 and a mean error below the median of the whole grid. A grid of one
-    combination keeps it. What diverged is never kept.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As `grid_search.table` returns it.
-    keep : int, optional
-        Take the best `keep` of the grid instead, whatever their learning rate.
-    halved : bool
-        The table is the last round of a search by halving: what is left is better than the median already.
+    The paper's rule: learning rate 1e-4 and a mean error below the median of the whole grid; or the best `keep`,
+    whatever their learning rate. A grid of one combination keeps it. What diverged is never kept. What a search by
+    halving leaves, its last round, is better than the median already.
     """
     ranked = table.sort_values("mse_mean", kind="stable")
     converged = np.isfinite(ranked["mse_mean"])
@@ -69,9 +61,8 @@ def plan_rounds(args, data):
     if len(data.rows_ph[0]) < paper.CV_FOLDS:
         raise BadInput(f"{args.data}: {len(data.flux_ph)} spectra make fewer than {paper.CV_FOLDS} folds: add some")
     n_combinations, epochs = len(ParameterGrid(grid_of(args))), args.budget.search_epochs
-    rounds = [(n_combinations, epochs)]
-    if args.search == "halving":
-        rounds = grid_search.halving_rounds(n_combinations, epochs)
+    halving = args.search == "halving"
+    rounds = grid_search.halving_rounds(n_combinations, epochs) if halving else [(n_combinations, epochs)]
     if args.keep and args.keep > rounds[-1][0]:
         raise BadInput(f"--keep {args.keep}: of {n_combinations} combinations the search leaves {rounds[-1][0]}")
     return rounds
@@ -114,10 +105,8 @@ def write_tables(table, best, rule, args, provenance):
         if architectures:
             write_json(artifacts.selection, schemas.plain(schemas.Selection(architectures, provenance, rule)))
     if not architectures:
-        raise BadInput(
-            f"no combination has the learning rate {paper.KEPT_LR:g} and a finite score better than the median: "
-            "use --keep N, or another --lr if all diverged"
-        )
+        raise BadInput(f"no combination has the learning rate {paper.KEPT_LR:g} and a finite score better than the "
+                       "median: use --keep N, or another --lr if all diverged")
     print(table.sort_values(["epochs", "rank"]).to_string(index=False))
     print(f"kept {len(best)} of {len(table[table['epochs'] == table['epochs'].min()])} -> {artifacts.selection}")
 
@@ -127,14 +116,13 @@ def _rows(table):
             for row in table[[*paper.GRID, "epochs"]].to_numpy()]
 
 
-def add_arguments(parser):
-    parser.add_argument("--search", choices=("full", "halving"), default="full",
-                        help="all combinations for all epochs, or ever more epochs for ever fewer")
-    parser.add_argument("--keep", type=number(int, 1), metavar="N",
-                        help="keep the best N instead of the paper's rule")
+def add_arguments(what, how_much, where):
+    how_much.add_argument("--search", choices=("full", "halving"), default="full",
+                          help="all combinations for all epochs, or ever more epochs for ever fewer")
+    what.add_argument("--keep", type=number(int, 1), metavar="N", help="keep the best N instead of the paper's rule")
     for name, kind in (("neurons_in", number(int, 8)), ("reg_par", number(float, 0)), ("lr", number(float, 1e-12))):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X",
-                            help=f"values of {name} to search, instead of the budget's")
+        what.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X",
+                          help=f"values of {name} to search, instead of the budget's")
 
 
 @command

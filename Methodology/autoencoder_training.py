@@ -35,34 +35,20 @@ METRICS = ("mse_train", "mse_test", "last_penalty")
 
 
 def train(settings, x, seed, tick=None, rows=None):
-    """Train one contractive autoencoder.
+    """Train one contractive autoencoder on spectra x, (n_spectra, n_pixels); return it, in float32, and its history.
 
-    Parameters
-    ----------
-    settings : dict
-        `neurons_in`, `reg_par`, `lr`, `penalty`, `penalty_weight`, `precision`, `batch_size`, `epochs`;
-        `perturb`, the strengths of a perturbation of what the network sees, if any.
-    x : ndarray of shape (n_spectra, n_pixels)
-        May be memory-mapped.
-    seed, tick, rows
-        As of `loop.fit`; the seed is also that of the weights.
-
-    Returns
-    -------
-    autoencoder : keras.Model
-        In float32, whatever it was trained in.
-    history : dict of str to list
-        A value an epoch: `loss` (all terms), `mse` (reconstruction), `penalty` (before its weight).
+    `settings` are `neurons_in`, `reg_par`, `lr`, `penalty`, `penalty_weight`, `precision`, `batch_size`, `epochs` and,
+    if the network sees perturbed spectra, the strengths `perturb`; the rest is as in `loop.fit`. The history has a
+    value an epoch: `loss` (all terms), `mse` (reconstruction), `penalty` (before its weight).
     """
-    autoencoder = networks.build_autoencoder(
-        settings["neurons_in"], settings["reg_par"], x.shape[1], seed, settings["precision"]
-    )
+    shape = settings["neurons_in"], settings["reg_par"], x.shape[1], seed
+    autoencoder = networks.build_autoencoder(*shape, settings["precision"])
     loss = losses.ContractiveLoss(autoencoder, settings["penalty"], settings["penalty_weight"])
     history = loop.fit(autoencoder, loss, backend.adam(settings["lr"]), x, x, settings["batch_size"],
                        settings["epochs"], tick, rows, perturber(settings, seed))
     if settings["precision"] == "float32":
         return autoencoder, history
-    plain = networks.build_autoencoder(settings["neurons_in"], settings["reg_par"], x.shape[1], seed)
+    plain = networks.build_autoencoder(*shape)
     plain.set_weights(autoencoder.get_weights())
     return plain, history
 
@@ -81,12 +67,9 @@ def plan(args, data, artifacts):
              "batch_size": paper.BATCH_AUTOENCODER, "epochs": args.budget.train_epochs}
     if args.perturb:
         fixed["perturb"] = asdict(perturbation.Strengths())
-    return [
-        Unit(artifacts.autoencoder(i), {**schemas.plain(architecture), **fixed}, (data.ph,), args.seed,
-             tuple(artifacts.encoded_ph(i, perturbed) for perturbed in (False, True)[: 1 + args.perturb]),
-             data.provenance, i)
-        for i, architecture in enumerate(artifacts.architectures)
-    ]
+    return [Unit(artifacts.autoencoder(i), {**schemas.plain(architecture), **fixed}, (data.ph,), args.seed,
+                 tuple(artifacts.encoded_ph(i, perturbed) for perturbed in (False, True)[: 1 + args.perturb]),
+                 data.provenance, i) for i, architecture in enumerate(artifacts.architectures)]
 
 
 def work(unit, tick):
@@ -123,15 +106,15 @@ def check_precision(precision):
         raise BadInput("--precision bfloat16: this processor has neither avx512_bf16 nor amx_bf16: leave it out")
 
 
-def add_arguments(parser):
-    parser.add_argument("--penalty", choices=paper.PENALTIES, default="live",
-                        help="live: the published code's formula with W followed, our reading of it; frozen: with the "
-                        "initial W, what that code does when it runs; exact: the true Jacobian of the bottleneck "
-                        "layer alone; jacobian: that of the whole encoder, the paper's text; or none")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
-                        help="of the arithmetic in training; bfloat16 where the processor has it")
-    parser.add_argument("--perturb", action="store_true",
-                        help="train on perturbed spectra, towards the unperturbed ones (ours)")
+def add_arguments(what, how_much, where):
+    what.add_argument("--penalty", choices=paper.PENALTIES, default="live",
+                      help="live: the published code's formula with W followed, our reading of it; frozen: with the "
+                      "initial W, what that code does when it runs; exact: the true Jacobian of the bottleneck layer "
+                      "alone; jacobian: that of the whole encoder, the paper's text; or none")
+    what.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
+                      help="of the arithmetic in training; bfloat16 where the processor has it")
+    what.add_argument("--perturb", action="store_true",
+                      help="train on perturbed spectra, towards the unperturbed ones (ours)")
 
 
 @command
@@ -148,8 +131,7 @@ def main(argv=None):
     if failures is None:
         return
     with runner.reporting(failures):
-        table = collect(units, artifacts.errors(PRETRAINED), row, METRICS, args)
-        print(table.to_string(index=False))
+        print(collect(units, artifacts.errors(PRETRAINED), row, METRICS, args).to_string(index=False))
 
 
 if __name__ == "__main__":

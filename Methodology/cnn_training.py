@@ -41,24 +41,10 @@ from workflow.units import finish
 
 
 def train(settings, encoded, label, seed, tick=None):
-    """Train one regressor.
+    """Train one regressor on encodings (n_spectra, n_latent) and a label (n_spectra,) in its unit; it and its history.
 
-    Parameters
-    ----------
-    settings : dict
-        `nf1`, `nf2`, `nu`, `lr`, `batch_size`, `epochs`.
-    encoded : ndarray of shape (n_spectra, n_latent)
-        Encodings of the training set.
-    label : ndarray of shape (n_spectra,)
-        The parameter, in its own unit.
-    seed, tick
-        As of `loop.fit`; the seed is also that of the weights.
-
-    Returns
-    -------
-    cnn : keras.Model
-    history : dict of str to list
-        `loss`, the mean squared error, a value an epoch.
+    `settings` are `nf1`, `nf2`, `nu`, `lr`, `batch_size`, `epochs`; `tick` is as in `loop.fit`. The history is `loss`,
+    the mean squared error, a value an epoch.
     """
     cnn = networks.build_cnn(settings["nf1"], settings["nf2"], settings["nu"], encoded.shape[1], seed)
     history = loop.fit(cnn, losses.squared_error(cnn), backend.adam(settings["lr"]), encoded[..., None], label,
@@ -67,22 +53,9 @@ def train(settings, encoded, label, seed, tick=None):
 
 
 def train_together(settings, encoded, label, seeds, tick=None):
-    """Train several regressors of the same settings as one network, for a GPU.
+    """Train several regressors of the same settings as one network, for a GPU: what `train` gives of each, a list.
 
-    Parameters
-    ----------
-    settings : dict
-        As in `train`.
-    encoded : list of ndarray of shape (n_spectra, n_latent)
-        Encodings of the training set, those of each regressor's own autoencoder.
-    label : ndarray of shape (n_spectra,)
-    seeds : list of int
-    tick : callable, optional
-
-    Returns
-    -------
-    list of (keras.Model, dict)
-        What `train` gives for each, but for rounding.
+    `encoded`, a list of arrays (n_spectra, n_latent), and `seeds` are each regressor's own. Results differ by rounding.
     """
     shape = settings["nf1"], settings["nf2"], settings["nu"], encoded[0].shape[1]
     stack = networks.CnnStack([networks.build_cnn(*shape, seed) for seed in seeds])
@@ -143,10 +116,9 @@ def work(*units, tick):
 
 def stacks(units, n):
     """Groups of at most `n` regressors of one parameter."""
-    of_parameter = {}
-    for unit in units:
-        of_parameter.setdefault(unit.settings["parameter"], []).append(unit)
-    return [some[k : k + n] for some in of_parameter.values() for k in range(0, len(some), n)]
+    parameters = dict.fromkeys(unit.settings["parameter"] for unit in units)
+    groups = [[unit for unit in units if unit.settings["parameter"] == par] for par in parameters]
+    return [group[k : k + n] for group in groups for k in range(0, len(group), n)]
 
 
 def show_against_truth(tables, changed, data, artifacts):
@@ -163,15 +135,15 @@ def show_against_truth(tables, changed, data, artifacts):
     print(f"\nthe same as a picture -> {artifacts.summary}")
 
 
-def add_arguments(parser):
-    parser.add_argument("--parameter", nargs="+", choices=paper.PARAMETERS, default=list(paper.PARAMETERS),
-                        metavar="PAR", help="which of teff, logg, mh, vsini")
-    parser.add_argument("--tune", action="store_true",
-                        help="search the hyper-parameters on the first autoencoder; later runs use them")
-    parser.add_argument("--stack", type=number(int, 1), default=1, metavar="N",
-                        help="train N regressors of a parameter as one network: for a GPU, with --jobs 1")
-    parser.add_argument("--perturb", action="store_true",
-                        help="learn from the encodings of perturbed spectra that act 2 leaves with --perturb (ours)")
+def add_arguments(what, how_much, where):
+    what.add_argument("--parameter", nargs="+", choices=paper.PARAMETERS, default=list(paper.PARAMETERS),
+                      metavar="PAR", help="which of teff, logg, mh, vsini")
+    what.add_argument("--tune", action="store_true",
+                      help="search the hyper-parameters on the first autoencoder; later runs use them")
+    where.add_argument("--stack", type=number(int, 1), default=1, metavar="N",
+                       help="train N regressors of a parameter as one network: for a GPU, with --jobs 1")
+    what.add_argument("--perturb", action="store_true",
+                      help="learn from the encodings of perturbed spectra that act 2 leaves with --perturb (ours)")
 
 
 @command

@@ -33,19 +33,13 @@ from workflow.files import TIMEOUT, BadInput, git_blob_id, one_line, sha256
 
 # The repository's paths are as of its publication; the small files come first.
 REPOSITORY = "https://raw.githubusercontent.com/pedromasb/autoencoders-CARMENES/main/src_files"
-URLS = {
-    "ph_pars.npy": f"{REPOSITORY}/ph_pars.npy",
-    "carmf_norm.npy": f"{REPOSITORY}/carmf_norm.npy",
-    "ph_flux_norm.npy": "https://cloud.cab.inta-csic.es/s/bEe54r4tEDZpCtP/download",
-}
+URLS = {**{name: f"{REPOSITORY}/{name}" for name in ("ph_pars.npy", "carmf_norm.npy")},
+        "ph_flux_norm.npy": "https://cloud.cab.inta-csic.es/s/bEe54r4tEDZpCtP/download"}
 CHUNK = 1 << 16  # [bytes]; at most this much is lost when a connection breaks
 
 
 def fetch(url, partial):
-    """Download `url` to the path `partial`, going on after the bytes an earlier try left there.
-
-    RequestException says that the server cannot be reached, answers with an error or a web page, or stops early.
-    """
+    """Download `url` to the path `partial`, going on after the bytes an earlier try left there, or RequestException."""
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # byte positions mean nothing in a compressed answer
     if have:
@@ -57,8 +51,7 @@ def fetch(url, partial):
         encoded = answer.headers.get("Content-Encoding", "identity") != "identity"  # though nobody asked for it
         if have and answer.status_code in (206, 416) and (encoded or not span.startswith(f"bytes {have}-")):
             partial.unlink()  # these bytes are not the beginning of that file
-            fetch(url, partial)
-            return
+            return fetch(url, partial)
         answer.raise_for_status()
         kind = answer.headers.get("Content-Type", "")
         if answer.status_code not in (200, 206) or kind.startswith("text/html"):  # a log-in page, say
@@ -117,19 +110,19 @@ def install(name, url, data, overwrite=False):
     final, partial = data / name, data / f"{name}.partial"
     state = "already there"
     if os.path.lexists(final) and not overwrite:
-        expected, found = identify(final, name)
-        if found != expected:
+        expected, content = identify(final, name)
+        if content != expected:
             raise BadInput(f"another file is there and was kept (--overwrite replaces it): "
-                           f"expected {expected}, found {found}")
+                           f"expected {expected}, found {content}")
     else:
         state = "fetched"
         try:
             fetch(url, partial)
             if zipfile.is_zipfile(partial):
                 unzip(partial, name)
-            expected, found = identify(partial, name)
-            if found != expected:
-                raise BadInput(f"expected {expected}, found {found}")
+            expected, content = identify(partial, name)
+            if content != expected:
+                raise BadInput(f"expected {expected}, found {content}")
         except BadInput as error:
             partial.unlink()  # or every later run would go on from it
             raise BadInput(f"not installed and removed, {url} has another file, name a --mirror: {error}") from None
@@ -138,19 +131,18 @@ def install(name, url, data, overwrite=False):
         except OSError as error:  # the disk refuses, and does not always say where
             raise OSError(error.errno, error.strerror, str(error.filename or partial)) from None
         os.replace(partial, final)
-    return f"{state}, {found}" + ("" if name in paper.BLOB_ID else f", sha256 {sha256(final)}")
+    return f"{state}, {content}" + ("" if name in paper.BLOB_ID else f", sha256 {sha256(final)}")
 
 
 @command
 def main(argv=None):
     """Fetch the arrays."""
     parser = argparse.ArgumentParser(description="Fetch the published arrays of Mas-Buitrago et al. 2024.")
-    parser.add_argument("--data", type=folder, default=HERE, metavar="DIR",
-                        help="folder that receives them (default: %(default)s)")
-    parser.add_argument("--mirror", type=address, metavar="URL", help="take all three files from URL/<name>")
-    parser.add_argument("--overwrite", action="store_true", help="fetch again and replace what is there")
+    add = parser.add_argument
+    add("--data", type=folder, default=HERE, metavar="DIR", help="folder that receives them (default: %(default)s)")
+    add("--mirror", type=address, metavar="URL", help="take all three files from URL/<name>")
+    add("--overwrite", action="store_true", help="fetch again and replace what is there")
     options = parser.parse_args(argv)
-
     note = options.data / "provenance.json"
     if note.exists():
         raise BadInput(f"{note} says that other spectra are there, simulated ones perhaps: choose another --data")

@@ -87,11 +87,9 @@ def main(argv=None):
             print(f"{'absent' if name in absent else 'there '}  {name}")
         return
     n_pixels = round((options.window[1] - options.window[0]) / STEP) + 1
-    settings = {
-        "version": VERSION, **{name: list(getattr(options, name)) for name in [*AXES, "window", "steps"]},
-        "resolution": options.resolution, "models": options.pattern, "wavelengths": options.wave,
-        "limb_darkening": LIMB_DARKENING,
-    }
+    settings = {"version": VERSION, **{name: list(getattr(options, name)) for name in [*AXES, "window", "steps"]},
+                "resolution": options.resolution, "models": options.pattern, "wavelengths": options.wave,
+                "limb_darkening": LIMB_DARKENING}
     mark = {"spectra": "phoenix", "n_pixels": n_pixels, "resolving_power": options.resolution, "continuum": "gisic",
             "settings": settings}
     target = Folder(options.out, FILES, mark, options.overwrite, given={"ph_pars.npy": labels})  # they may be published

@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper
 from synthetic.folder import Folder
 from synthetic.simulation import VERSION, simulate
-from workflow.command_line import command, folder, number
+from workflow.command_line import Help, command, folder, number
 from workflow.files import lock
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
@@ -29,10 +29,7 @@ MAX_SEED = 2**30
 
 def parse(argv):
     """Command-line options."""
-    parser = argparse.ArgumentParser(
-        description="Simulate spectra of M dwarfs (neither PHOENIX-ACES nor CARMENES).",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog="example: simulate_spectra.py --out /tmp/small --n-spectra 1000 --n-observed 50")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add("--out", type=folder, default=HERE / "simulated", metavar="DIR", help="folder to write")
     add("--n-spectra", type=number(int, 1, paper.N_SYNTHETIC), default=paper.N_SYNTHETIC, metavar="N",
@@ -63,7 +60,7 @@ def main(argv=None):
             print(f"{options.out} already holds this simulation; nothing to do")
             return
         target.begin()
-        flux_ph, labels_ph, flux_carm, stars = simulate(**settings, progress=True)
+        flux_ph, labels_ph, flux_carm, stars = simulate(**settings)
         target.install(flux_ph, labels_ph, flux_carm, stars.round(6))
     print(f"{options.out}: {len(flux_ph)} synthetic and {len(flux_carm)} observed spectra, all simulated")
 

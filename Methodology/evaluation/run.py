@@ -23,6 +23,7 @@ from workflow.units import read_sidecar, sidecar_of
 METRICS = {PRETRAINED: ("mse_test",),
            FINETUNED: ("mse_carm_before", "mse_carm_test_after", "distance_flux", "distance_latent_after")}
 OWN = "give the folder of the spectra of this run (--data)"
+AGAIN = "run Methodology/cnn_training.py again"
 
 
 class NotYet(BadInput):
@@ -55,8 +56,7 @@ def listed(texts):
 class Run:
     """A run, by the folders of its spectra and of its artifacts; each part is read when asked for, once.
 
-    Everything raises NotYet where something is not there, and BadInput where it was changed after it was made, cannot
-    be used or belongs to other spectra.
+    Everything raises NotYet where something is not there, BadInput where it was changed or belongs to other spectra.
     """
 
     data: Dataset
@@ -144,18 +144,17 @@ class Run:
     @property
     def simulation(self):
         """Settings of the simulation, in brackets; "" of other spectra."""
-        said = [f"{name.replace('_', ' ')} {value}" for name in ("seed", "gap", "gap_seed")
-                if (value := getattr(self.provenance, name)) is not msgspec.UNSET]
-        return f" ({', '.join(said)})" if said else ""
+        texts = [f"{name.replace('_', ' ')} {value}" for name in ("seed", "gap", "gap_seed")
+                 if (value := getattr(self.provenance, name)) is not msgspec.UNSET]
+        return f" ({', '.join(texts)})" if texts else ""
 
     @property
     def title(self):
         """What the run is, in a line; the digest is of all networks and estimates, so that pictures can name it."""
         word = "SIMULATED spectra" if self.spectra == "simulated" else f"spectra marked {one_line(self.spectra)!r}"
         epochs = [settings(part.values(), "epochs") for part in (self.trained, self.fine_tuned)]
-        tables = [self.estimation] if self.estimation else []
-        outputs = [one.outputs for one in (*self.trained.values(), *self.fine_tuned.values(), *tables)]
-        digest = hashlib.sha256(repr([sorted(one.items()) for one in outputs]).encode()).hexdigest()
+        sidecars = [*self.trained.values(), *self.fine_tuned.values(), *filter(None, [self.estimation])]
+        digest = hashlib.sha256(repr([sorted(sidecar.outputs.items()) for sidecar in sidecars]).encode()).hexdigest()
         n = len(self.trained)
         return (f"{word}{self.simulation}: {n} autoencoder{'s' * (n != 1)} trained, epochs: {epochs[0]}; "
                 f"{len(self.fine_tuned)} fine-tuned, epochs: {epochs[1]}; digest {digest[:8]}")
@@ -166,29 +165,28 @@ class Run:
         if not self.selection:
             lines = [f"the grid search has not chosen its architectures ({self.artifacts.selection.name})"]
         else:
-            lines = [line for stage, what in ((PRETRAINED, "trained"), (FINETUNED, "fine-tuned"))
-                     for line in self._absent_networks(stage, what)]
-            lines += self._absent_regressors() if self.regressors else ["no regressor is trained"]
+            lines = [*self._absent_networks(PRETRAINED, "trained"), *self._absent_networks(FINETUNED, "fine-tuned"),
+                     *self._absent_regressors()]
         if not self.estimation:
             lines.append(f"there are no estimates of the stars ({self.artifacts.estimates().name})")
         elif self.spectra.simulated and self.truth is None:
-            table = self.data.folder / "stars.csv"
-            lines.append(f"there is no truth of the simulation in {table} to hold the estimates to, or "
-                         "there are none before fine-tuning")
+            lines.append(f"there is no truth of the simulation in {self.data.folder / 'stars.csv'} to hold the "
+                         "estimates to, or there are none before fine-tuning")
         return lines
 
     def _absent_networks(self, stage, what):
         n, made = len(self._architectures), self.artifacts.made(stage)
-        absent = [self.artifacts.autoencoder(i, stage).name for i in range(n) if i not in made]
-        if absent:
+        if absent := [self.artifacts.autoencoder(i, stage).name for i in range(n) if i not in made]:
             names = ", ".join(absent[:6]) + ", ..." * (len(absent) > 6)
             yield f"{len(absent)} of {n} autoencoders are not {what}: {names}"
 
     def _absent_regressors(self):
-        repeats = 1 + max(sidecar.settings.get("repeat", 0) for sidecar in self.regressors)
+        if not self.regressors:
+            yield "no regressor is trained"
+            return
+        wanted = (1 + max(sidecar.settings.get("repeat", 0) for sidecar in self.regressors)) * len(self._architectures)
         for par, parameter in paper.PARAMETERS.items():
-            n = sum(one.settings.get("parameter") == par for one in self.regressors)
-            wanted = repeats * len(self._architectures)
+            n = sum(sidecar.settings.get("parameter") == par for sidecar in self.regressors)
             if n < wanted:
                 yield f"{wanted - n} of {wanted} regressors of {parameter.published} are not trained"
 
@@ -218,11 +216,10 @@ class Run:
         return self._array(self.artifacts.of_stars(what, i, stage), i, FINETUNED)
 
     def _array(self, path, i, stage):
-        again, made_of = f"run Methodology/{ACT[stage]}.py again", []
+        again = f"run Methodology/{ACT[stage]}.py again"
         if path.name not in self.networks(stage)[i].outputs:
             raise NotYet(f"{path} not found: {again}")
-        if stage == FINETUNED:
-            made_of = [self.artifacts.autoencoder(i)]
+        made_of = [self.artifacts.autoencoder(i)] * (stage == FINETUNED)
         self.artifacts.require(self.artifacts.autoencoder(i, stage), ACT[stage], made_of)
         return load_array(path, 2, again)
 
@@ -233,9 +230,8 @@ class Run:
         paths = {path.name: path for path in (data.ph, data.pars, data.carm) if path.exists()}
         for name, path in paths.items():
             made_of = {sidecar.inputs[name]: sidecar.name for sidecar in self.sidecars if name in sidecar.inputs}
-            others = [other for digest, other in made_of.items() if digest != sha256(path)]
-            if others:
-                raise BadInput(f"{self.artifacts}: {others[0]} was made from another {name} than {path}: {OWN}")
+            if differing := [unit for digest, unit in made_of.items() if digest != sha256(path)]:
+                raise BadInput(f"{self.artifacts}: {differing[0]} was made from another {name} than {path}: {OWN}")
         kind = data.provenance.kind if paths and data.note.exists() else self.spectra
         if kind != self.spectra:
             raise BadInput(f"{data.note} marks the spectra {kind!r}, {self.artifacts} was made from spectra marked "
@@ -250,13 +246,13 @@ class Run:
 
     def flux(self, domain):
         """The spectra of a domain, "ph" or "carm", memory-mapped, (n_spectra, n_pixels)."""
-        return load_array(self.source({"ph": self.data.ph, "carm": self.data.carm}[domain]), 2, dataset.REMEDY)
+        return load_array(self.source(getattr(self.data, domain)), 2, dataset.REMEDY)
 
     def examples(self, domain):
         """Rows of the few spectra of a domain whose reconstructions are drawn, those of act 3."""
-        for path in {"ph": (self.data.ph, self.data.pars), "carm": (self.data.carm,)}[domain]:
-            self.source(path)
-        return self.data.examples_ph if domain == "ph" else self.data.examples_carm
+        for name in {"ph": ("ph", "pars"), "carm": ("carm",)}[domain]:
+            self.source(getattr(self.data, name))
+        return getattr(self.data, f"examples_{domain}")
 
     def labels(self, par):
         """One parameter of the synthetic spectra, (n_spectra,)."""
@@ -281,8 +277,7 @@ class Run:
         """Sidecar of the estimates, a schemas.Estimates, the table unchanged; None if there are none yet."""
         if self.estimates is None:
             return None
-        again = "run Methodology/cnn_training.py again"
-        return schemas.read(sidecar_of(self.artifacts.estimates()), schemas.Estimates, again)
+        return schemas.read(sidecar_of(self.artifacts.estimates()), schemas.Estimates, AGAIN)
 
     @property
     def kept(self):
@@ -293,13 +288,12 @@ class Run:
 
     def predictions(self, par):
         """Predictions of the kept regressors of a parameter, (n_members, n_stars)."""
-        again = "run Methodology/cnn_training.py again"
         sidecars = [read_sidecar(self.artifacts.folder / f"{name}.h5") for name in self.kept[par].members]
         paths = [self.artifacts.prediction(par, sidecar.settings["repeat"], sidecar.settings["autoencoder"])
                  for sidecar in sidecars]
         for path in paths:
             self.artifacts.require(path, "cnn_training")
-        return np.array([load_array(path, 1, again) for path in paths], float)
+        return np.array([load_array(path, 1, AGAIN) for path in paths], float)
 
     @functools.cached_property
     def truth(self):
@@ -317,15 +311,14 @@ class Run:
 
     def measured(self):
         """What `claims.of_run` holds against the paper, by the names of paper.CLAIMS_OF_RUNS."""
-        found = {metric: [sidecar.metrics[metric] for sidecar in part.values()]
-                 for part, metrics in zip((self.trained, self.fine_tuned), METRICS.values())
-                 for metric in metrics}
+        values = {metric: [sidecar.metrics[metric] for sidecar in self.networks(stage).values()]
+                  for stage, metrics in METRICS.items() for metric in metrics}
         if "ph_pars.npy" in self.sources:
             hot = self.labels("teff") > paper.TEFF_SPLIT
-            found.update(synthetic=[len(hot)], hot=hot)
+            values.update(synthetic=[len(hot)], hot=hot)
         if self.trained:
-            found["autoencoders"] = [len(self.trained)]
-        kept = self.estimation.kept if self.estimation else {}
-        found["regressors"] = [len(part.ensemble) for part in kept.values() if part.ensemble]
-        found["kept"] = [len(part.members) for part in kept.values()]
-        return {**found, **{par: [part.largest_mse_test] for par, part in kept.items()}}
+            values["autoencoders"] = [len(self.trained)]
+        of_parameters = self.estimation.kept if self.estimation else {}
+        values["regressors"] = [len(kept.ensemble) for kept in of_parameters.values() if kept.ensemble]
+        values["kept"] = [len(kept.members) for kept in of_parameters.values()]
+        return {**values, **{par: [kept.largest_mse_test] for par, kept in of_parameters.items()}}

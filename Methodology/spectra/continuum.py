@@ -37,11 +37,8 @@ def envelope(flux, degree=2):
 
 
 def flattened(flux):
-    """Flux (..., n_pixels) without the blaze: twice divided by a cubic envelope, which follows what GISIC cannot.
-
-    Alone, GISIC leaves 6 to 10 % rms of a blaze that falls by half or more over the window; after this 0.3 to 0.7 %.
-    """
-    for _ in range(2):
+    """Flux (..., n_pixels) without the blaze: twice divided by a cubic envelope, which follows what GISIC cannot."""
+    for _ in range(2):  # of a blaze that falls by half, GISIC alone leaves 6 to 10 % rms, after this 0.3 to 0.7 %
         flux = flux / envelope(flux, degree=3)
     return flux
 
@@ -51,11 +48,9 @@ def gisic(wave, flux):
 
     The flux is smoothed; where it curves down between two inflection points, the place of the strongest curvature is
     the centre of a segment. The flux of a segment's continuum is the median between two of its percentiles, raised
-    towards the upper one the more the flux in it varies. A smoothing spline joins the segments and both ends.
-
-    Wavelengths [Angstrom] ascend, flux is positive, both (n_pixels,). The smoothing of the spline depends on the unit:
-    scale flux to about 1, and the spline is one cubic; at a hundred times that it runs through every point and swings
-    by 10 % between them.
+    towards the upper one the more the flux in it varies. A smoothing spline joins the segments and both ends: one cubic
+    if flux is about 1, in a unit a hundred times smaller it swings by 10 % between them. Wavelengths [Angstrom] ascend,
+    flux is positive, both (n_pixels,).
     """
     curvature = np.gradient(np.gradient(ndimage.gaussian_filter1d(flux, SMOOTHING)))
     begins = np.flatnonzero((curvature[:-1] > 0) & (curvature[1:] < 0)) + 1
@@ -107,14 +102,13 @@ def normalise(flux, continuum="gisic"):
 def aligned(flux, template, covered):
     """Normalised flux whose cubic envelope is that of a template, so that a star looks alike behind any blaze.
 
-    `flattened` takes the blaze for a cubic and, with it, what the star's own lines add to the shape of the envelope.
-    The template never had a blaze: where it was divided by its continuum once, as simulated ones are, it has that shape
-    still; where it was flattened too (phoenix_grid.py), only what is left of the star's blaze goes. Envelopes, and not
-    the flux itself, are compared, as lines that the template has not must not lift the star.
+    `flattened` takes away, with the blaze, what the star's own lines add to the shape of the envelope. A template that
+    was divided by its continuum once, as simulated ones are, has that shape still; of one that was flattened too
+    (phoenix_grid.py), only what is left of the star's blaze goes. Envelopes, and not the flux itself, are compared, as
+    lines that the template has not must not lift the star.
 
-    All arrays are on the paper's grid (3501,), flux and template normalised, at rest, at one resolution. `covered` says
-    where there is flux, and not a bridge: elsewhere the template stands for it, at the nearest level of the flux.
-    Returns the flux and what it was multiplied by.
+    All arrays are on the paper's grid (3501,), flux and template normalised, at rest, at one resolution. Where there is
+    no flux, not `covered`, the template stands for it at the nearest level. Returns the flux and its factor.
     """
     smooth_flux, smooth_template = (ndimage.uniform_filter1d(spectrum[covered], N_MARGIN, mode="nearest")
                                     for spectrum in (flux, template))

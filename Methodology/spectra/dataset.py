@@ -1,7 +1,4 @@
-"""A folder of spectra: synthetic ones with their labels and observed ones with their stars, opened and checked once.
-
-Sect. 2 of the paper; the splits are those of its code.
-"""
+"""A folder of spectra, synthetic ones with labels and observed ones with stars, opened and checked once (Sect. 2)."""
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -18,12 +15,11 @@ from workflow.artifacts import file
 from workflow.command_line import ROOT
 from workflow.files import BadInput, chunks, git_blob_id, load_array, one_line, sha256, take
 
-REMEDY = (
-    "fetch the published arrays with `python src_files/download.py`, or simulate some with "
-    "`python src_files/simulate_spectra.py` and pass --data src_files/simulated"
-)
+REMEDY = ("fetch the published arrays with `python src_files/download.py`, or simulate some with "
+          "`python src_files/simulate_spectra.py` and pass --data src_files/simulated")
 PUBLISHED_STARS = ROOT / "literature_data" / "mas24.csv"
 FLUX_RANGE = (-0.5, 2.0)  # normalised flux lies in 0..1.5; beyond this it is no normalised flux
+OUTSIDE = "NaN, inf or flux far outside 0..1.5"
 EXAMPLES = 4  # spectra of either test set whose reconstructions are kept for figures
 
 
@@ -54,7 +50,6 @@ class Dataset:
                            "anew")
         return path
 
-    # ------------------------------------------------------------ where they come from
     @functools.cached_property
     def _note(self):
         """What provenance.json says; without it nothing."""
@@ -64,11 +59,8 @@ class Dataset:
 
     @functools.cached_property
     def provenance(self):
-        """What provenance.json says, a schemas.Provenance, without the digests of the files.
-
-        Without that file the spectra are "published" if the arrays have the published git blob ids, else "unknown".
-        """
-        if not self.note.exists():
+        """What provenance.json says, a schemas.Provenance, without the digests of the files."""
+        if not self.note.exists():  # published by the content of the arrays
             blobs = {self.folder / name: blob for name, blob in paper.BLOB_ID.items()}
             published = all(path.exists() and git_blob_id(path) == blob for path, blob in blobs.items())
             return schemas.Provenance(spectra="published" if published else "unknown")
@@ -109,7 +101,20 @@ class Dataset:
         if labels_ph.shape != (len(self.flux_ph), n_parameters):
             raise BadInput(f"{self.pars} has shape {labels_ph.shape}, {self.ph} needs ({len(self.flux_ph)}, "
                            f"{n_parameters}): the two must come from the same set")
-        _check_labels(self.pars, labels_ph)
+        bad = ~np.isfinite(labels_ph).all(axis=1)
+        if bad.any():
+            raise BadInput(f"{self.pars}: NaN or inf in {_rows(bad)}: remove or mend these labels")
+        wrong = []
+        for par, (low, high) in paper.LABEL_BOUNDS.items():
+            parameter = paper.PARAMETERS[par]
+            label = labels_ph[:, parameter.column]
+            bad = (label < low) | (label > high)
+            if bad.any():
+                wrong.append(f"{parameter.published} (column {parameter.column}) is {label[bad][0]:g} instead of "
+                             f"{low}..{high} {parameter.unit} in {_rows(bad)}")
+        if wrong:
+            raise BadInput(f"{self.pars}: {'; '.join(wrong)}: its columns must be Teff [K], log g [dex], [M/H] [dex], "
+                           "v sin i [km/s], in this order")
         return labels_ph
 
     def label(self, par):
@@ -122,8 +127,7 @@ class Dataset:
         digest = sha256(self.stars_table) if self.stars_table.exists() else ""
         remedy = "give every spectrum a row, with a name of its own under the heading karmn"
         table = star_tables.read(self.as_recorded(self.stars_table), remedy)
-        infinite = [column for column in star_tables.NUMBERS & set(table) if np.isinf(table[column]).any()]
-        if infinite:
+        if infinite := [column for column in star_tables.NUMBERS & set(table) if np.isinf(table[column]).any()]:
             name = table["karmn"][np.isinf(table[infinite[0]])].iloc[0]
             raise BadInput(f"{self.stars_table}: {infinite[0]} of {name} is infinite: mend it, or leave it empty")
         if len(table) != len(self.flux_carm):
@@ -159,7 +163,7 @@ class Dataset:
             raise BadInput(f"{self.ph} has {len(self.flux_ph)} spectra, too few to split into training and test set: "
                            f"{REMEDY}")
         outside, constant = _faults(self.flux_ph, self.flux_ph.shape[1])
-        for bad, what in ((outside, "NaN, inf or flux far outside 0..1.5"), (constant, "the same flux in all pixels")):
+        for bad, what in ((outside, OUTSIDE), (constant, "the same flux in all pixels")):
             if bad.any():
                 raise BadInput(f"{self.ph}: {what} in {_rows(bad)}: remove or mend these spectra")
         self.labels_ph  # noqa: B018 -- which checks them
@@ -170,7 +174,7 @@ class Dataset:
         run = longest_run(self.flux_carm.shape[1])
         names, (outside, constant) = self.stars["karmn"], _faults(self.flux_carm, run)
         for row in np.flatnonzero(outside | constant):
-            what = "NaN, inf or flux far outside 0..1.5" if outside[row] else f"constant over {run} pixels or more"
+            what = OUTSIDE if outside[row] else f"constant over {run} pixels or more"
             print(f"warning: {self.carm} row {row}, {names[row]}: {what}; left out")
         if (outside | constant).all():
             raise BadInput(f"{self.carm}: no spectrum is usable: normalise the flux to 0..1.5, without constant "
@@ -207,23 +211,6 @@ def resolving_power_of(provenance):
 
 
 # ---------------------------------------------------------------- checking
-def _check_labels(path, labels_ph):
-    bad = ~np.isfinite(labels_ph).all(axis=1)
-    if bad.any():
-        raise BadInput(f"{path}: NaN or inf in {_rows(bad)}: remove or mend these labels")
-    wrong = []
-    for par, (low, high) in paper.LABEL_BOUNDS.items():
-        parameter = paper.PARAMETERS[par]
-        label = labels_ph[:, parameter.column]
-        bad = (label < low) | (label > high)
-        if bad.any():
-            wrong.append(f"{parameter.published} (column {parameter.column}) is {label[bad][0]:g} instead of "
-                         f"{low}..{high} {parameter.unit} in {_rows(bad)}")
-    if wrong:
-        raise BadInput(f"{path}: {'; '.join(wrong)}: its columns must be Teff [K], log g [dex], [M/H] [dex], "
-                       "v sin i [km/s], in this order")
-
-
 def usable(flux_carm):
     """Which spectra can be used, a mask of shape (n_stars,): flux in its range, no constant stretches."""
     outside, constant = _faults(flux_carm, longest_run(flux_carm.shape[1]))
@@ -257,9 +244,7 @@ def _rows(bad):
 # ---------------------------------------------------------------- splitting
 def split(n_spectra, domain):
     """Rows of the training and test set of a domain, "ph" or "carm" (code)."""
-    return train_test_split(
-        np.arange(n_spectra), test_size=paper.TEST_FRACTION[domain], random_state=paper.SPLIT_SEED
-    )
+    return train_test_split(np.arange(n_spectra), test_size=paper.TEST_FRACTION[domain], random_state=paper.SPLIT_SEED)
 
 
 def split_usable(flux_carm):
@@ -274,14 +259,10 @@ def _spread(rows):
 
 
 def split_stratified(label):
-    """Rows of the training and test set, stratified on one parameter (code).
-
-    Where a label has too many values or too few spectra a value to stratify on, as continuous labels have,
-    its ranks are grouped into bins that can be.
-    """
+    """Rows of the training and test set, stratified on one parameter (code), or on bins of its ranks."""
     n_test = int(np.ceil(paper.TEST_FRACTION["ph"] * len(label)))
     strata, counts = np.unique(label, return_inverse=True, return_counts=True)[1:]
-    if counts.min() < 2 or len(counts) > min(n_test, len(label) - n_test):
+    if counts.min() < 2 or len(counts) > min(n_test, len(label) - n_test):  # too few spectra a value
         n_bins = max(1, min(n_test, len(label) // 4))
         strata = np.argsort(np.argsort(label, kind="stable"), kind="stable") * n_bins // len(label)
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=paper.TEST_FRACTION["ph"], random_state=paper.SPLIT_SEED)

@@ -7,16 +7,12 @@ from workflow.files import BadInput, read_table
 # Spellings of a name in a catalogue, and in the paper. J11110+304E is another star; so are J20556-140N and S.
 ALIASES = {"J11110+304W": "J11110+304"}
 NUMBERS = {"ra", "dec", "ra_gaiadr3", "dec_gaiadr3"} | {
-    prefix + name
-    for par, parameter in paper.PARAMETERS.items() for name in (par, parameter.published) for prefix in ("", "e_", "E_")
-}
+    prefix + name for par, parameter in paper.PARAMETERS.items() for name in (par, parameter.published)
+    for prefix in ("", "e_", "E_")}
 
 
 def read(path, remedy):
-    """Read a CSV with a row a star: `karmn` is text, positions and parameters are numbers, NaN where empty.
-
-    `remedy` ends every message.
-    """
+    """Read a CSV with a row a star: `karmn` is text, positions and parameters are numbers, NaN where empty."""
     table = read_table(path, "karmn", remedy)
     lower = {name.lower(): name for name in sorted(NUMBERS, reverse=True)}  # of teff and Teff, teff
     for name in table:

@@ -33,11 +33,7 @@ def _refraction(wave):
 
 
 def degrade(flux, resolving_power, target):
-    """Flux (..., n_pixels), on `WAVE` or a part of it, as a spectrograph of the lower resolving power `target` sees it.
-
-    Beyond its ends it is taken as constant, which touches the outermost pixels. It stays as it is if `target` is not
-    lower.
-    """
+    """Flux (..., n_pixels), on `WAVE` or a part of it, at the resolving power `target`, or as it is if not lower."""
     if target >= resolving_power:
         return flux
     fwhm = MIDDLE * np.sqrt(target**-2 - resolving_power**-2)
@@ -47,8 +43,7 @@ def degrade(flux, resolving_power, target):
 def rotation_kernel(vsini, step=STEP, middle=MIDDLE):
     """Gray's rotational profile with linear limb darkening, integrated over pixels (Gray 2008, Eq. 18.14).
 
-    Its length is odd, its sum 1; `vsini` is in km/s, the width `step` of a pixel and `middle`, where it broadens, in
-    Angstrom.
+    Its length is odd, its sum 1; `vsini` is in km/s, a pixel's width `step` and the wavelength `middle` in Angstrom.
     """
     limit = middle * vsini / LIGHT
     half = int(np.ceil(limit / step))

@@ -32,10 +32,7 @@ ATOMIC_POSITIONS = 0.3  # [km/s] that the few strong atomic lines of the window 
 
 
 def cross_correlation(flux, template):
-    """Correlation coefficient of a template (n_template,) with each part of flux (n_pixels,) that is as long.
-
-    Both in the same steps; returns shape (n_pixels - n_template + 1,), 0 where either is constant.
-    """
+    """Correlation of a template (n_template,) with each part of flux (n_pixels,) as long; 0 where one is constant."""
     n = len(template)
     template = template - template.mean()
     flux = flux - flux.mean()
@@ -47,14 +44,10 @@ def cross_correlation(flux, template):
 
 # ---------------------------------------------------------------- in pixels, on the grid of the synthetic spectra
 def lag(flux, template):
-    """Pixels by which spectra (n_spectra, n_pixels) are shifted against a template (n_pixels,), to the red if positive.
-
-    That is where their cross-correlation is largest. The template's ends are left out, so that all shifts compare
-    equally many pixels.
-    """
+    """Pixels by which spectra (n_spectra, n_pixels) are shifted against a template (n_pixels,), positive to the red."""
     n_pixels = len(template)
     reach = int(paper.LAG_SEARCHED * n_pixels)
-    window = template[reach : n_pixels - reach]
+    window = template[reach : n_pixels - reach]  # all shifts compare equally many pixels
     lags = np.array(sorted(range(-reach, reach + 1), key=abs))  # of equals, argmax takes the smallest
     return lags[[cross_correlation(row, window)[lags + reach].argmax() for row in np.asarray(flux, float)]]
 
@@ -68,11 +61,10 @@ def mean_flux(flux, rows):
 
 
 def check_lag(flux_ph, flux_carm, stars):
-    """Compare the wavelengths of the observed spectra with those of the synthetic ones.
+    """Compare the wavelengths of the observed spectra with those of the synthetic ones, the `good` rows of `stars`.
 
-    Takes what `load_synthetic` and `load_observed` give. Returns a table of `karmn` and `lag` [pixel] against the mean
-    synthetic spectrum, NaN where a spectrum is not usable; the lag of the mean observed spectrum; and what to print
-    where this, or that of single stars from it, is larger than paper.py allows.
+    Returns a table of `karmn` and `lag` [pixel] against the mean synthetic spectrum, the lag of the mean observed
+    spectrum, and what to print where this, or that of single stars from it, is larger than paper.py allows.
     """
     good = np.flatnonzero(stars["good"])
     template = mean_flux(flux_ph, np.arange(len(flux_ph)))
@@ -81,17 +73,15 @@ def check_lag(flux_ph, flux_carm, stars):
     lags.loc[good, "lag"] = lag(take(flux_carm, good), template)
     warnings = []
     if abs(mean_lag) > paper.LAG_MEAN:
-        warnings.append(
-            f"warning: the observed spectra are shifted by {mean_lag:+d} pixels against the synthetic ones: use vacuum "
-            "wavelengths at rest (in the paper's pixels air wavelengths give -242, 10 km/s give +29)"
-        )
+        warnings.append(f"warning: the observed spectra are shifted by {mean_lag:+d} pixels against the synthetic "
+                        "ones: use vacuum wavelengths at rest (in the paper's pixels air wavelengths give -242, 10 "
+                        "km/s give +29)")
     astray = lags[(lags["lag"] - mean_lag).abs() > paper.LAG_STAR]
     if len(astray):
         shifts = ", ".join(f"{star.karmn} by {star.lag:+.0f}" for star in astray[:5].itertuples())
-        warnings.append(
-            f"warning: {len(astray)} of the observed spectra are shifted otherwise than their mean, {shifts}"
-            f"{', ...' * (len(astray) > 5)} pixels instead of {mean_lag:+d}: shift each to rest by its own velocity"
-        )
+        warnings.append(f"warning: {len(astray)} of the observed spectra are shifted otherwise than their mean, "
+                        f"{shifts}{', ...' * (len(astray) > 5)} pixels instead of {mean_lag:+d}: shift each to rest by "
+                        "its own velocity")
     return lags, mean_lag, warnings
 
 

@@ -1,7 +1,6 @@
 """The files of a run: what they are called, what an act asks of those before it, and tables that never lose a row.
 
-Nothing else spells these names. Files of one autoencoder carry its number; those of either side of fine-tuning are
-told apart by the word `stage`, "pretrained" or "finetuned".
+Nothing else spells these names. Files of one autoencoder carry its number; `stage` is before or after fine-tuning.
 """
 import functools
 from dataclasses import dataclass
@@ -43,7 +42,6 @@ class Artifacts:
     def __str__(self):
         return str(self.folder)
 
-    # ------------------------------------------------------------ names
     def search(self, epochs=None):
         """Folder of the fits of the grid search, or of a round of one by halving."""
         return self.folder / ("grid_search" if epochs is None else f"halving_{epochs}_epochs")
@@ -80,7 +78,6 @@ class Artifacts:
     def estimates(self, stage=FINETUNED):
         return self.folder / f"final_estimations{SUFFIX[stage]}.csv"
 
-    # ------------------------------------------------------------ what is there
     def tables(self):
         """Digests of the tables of estimates that are there, in one text: pictures of them carry it."""
         return " ".join(sha256(path) for path in map(self.estimates, STAGES) if path.exists())
@@ -102,10 +99,10 @@ class Artifacts:
         return [i for i, path in paths if path.exists() and sidecar_of(path).exists()]
 
     def require(self, path, script, data=(), provenance=None, names=""):
-        """Sidecar of an artifact of an earlier act, which must be there, as it was left, and made from the same data.
+        """Sidecar of an artifact that the act `script` makes, which must be there and as it was left.
 
-        `script` is the act that makes it, `data` are paths from which it must have been made, as they are now; its
-        spectra must be of the same kind as those of `provenance`, and its rows of stars with these `names`.
+        It must be made from `data`, paths, as they are now, from spectra of the same kind as `provenance` says, and its
+        rows of stars with these `names`.
         """
         remedy = f"run Methodology/{script}.py first, with the same --artifacts"
         if not (path.exists() and sidecar_of(path).exists()):
@@ -115,39 +112,36 @@ class Artifacts:
             output = path.with_name(name)
             if not output.exists() or sha256(output) != digest:
                 raise BadInput(f"{output} is missing or was changed: delete {sidecar_of(path)} and {remedy}")
-        other = f"use the same --data, another --artifacts, or Methodology/{script}.py --overwrite"
-        for file in data:
-            if sidecar.inputs.get(file.name, sha256(file)) != sha256(file):
-                raise BadInput(f"{path} was made from another {file.name} than {file}: {other}")
+        remedy = f"use the same --data, another --artifacts, or Methodology/{script}.py --overwrite"
+        for source in data:
+            if sidecar.inputs.get(source.name, sha256(source)) != sha256(source):
+                raise BadInput(f"{path} was made from another {source.name} than {source}: {remedy}")
         if names and sidecar.inputs.get(NAMES) != names:
             raise BadInput(f"{path} was made for stars of other names, or in another order, than stars.csv has now: "
-                           f"restore that order, or {other}")
+                           f"restore that order, or {remedy}")
         if provenance and sidecar.spectra.kind != provenance.kind:
             raise BadInput(f"{path} was made from spectra marked {sidecar.spectra.kind!r}, those of --data are marked "
-                           f"{provenance.kind!r} now, see its provenance.json: {other}")
-        return sidecar
-
-    def require_autoencoder(self, i, stage, data, provenance):
-        """Sidecar of an autoencoder, which must be as `require` wants it and have the architecture of its number."""
-        path, wanted, script = self.autoencoder(i, stage), self.architectures[i], ACT[stage]
-        sidecar = self.require(path, script, data, provenance)
-        if any(sidecar.settings.get(name) != value for name, value in schemas.plain(wanted).items()):
-            raise BadInput(f"{path} has not the architecture {i} of {self.selection.name}: "
-                           f"run Methodology/{script}.py --overwrite")
-        if sidecar.network != schemas.AutoencoderShape(wanted.neurons_in, wanted.reg_par, provenance.n_pixels):
-            raise BadInput(f"{sidecar_of(path)} describes another network: delete it and run Methodology/{script}.py")
+                           f"{provenance.kind!r} now, see its provenance.json: {remedy}")
         return sidecar
 
     def pretrained(self, only, data, provenance):
         """Sidecars of the pre-trained autoencoders, all or those of `only`, a dict by number with at least one.
 
-        Returned too is what to say at the end of those that are not there, as when their training diverged.
+        Each must have the architecture of its number. Returned too is what to say at the end of those that are missing.
         """
-        numbers = chosen(only, len(self.architectures))
-        made = self.made()
-        sidecars = {i: self.require_autoencoder(i, PRETRAINED, data, provenance) for i in numbers if i in made}
-        missing = [f"{self.autoencoder(i)} not found: run Methodology/autoencoder_training.py first, same --artifacts"
-                   for i in numbers if i not in made]
+        sidecars, missing, made, script = {}, [], self.made(), f"Methodology/{ACT[PRETRAINED]}.py"
+        for i in chosen(only, len(self.architectures)):
+            path, wanted = self.autoencoder(i), self.architectures[i]
+            if i not in made:
+                missing.append(f"{path} not found: run {script} first, same --artifacts")
+                continue
+            sidecar = sidecars[i] = self.require(path, ACT[PRETRAINED], data, provenance)
+            if any(sidecar.settings.get(name) != value for name, value in schemas.plain(wanted).items()):
+                raise BadInput(f"{path} has not the architecture {i} of {self.selection.name}: "
+                               f"run {script} --overwrite")
+            shape = schemas.AutoencoderShape(wanted.neurons_in, wanted.reg_par, provenance.n_pixels)
+            if sidecar.network != shape:
+                raise BadInput(f"{sidecar_of(path)} describes another network: delete it and run {script}")
         if not sidecars:
             raise BadInput(missing[0])
         return sidecars, missing
@@ -155,18 +149,16 @@ class Artifacts:
 
 def chosen(only, n):
     """Numbers to work on: those of --only, each once and below `n`, or all `n`."""
-    absent = [i for i in only or [] if not 0 <= i < n]
-    if absent:
+    if absent := [i for i in only or [] if not 0 <= i < n]:
         raise BadInput(f"--only {' '.join(map(str, absent))}: there are {n}, numbered from 0")
     return list(dict.fromkeys(only)) if only else list(range(n))
 
 
 # ---------------------------------------------------------------- tables
 def may_replace(path, before, after, args, partial):
-    """Whether a table may be written anew: it never loses a row, column or member it had without a word.
+    """Whether a table that is made from what `before` names may be written anew, made from `after`.
 
-    `before` and `after` name what the table that is there is made from, and what the new one is. Without
-    args.overwrite a loss is refused; if this run does only a `partial` job, the rest may follow.
+    Without args.overwrite a loss is refused; with it, it is told, and a `partial` run leaves the table as it is.
     """
     lost = [member for member in before if member not in after]
     if not lost:
@@ -185,15 +177,12 @@ def may_replace(path, before, after, args, partial):
 def collect(units, path, columns, metrics, args):
     """Write a table, a DataFrame, from the sidecars of those units that are done; running twice doubles nothing.
 
-    columns(unit) gives the first columns of a row, a dict that begins with `autoencoder`; `metrics` are those that
-    every unit must have, all are appended.
+    A row has columns(unit), a dict that begins with `autoencoder`, and all metrics, `metrics` in any case.
     """
     with lock(path.parent):
         sidecars = [(unit, load(unit, stale_is_undone=True, metrics=metrics)) for unit in units]
-        table = pd.DataFrame([
-            {**columns(unit), **sidecar.metrics, "seconds": sidecar.seconds, "spectra": sidecar.spectra.kind}
-            for unit, sidecar in sidecars if sidecar
-        ])
+        table = pd.DataFrame([{**columns(unit), **sidecar.metrics, "seconds": sidecar.seconds,
+                               "spectra": sidecar.spectra.kind} for unit, sidecar in sidecars if sidecar])
         before = list(read_table(path, "autoencoder", "delete it")["autoencoder"]) if path.exists() else []
         after = list(table["autoencoder"]) if len(table) else []
         if may_replace(path, before, after, args, partial=bool(args.only)) and after:

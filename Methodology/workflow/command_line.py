@@ -18,12 +18,9 @@ from workflow.files import BadInput, one_line
 
 ROOT = Path(__file__).resolve().parents[2]
 REMEDIES = {
-    errno.ENOSPC: "free some space there",
-    errno.EDQUOT: "free some space there",
-    errno.EACCES: "choose a folder you may use",
-    errno.EROFS: "choose a folder you may write to",
-    errno.ENOTDIR: "a file stands where a folder should",
-    errno.EEXIST: "a file stands where a folder should",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file stands where a folder should"),
+    errno.EACCES: "choose a folder you may use", errno.EROFS: "choose a folder you may write to",
     errno.EISDIR: "a folder stands where a file should: delete it, or move it away",
 }
 
@@ -37,29 +34,26 @@ class Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFo
 
 
 def parse(doc, argv, add_arguments=None):
-    """Parse the flags that all acts share, plus those of one act, and print the resolved options.
+    """Parse the flags that all acts share and those that add_arguments(what, how_much, where) adds; print the options.
 
-    Parameters
-    ----------
-    doc : str
-        Docstring of the act; shown by --help.
-    argv : list of str or None
-    add_arguments : callable(parser), optional
-        Adds the act's own flags.
+    Those three are the groups of flags that --help shows, below `doc`, the act's docstring.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=Help)
-    add = parser.add_argument
-    add("--data", type=folder, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra")
-    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the results")
-    add("--budget", choices=paper.BUDGETS, default="paper", help="how much to compute")
-    add("--jobs", type=number(int, 1), default=cores(), metavar="N", help="units side by side, one thread each")
-    add("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster that does the units instead of this machine")
-    add("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help="of weights and batch order")
-    add("--only", type=int, nargs="+", metavar="I", help="only these autoencoders (or grid combinations)")
-    add("--overwrite", action="store_true", help="redo what is done or stale")
-    add("--dry-run", action="store_true", help="say what there is to do, and stop")
+    what, how_much, where = map(parser.add_argument_group, ("what is computed", "how much", "where it runs"))
+    add_run(what)
+    how_much.add_argument("--budget", choices=paper.BUDGETS, default="paper", help="how much to compute")
+    where.add_argument("--jobs", type=number(int, 1), default=cores(), metavar="N",
+                       help="units side by side, one thread each")
+    where.add_argument("--scheduler", metavar="tcp://HOST:PORT",
+                       help="of a Dask cluster that does the units instead of this machine")
+    what.add_argument("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N",
+                      help="of weights and batch order")
+    how_much.add_argument("--only", type=int, nargs="+", metavar="I",
+                          help="only these autoencoders (or grid combinations)")
+    how_much.add_argument("--overwrite", action="store_true", help="redo what is done or stale")
+    how_much.add_argument("--dry-run", action="store_true", help="say what there is to do, and stop")
     if add_arguments:
-        add_arguments(parser)
+        add_arguments(what, how_much, where)
     args = parser.parse_args(argv)
     if args.scheduler:  # its workers have another current folder
         args.data, args.artifacts = args.data.absolute(), args.artifacts.absolute()
@@ -70,10 +64,10 @@ def parse(doc, argv, add_arguments=None):
 
 
 def add_run(parser):
-    """Add the flags of a script that looks at a run."""
+    """Add the flags that name a run."""
     add = parser.add_argument
     add("--data", type=folder, default=ROOT / "src_files", metavar="DIR", help="folder of the spectra of the run")
-    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the run")
+    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR", help="folder of the run's results")
 
 
 def cores():

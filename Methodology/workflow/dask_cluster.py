@@ -11,13 +11,7 @@ CONNECT = 10  # [s] that a Dask scheduler may take to answer
 
 
 def compute(address, do, work, groups, progress, overwrite):
-    """Call `do` with every group of units; the cluster gives those of a worker that dies to another one.
-
-    Returns
-    -------
-    list
-        What `do` returned for each.
-    """
+    """What `do` returns for every group of units, a list; the cluster gives those of a worker that dies to another."""
     try:
         from distributed import Client, KilledWorker
     except ImportError:
@@ -48,19 +42,16 @@ def _check(client, address):
         raise BadInput(f"--scheduler {address}: it has no workers yet: start some with `dask worker {address}`")
     if any(threads > 1 for threads in workers.values()):  # Keras has one session a process
         raise BadInput(f"--scheduler {address}: start its workers with --nthreads 1")
-    found = client.run(importlib.util.find_spec, "workflow.units", on_error="return")  # not of a folder of any name
+    specs = client.run(importlib.util.find_spec, "workflow.units", on_error="return")  # not of a folder of any name
     try:
-        found["the scheduler"] = client.run_on_scheduler(importlib.util.find_spec, "workflow.units")
+        specs["the scheduler"] = client.run_on_scheduler(importlib.util.find_spec, "workflow.units")
     except ImportError as error:
-        found["the scheduler"] = error
-    without = [name for name, spec in found.items() if spec is None or isinstance(spec, Exception)]
+        specs["the scheduler"] = error
     remedy = f"start scheduler and workers with PYTHONPATH={Path(__file__).parents[1]} and this Python environment"
-    if without:
+    if without := [name for name, spec in specs.items() if spec is None or isinstance(spec, Exception)]:
         raise BadInput(f"--scheduler {address}: {', '.join(without)} cannot import this project: {remedy}")
-    mine = CODE, versions()
-    others = [name for name, theirs in client.run(_identity).items() if theirs != mine]
-    if others:
-        raise BadInput(f"--scheduler {address}: {', '.join(others)} has other code or libraries than here: {remedy}")
+    if differing := [name for name, theirs in client.run(_identity).items() if theirs != _identity()]:
+        raise BadInput(f"--scheduler {address}: {', '.join(differing)} has other code or libraries than here: {remedy}")
 
 
 def _identity():

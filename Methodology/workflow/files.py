@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 TIMEOUT = (15, 60)  # [s] for a server to connect, and between two pieces of its answer
-PIECE, CHUNK = 64, 1024  # rows copied at a time; and computed with at a time, so that memory stays flat
+CHUNK = 1024  # rows computed with at a time, so that memory stays flat
 ABANDONED = 7 * 86_400  # [s] after which nobody is waited for
 
 
@@ -114,19 +114,18 @@ def partial_name(folder, stem, suffix=""):
 def sweep(folder):
     """Remove what dead processes of this machine have left half written; of other machines, what is a week old."""
     for leftover in folder.rglob("*.partial-*"):
-        ours = re.search(r"\.partial-[0-9a-f]{12}-\d+-[0-9a-f]{6}", leftover.name)
+        owner = re.search(r"\.partial-([0-9a-f]{12})-(\d+)-[0-9a-f]{6}", leftover.name)
         with contextlib.suppress(FileNotFoundError):  # another run may sweep too
-            if ours and (not alive(leftover) or time.time() - leftover.stat().st_mtime > ABANDONED):
+            if owner and (not _alive(*owner.groups()) or time.time() - leftover.stat().st_mtime > ABANDONED):
                 leftover.unlink()
 
 
-def alive(partial):
-    """Whether the process that made this partial file may still be at work."""
-    owner = re.search(rf"\.partial-{_place()}-(\d+)-", partial.name)
-    if not owner or os.name != "posix":  # not of here; or signal 0 is no question
+def _alive(place, process):
+    """Whether a process, by its place and number, may still be at work."""
+    if place != _place() or os.name != "posix":  # not of here; or signal 0 is no question
         return True
     try:
-        os.kill(int(owner[1]), 0)
+        os.kill(int(process), 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
@@ -134,17 +133,10 @@ def alive(partial):
     return True
 
 
-def plain_number(number):
-    """What json.dumps takes for a number of numpy."""
-    if isinstance(number, np.generic):
-        return number.item()
-    raise TypeError(f"{type(number).__name__} cannot be written as JSON")
-
-
 def write_json(path, content):
-    """Write JSON atomically."""
+    """Write JSON atomically, numbers of numpy too."""
     with writing(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, default=plain_number) + "\n")
+        partial.write_text(json.dumps(content, indent=1, default=np.generic.item) + "\n")
 
 
 def write_array(path, array):
@@ -161,10 +153,8 @@ def write_csv(path, table):
 
 @contextlib.contextmanager
 def lock(folder):
-    """Hold the lock of a folder, alone among all runs in it; wait for it if need be.
-
-    It is flock(2), let go when a process dies: local disks, NFS, CephFS, GPFS, and Lustre mounted with -o flock.
-    """
+    """Hold the lock of a folder, alone among all runs in it; wait for it if need be."""
+    # flock(2), let go when a process dies: on local disks, NFS, CephFS, GPFS, and Lustre mounted with -o flock
     folder.mkdir(parents=True, exist_ok=True)
     held = filelock.FileLock(folder / ".lock", is_singleton=True)
     try:
@@ -183,8 +173,7 @@ def lock(folder):
 
 # ---------------------------------------------------------------- reading
 def read_table(path, key, remedy, once=True):
-    """Read a CSV whose column `key` is text, whatever it looks like ("001", "NA"), in every row and, if need be, once.
-    """
+    """Read a CSV whose column `key` is text, also if it looks like "001" or "NA", in every row and, if `once`, once."""
 
     def refuse(what):
         raise BadInput(f"{path} {what}: {remedy}")
@@ -205,30 +194,25 @@ def read_table(path, key, remedy, once=True):
     heading = rows[0][1]
     if key not in heading:
         refuse(_why_no_heading(heading, key))
-    blank = [name for name in heading if name != name.strip()]
-    if blank:
+    if blank := [name for name in heading if name != name.strip()]:
         refuse(f"has blanks around the heading {blank[0]!r}")
     if any("\0" in cell for _, row in rows for cell in row):
         refuse("has a NUL among its letters")
-    twice = sorted({name for name in heading if heading.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in heading if heading.count(name) > 1}):
         refuse(f"has the heading {twice[0]!r} twice")
-    ragged = [number for number, row in rows if len(row) != len(heading)]
-    if ragged:
+    if ragged := [number for number, row in rows if len(row) != len(heading)]:
         refuse(f"line {ragged[0]} has not {len(heading)} cells, as the heading has ({len(ragged)} such lines)")
     names = [clean_name(row[heading.index(key)]) for _, row in rows[1:]]
     if "" in names:
         refuse(f"line {rows[1 + names.index('')][0]} has no name under {key}")
-    twice = list(dict.fromkeys(name for name in names if names.count(name) > 1))
-    if once and twice:
+    if once and (twice := list(dict.fromkeys(name for name in names if names.count(name) > 1))):
         refuse(f"names {', '.join(twice[:5])} twice under {key}")
     return pd.read_csv(path, encoding="utf-8-sig", index_col=False).assign(**{key: names}).astype({key: str})
 
 
 def _why_no_heading(heading, key):
-    blank = [name for name in heading if name.strip().lower() == key]
-    if blank:
-        return f"has the heading {blank[0]!r} instead of {key!r}"
+    if alike := [name for name in heading if name.strip().lower() == key]:
+        return f"has the heading {alike[0]!r} instead of {key!r}"
     if len(heading) == 1 and key in re.split(r"[;\t ]", heading[0]):
         return f"separates its columns by {';' if ';' in heading[0] else 'blanks'} instead of commas"
     return f"has no heading {key} in its first line"
@@ -250,8 +234,7 @@ def load_array(path, ndim, remedy):
     except BadInput:
         raise
     except Exception as error:  # what an absurd header raises depends on the version of numpy
-        pickled = any(word in str(error).lower() for word in ("pickle", "python objects"))
-        pickled = pickled and path.stat().st_size > 0
+        pickled = any(word in str(error).lower() for word in ("pickle", "python objects")) and path.stat().st_size
         reason = "holds pickled objects, which are never loaded" if pickled else "is truncated or no .npy file"
         raise BadInput(f"{path} {reason}: {remedy}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
@@ -274,17 +257,14 @@ def take(array, rows):
     if not isinstance(root, np.memmap) or not array[:1].flags.c_contiguous:
         return np.array(array[rows], np.float32)
     rows = np.arange(len(array))[rows]
-    taken = np.empty((len(rows), *array.shape[1:]), np.float32)
-    piece = np.empty((PIECE, *array.shape[1:]), array.dtype)
+    taken, buffer = np.empty((len(rows), *array.shape[1:]), np.float32), np.empty(array.shape[1:], array.dtype)
     first = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
     with open(root.filename, "rb", buffering=0) as file:
-        for start in range(0, len(rows), PIECE):
-            some = rows[start : start + PIECE]
-            for k, row in enumerate(some):
-                file.seek(first + int(row) * array.strides[0])
-                if file.readinto(memoryview(piece[k : k + 1]).cast("B")) != piece[k].nbytes:
-                    raise BadInput(f"{root.filename} became shorter while it was read: restore it and run again")
-            taken[start : start + PIECE] = piece[: len(some)]
+        for k, row in enumerate(rows):
+            file.seek(first + int(row) * array.strides[0])
+            if file.readinto(buffer) != buffer.nbytes:
+                raise BadInput(f"{root.filename} became shorter while it was read: restore it and run again")
+            taken[k] = buffer
     return taken
 
 

@@ -1,9 +1,5 @@
-"""Running units of work: those that are not done yet, side by side or on a cluster, with progress and one line each.
-
-A run announces itself in the folder of its artifacts, so that another one with other settings is refused there.
-"""
+"""Running units of work: those that are not done yet, side by side or on a cluster, with progress and one line each."""
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -17,35 +13,20 @@ import filelock
 import joblib
 from tqdm import tqdm
 
-from workflow import dask_cluster
+from workflow import dask_cluster, schemas
 from workflow.files import BadInput, UnitFailed, lock, one_line, partial_name, sweep, write_json
 from workflow.units import CODE, load, read_sidecar, sidecar_of
-
-try:
-    import resource
-except ImportError:  # Windows has none
-    resource = None
 
 
 def run(units, work, args, ticks=1, description="", redo_stale=False, together=None):
     """Do the units that are not done yet, `args.jobs` side by side or on a cluster, with one progress bar.
 
-    Parameters
-    ----------
-    units : list of Unit
-    work : callable(unit, tick)
-        Does one unit and leaves its files; calls tick() `ticks` times, once an epoch. It is sent to other processes.
-    args : namespace
-        With `artifacts`, `jobs`, `scheduler`, `overwrite` and `dry_run`.
-    redo_stale : bool
-        For what costs nothing: redo a stale unit instead of stopping at it.
-    together : callable(units), optional
-        Groups the units to do into lists; each list is then one call, work(*units, tick).
+    work(unit, tick) does one and leaves its files; it calls tick() `ticks` times, once an epoch, and is sent to other
+    processes. `args` has `artifacts`, `jobs`, `scheduler`, `overwrite` and `dry_run`. With `redo_stale`, for what costs
+    nothing, a stale unit is redone and does not stop the run. together(units) cuts those to do into lists, each of
+    which is then one call, work(*units, tick).
 
-    Returns
-    -------
-    list of str, or None
-        What to say of those that failed (`report` does); None for a dry run: nothing was computed.
+    Returned is what to say of those that failed, a list for `report`; None for a dry run: nothing was computed.
     """
     since = args.artifacts / f".overwriting_{re.sub(r'[^a-z0-9]+', '_', description)}"
     todo = [unit for unit in units if not _is_done(unit, args, redo_stale, since)]
@@ -90,11 +71,10 @@ def report(problems):
 @contextlib.contextmanager
 def reporting(problems):
     """Do what can be done in spite of some problems, the tables of the rest, then `report` them and what it met."""
-    problems = list(problems)
     try:
         yield
     except BadInput as error:
-        problems.append(str(error))
+        problems = [*problems, str(error)]
     report(problems)
 
 
@@ -112,9 +92,9 @@ def _say_how_long(units, todo, jobs):
         print(f"  {unit.path}")
     seconds = [read_sidecar(unit.path).seconds for unit in units if unit not in todo]
     if todo and seconds:
-        each = sum(seconds) / len(seconds)
-        print(f"  about {each * len(todo) / min(jobs, len(todo)):.0f} s with --jobs {jobs}: "
-              f"those done took {each:.1f} s each")
+        mean = sum(seconds) / len(seconds)
+        print(f"  about {mean * len(todo) / min(jobs, len(todo)):.0f} s with --jobs {jobs}: "
+              f"those done took {mean:.1f} s each")
 
 
 def _compute(work, groups, progress, args, description):
@@ -122,9 +102,8 @@ def _compute(work, groups, progress, args, description):
     try:
         if args.scheduler:
             return dask_cluster.compute(args.scheduler, _do, work, groups, progress, args.overwrite)
-        workers = joblib.Parallel(n_jobs=min(args.jobs, len(groups)))
-        each = joblib.delayed(_do)
-        return workers(each(work, group, progress, args.overwrite, os.getpid()) for group in groups)
+        calls = (joblib.delayed(_do)(work, group, progress, args.overwrite, os.getpid()) for group in groups)
+        return joblib.Parallel(n_jobs=min(args.jobs, len(groups)))(calls)
     except BrokenExecutor as error:
         if error.__cause__ and "serialize" in str(error):  # a fault of ours, not of the machine
             raise
@@ -140,11 +119,8 @@ def _compute(work, groups, progress, args, description):
 
 @contextlib.contextmanager
 def _announced(todo, folder, description):
-    """Tell other runs in this folder what is being made; refuse to make at once what one of them makes otherwise.
-
-    The note of a run is locked for as long as the run lives, on whichever machine.
-    """
-    mine = {os.path.relpath(unit.path, folder): _digest_of(unit) for unit in todo}
+    """Tell other runs in this folder what is being made; refuse to make at once what one of them makes otherwise."""
+    mine = {os.path.relpath(unit.path, folder): schemas.digest(unit.identity) for unit in todo}
     note = partial_name(folder, ".run", ".json")
     with lock(folder):
         for other in folder.glob(".run.partial-*.json"):
@@ -153,11 +129,10 @@ def _announced(todo, folder, description):
             theirs = {}
             with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # just ended, just begun, or damaged
                 theirs = dict(json.loads(other.read_text()))
-            both = [path for path in mine if theirs.get(path, mine[path]) != mine[path]]
-            if both:
+            if both := [path for path in mine if theirs.get(path, mine[path]) != mine[path]]:
                 raise BadInput(f"{folder / both[0]}: another run is making it with other settings or other inputs: "
                                f"wait for its end ({other.name} is its mark) or use another --artifacts")
-        held = filelock.FileLock(f"{note}.lock")
+        held = filelock.FileLock(f"{note}.lock")  # for as long as this run lives, on whichever machine
         held.acquire()
         write_json(note, mine)
     try:
@@ -168,16 +143,11 @@ def _announced(todo, folder, description):
         Path(held.lock_file).unlink(missing_ok=True)
 
 
-def _digest_of(unit):
-    return hashlib.sha256(json.dumps(unit.identity, sort_keys=True).encode()).hexdigest()
-
-
 @contextlib.contextmanager
 def _progress(n_units, ticks, args, description):
     """Give a file to which workers append a byte an epoch, and show its size as a bar."""
-    progress = partial_name(args.artifacts, ".progress")
+    progress, finished = partial_name(args.artifacts, ".progress"), threading.Event()
     progress.touch()
-    finished = threading.Event()
     with tqdm(total=n_units * ticks, desc=description, unit="epoch" if ticks > 1 else "unit") as bar:
 
         def follow():
@@ -228,7 +198,9 @@ def peak_memory():
     """Peak memory of this process so far [bytes]; what `resource` knows counts that of the parent too, on Linux."""
     with contextlib.suppress(OSError, TypeError):  # no such file, or no such line in it
         return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
-    if resource is None:
+    try:
+        import resource
+    except ImportError:  # Windows has none
         return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but on a Mac

@@ -65,7 +65,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
 
 
 class Origin(Provenance, frozen=True, kw_only=True):
-    """The same where it was written down with what was made from them: then it has a word for them."""
+    """Where spectra come from, as it is written with what was made from them: then there is a word for them."""
 
     spectra: Name
 
@@ -150,8 +150,7 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     digest: Digest
 
     def __post_init__(self):
-        wrong = [name for name, value in self.metrics.items() if math.isnan(value)]
-        if wrong:
+        if wrong := [name for name, value in self.metrics.items() if math.isnan(value)]:
             raise ValueError(f"metric {wrong[0]} is no number")
 
 

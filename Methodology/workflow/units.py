@@ -14,9 +14,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 import paper
 from workflow import schemas
-from workflow.files import BadInput, plain_number, sha256, write_json
+from workflow.files import BadInput, sha256, write_json
 
 NAMES = "names of the stars"  # among the inputs of a unit
 LIBRARIES = ("tensorflow", "keras", "scikit-learn", "scikeras", "numpy", "pandas")
@@ -24,49 +26,24 @@ LIBRARIES = ("tensorflow", "keras", "scikit-learn", "scikeras", "numpy", "pandas
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of work.
+    """One unit of work."""
 
-    Parameters
-    ----------
-    path : Path
-        Its main file; the sidecar is the same name with .json (and may be all there is).
-    settings : dict
-        Everything but the inputs that decides its result.
-    inputs : tuple of Path
-        The files it reads.
-    seed : int
-        Of the run. The unit's own seed also depends on its name.
-    also : tuple of Path
-        Further files it leaves.
-    provenance : schemas.Provenance
-        Of the spectra it is made from.
-    number : int
-        Its place among units of its kind, by which several GPUs take turns; decides nothing.
-    names : str
-        Digest of the names of the stars, in their order, if what it makes has a row a star.
-    """
-
-    path: Path
-    settings: dict
-    inputs: tuple = ()
-    seed: int = paper.SPLIT_SEED
-    also: tuple = ()
-    provenance: schemas.Provenance = schemas.UNKNOWN
-    number: int = 0
-    names: str = ""
+    path: Path  # its main file; the sidecar is the same name with .json, and may be all there is
+    settings: dict  # everything but the inputs that decides its result
+    inputs: tuple = ()  # paths of the files it reads
+    seed: int = paper.SPLIT_SEED  # of the run; the unit's own also depends on its name
+    also: tuple = ()  # paths of further files it leaves
+    provenance: schemas.Provenance = schemas.UNKNOWN  # of the spectra it is made from
+    number: int = 0  # its place among units of its kind, by which several GPUs take turns; decides nothing
+    names: str = ""  # digest of the names of the stars, in their order, if what it makes has a row a star
 
     @property
     def name(self):
         """With the folder for the fits of a search, which have the same file names; else the file's stem."""
         return f"{self.path.parent.name}/{self.path.stem}" if self.path.suffix == ".json" else self.path.stem
 
-    @property
-    def own_seed(self):
-        return seed_of(self.seed, self.name)
-
-    @property
-    def files(self):
-        return (self.path, *self.also)
+    own_seed = property(lambda self: seed_of(self.seed, self.name))
+    files = property(lambda self: (self.path, *self.also))
 
     @functools.cached_property
     def identity(self):
@@ -75,7 +52,7 @@ class Unit:
         if self.names:
             inputs[NAMES] = self.names
         identity = {"settings": self.settings, "seed": self.seed, "inputs": inputs}
-        return json.loads(json.dumps(identity, default=plain_number))
+        return json.loads(json.dumps(identity, default=np.generic.item))
 
 
 def seed_of(seed, name):
@@ -112,8 +89,7 @@ def read_sidecar(path, metrics=()):
     sidecar = schemas.read(sidecar_of(path), schemas.Sidecar, again)
     if sidecar.name not in (path.stem, f"{path.parent.name}/{path.stem}"):
         raise BadInput(f"{sidecar_of(path)} is the sidecar of {sidecar.name}: {again}")
-    absent = [name for name in metrics if name not in sidecar.metrics]
-    if absent:
+    if absent := [name for name in metrics if name not in sidecar.metrics]:
         raise BadInput(f"{sidecar_of(path)} has no metric {absent[0]}: {again}")
     return sidecar
 
@@ -123,28 +99,17 @@ def finish(unit, started, metrics, history=None, network=None, stars=None):
     for path in unit.inputs:
         if sha256(path) != unit.identity["inputs"][path.name]:
             raise BadInput(f"{path} was changed while {unit.name} was made from it: run again")
-    content = {
-        "name": unit.name,
-        "spectra": schemas.plain(unit.provenance),
-        **unit.identity,
+    write_json(sidecar_of(unit.path), schemas.signed({
+        "name": unit.name, "spectra": schemas.plain(unit.provenance), **unit.identity,
         "outputs": {file.name: sha256(file) for file in unit.files if file.exists()},
-        "network": network and schemas.plain(network),
-        "metrics": metrics,
-        "seconds": round(time.time() - started, 2),
-        "versions": versions(),
-        "code": CODE,
-        "history": history,
-        "stars": {name: list(values) for name, values in (stars or {}).items()},
-    }
-    write_json(sidecar_of(unit.path), schemas.signed(content))
+        "network": network and schemas.plain(network), "metrics": metrics,
+        "seconds": round(time.time() - started, 2), "versions": versions(), "code": CODE,
+        "history": history, "stars": {name: list(values) for name, values in (stars or {}).items()},
+    }))
 
 
 def load(unit, stale_is_undone=False, metrics=()):
-    """Sidecar of a unit that is done, whose files are there as it would make them and as it left them; else None.
-
-    A unit that was made with other settings or from other inputs, or whose files were changed since, is refused, or
-    counts as not done.
-    """
+    """Sidecar of a unit that is done; None if not; what was made otherwise or changed since is refused, or not done."""
     if not (unit.path.exists() and sidecar_of(unit.path).exists()):
         return None
     sidecar = read_sidecar(unit.path, metrics)
@@ -164,17 +129,10 @@ def load(unit, stale_is_undone=False, metrics=()):
 def _differences(unit, sidecar):
     """In words, what would be made otherwise today."""
     made, wanted = schemas.plain(sidecar), unit.identity
-    differing = [
-        f"{key} {_short(made[part].get(key))} there, {_short(wanted[part].get(key))} now"
-        for part in ("settings", "inputs")
-        for key in sorted({*made[part], *wanted[part]})
-        if made[part].get(key) != wanted[part].get(key)
-    ]
-    if sidecar.seed != unit.seed:
-        differing.append(f"seed {sidecar.seed} there, {unit.seed} now")
-    if sidecar.spectra.kind != unit.provenance.kind:
-        differing.append(f"provenance.json {sidecar.spectra.kind} there, {unit.provenance.kind} now")
-    return differing
+    values = [(key, made[part].get(key), wanted[part].get(key))
+              for part in ("settings", "inputs") for key in sorted({*made[part], *wanted[part]})]
+    values += [("seed", sidecar.seed, unit.seed), ("provenance.json", sidecar.spectra.kind, unit.provenance.kind)]
+    return [f"{name} {_short(before)} there, {_short(now)} now" for name, before, now in values if before != now]
 
 
 def _short(value):

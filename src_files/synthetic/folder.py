@@ -11,10 +11,7 @@ from workflow.files import BadInput, partial_name, sha256, sweep, write_array, w
 
 @dataclass(frozen=True)
 class Folder:
-    """What a script is to leave in a folder, and what it may replace there.
-
-    At every moment provenance.json has the digest of each file beside it, so that an interrupted run can tell its own.
-    """
+    """What a script is to leave in a folder: at every moment provenance.json has the digest of each file beside it."""
 
     path: Path
     names: tuple  # of the files that belong together
@@ -22,16 +19,13 @@ class Folder:
     overwrite: bool = False  # whether others from there may be replaced
     given: dict = field(default_factory=dict)  # arrays by name that may lie there already, whoever wrote them
 
-    @property
-    def _note(self):
-        return self.path / "provenance.json"
+    _note = property(lambda self: self.path / "provenance.json")
 
     def is_done(self):
         """Whether the spectra with these settings are there; BadInput where something else must not be replaced."""
         present = [name for name in self.names if os.path.lexists(self.path / name)]
         if not os.path.lexists(self._note):
-            foreign = [name for name in present if not _holds(self.path / name, self.given.get(name))]
-            if foreign:
+            if foreign := [name for name in present if not _holds(self.path / name, self.given.get(name))]:
                 raise BadInput(f"{self.path} holds {foreign[0]} and no provenance.json: it may be real, choose another "
                                "--out")
             return False
@@ -42,8 +36,9 @@ class Folder:
                            "choose another --out")
         if self.overwrite:
             return False
-        said, wanted = _flat(schemas.plain(written)), _flat(self.mark)
-        differing = [f"{key} is {said.get(key)}, not {wanted[key]}" for key in wanted if said.get(key) != wanted[key]]
+        stated, wanted = _flat(schemas.plain(written)), _flat(self.mark)
+        differing = [f"{key} is {stated.get(key)}, not {value}" for key, value in wanted.items()
+                     if stated.get(key) != value]
         if written.complete and differing:
             raise BadInput(f"{self.path} holds others, {written.spectra} too ({', '.join(differing)}): --overwrite "
                            "replaces them")
@@ -66,8 +61,7 @@ class Folder:
             for (name, partial), content in zip(partials.items(), contents):
                 (write_csv if name.endswith(".csv") else write_array)(partial, content)
             new = {name: sha256(partial) for name, partial in partials.items()}
-            old = {name: sha256(self.path / name) for name in self.names if (self.path / name).exists()}
-            if old:
+            if old := {name: sha256(self.path / name) for name in self.names if (self.path / name).exists()}:
                 write_json(self._note, {**self.mark, "complete": False, "files": old})
             for name in old:
                 (self.path / name).unlink()

@@ -17,9 +17,8 @@ from workflow.files import TIMEOUT, BadInput, one_line
 
 SERVER = "https://phoenix.astro.physik.uni-goettingen.de/data/HiResFITS"
 WAVE_FILE = "WAVE_PHOENIX-ACES-AGSS-COND-2011.fits"
-NODE_FILE = (
-    "PHOENIX-ACES-AGSS-COND-2011/Z{mh:+.1f}/lte{teff:05d}-{logg:.2f}{mh:+.1f}.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits"
-)
+NODE_FILE = ("PHOENIX-ACES-AGSS-COND-2011/Z{mh:+.1f}/"
+             "lte{teff:05d}-{logg:.2f}{mh:+.1f}.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits")
 NODE_STEPS = (100.0, 0.5, 0.5)  # of Teff [K], log g and [M/H], in that part of the PHOENIX grid
 NODE_BYTES = 4 * 1_569_128  # as published; the wavelengths take twice that
 HEADER = ("PHXTEFF", "PHXLOGG", "PHXM_H")
@@ -29,15 +28,13 @@ HEADER = ("PHXTEFF", "PHXLOGG", "PHXM_H")
 def nodes_around(label, steps):
     """Weights, by node, of the nodes between which a label (Teff [K], log g, [M/H]) lies: linear in each of the three.
 
-    Nodes are multiples of `steps`: eight at most, and one for a label that is a node itself. Weights add up to 1. Solar
-    metallicity is -0.0, as in the names of files.
+    Nodes are multiples of `steps`; a label that is one has no other. Solar metallicity is -0.0, as in names of files.
     """
     sides = []
     for value, step in zip(label, steps):
         low = np.floor(value / step + TOLERANCE)
         share = value / step - low
-        if share < TOLERANCE:
-            share = 0.0
+        share = share if share >= TOLERANCE else 0.0
         sides.append([(round(k * step, 6) or -0.0, weight) for k, weight in ((low, 1 - share), (low + 1, share))
                       if weight])
     return {tuple(value for value, _ in corner): float(np.prod([weight for _, weight in corner]))
@@ -69,10 +66,7 @@ def absent(models, files):
 
 
 def fetch(models, files, mirror):
-    """Fetch those of `files_for` that are absent from an address on the web; each is then there whole or not at all.
-
-    BadInput says which cannot be had, or is not what it should be; the files before it are kept.
-    """
+    """Fetch those of `files_for` that are absent from an address on the web; each is then there whole or not at all."""
     pooch.get_logger().setLevel("WARNING")
     wave = None
     for name in tqdm(absent(models, files), desc="models", unit="file", disable=None):
@@ -111,9 +105,9 @@ def read_node(path, node, n_pixels, seen):
     """Flux, any unit, of the model at a node in the slice `seen`; its header and its length must be right."""
     header, flux = _read_fits(path)
     for key, value, step in zip(HEADER, node, NODE_STEPS):
-        said = header.get(key)
-        if not isinstance(said, (int, float)) or abs(said - value) > step / 1000:
-            raise BadInput(f"{path} has {key} {said} in its header instead of {value:g}: it is another model's, give "
+        stated = header.get(key)
+        if not isinstance(stated, (int, float)) or abs(stated - value) > step / 1000:
+            raise BadInput(f"{path} has {key} {stated} in its header instead of {value:g}: it is another model's, give "
                            "it its right name, or delete it, and --fetch brings the right one")
     if len(flux) != n_pixels:
         raise BadInput(f"{path} has {len(flux)} pixels, the wavelengths {n_pixels}: they are another set's, take all "

@@ -51,8 +51,7 @@ class Sampling:
 
 def read_models(models, files, window, resolving_power):
     """Sampling, and the flux of each node, of files of models (`phoenix_models.files_for`) in the folder `models`."""
-    missing = absent(models, files)
-    if missing:
+    if missing := absent(models, files):
         raise BadInput(f"{models} lacks {len(missing)} of {len(files)} files, {missing[0]} first: --fetch brings "
                        "them, --models names another folder, fewer are needed with --teff, --logg and --mh")
     path, *paths = (find(models, name) for name in files)
@@ -63,10 +62,7 @@ def read_models(models, files, window, resolving_power):
 
 
 def synthesise(fluxes, vsini, sampling):
-    """Normalised spectra (n_spectra, n_pixels), star by star, of stars that do not rotate and v sin i [km/s] for each.
-
-    The flux of a star is at `sampling.model`.
-    """
+    """Normalised spectra (n_spectra, n_pixels), from the flux of stars at `sampling.model` and their v sin i [km/s]."""
     step, middle = sampling.even[1] - sampling.even[0], np.mean(sampling.normalised)
     spectra = []
     for flux, velocities in zip(fluxes, vsini):
@@ -78,10 +74,9 @@ def synthesise(fluxes, vsini, sampling):
 
 
 def make(labels, fluxes, steps, sampling, flux_ph, jobs):
-    """Make those spectra that are not in `flux_ph` yet, in `jobs` processes: a row is there if none of its pixels is 0.
+    """Make the spectra of labels (n_spectra, 4) that are not in `flux_ph` (n_spectra, n_pixels) yet: rows with a 0.
 
-    `labels` has a row (Teff [K], log g, [M/H], v sin i [km/s]) for each of `flux_ph` (n_spectra, n_pixels); `fluxes`,
-    by node, are at `sampling.model`; nodes are multiples of `steps`.
+    `fluxes`, by node, are at `sampling.model`; nodes are multiples of `steps`.
     """
     to_do = np.flatnonzero([not row.all() for row in flux_ph])
     stars, rows_of = by_star(labels[to_do])

@@ -68,18 +68,12 @@ class Physics:
         forest = np.where(rng.random(FOREST_LINES) < 0.6, rng.uniform(WAVE[0], WAVE[-1], FOREST_LINES),
                           8802.65 + rng.exponential(2.0, FOREST_LINES))
         strength = FOREST_LEVEL + 0.5 * rng.normal(size=FOREST_LINES)
-        return cls(
-            wave=np.r_[lines["wave_vac"], forest],
-            e_low=np.r_[lines["e_low"], rng.uniform(0, 1, FOREST_LINES)],
-            log_gf=np.r_[lines["log_gf"] + species.map(ABUNDANCE).fillna(0), strength],
-            species=np.r_[species, ["TiO"] * FOREST_LINES].astype(str),
-        )
+        return cls(np.r_[lines["wave_vac"], forest], np.r_[lines["e_low"], rng.uniform(0, 1, FOREST_LINES)],
+                   np.r_[lines["log_gf"] + species.map(ABUNDANCE).fillna(0), strength],
+                   np.r_[species, ["TiO"] * FOREST_LINES].astype(str))
 
     def perturbed(self, gap, rng):
-        """Other physics, as reality differs from a model: `gap` 0 changes nothing, 1 is the default.
-
-        Every error is drawn whatever the gap and scaled by it, so one `rng` state gives one direction.
-        """
+        """Other physics, as reality differs from a model: every error is drawn whatever the gap, and scaled by it."""
         if gap == 0:
             return self
         n = len(self.wave)
@@ -125,8 +119,7 @@ def intrinsic_spectra(nodes, physics):
 
     Eddington and Barbier: the flux is the Planck function where the optical depth is about one. Line opacity `eta`, in
     units of the continuum's and summed over lines, lifts that place by 1 + eta to where it is cooler,
-    T ~ (1 + eta)^-GRADIENT: weak lines deepen in proportion, strong ones saturate. Line profiles are Voigt; damping is
-    by collisions and grows with pressure.
+    T ~ (1 + eta)^-GRADIENT: weak lines deepen in proportion, strong ones saturate. Damping grows with pressure.
     """
     strengths, pressure = line_strengths(nodes, physics)
     teff = nodes[:, 0]
@@ -157,22 +150,16 @@ def add_line(opacity, strength, physics, line, temperature, damping):
 
 
 def normalise(spectra):
-    """Divide by a pseudo-continuum over the window and its margin, then cut to the window.
-
-    It is an upper envelope that knows nothing of the true continuum; averaged a little, lest noise lift it.
-    """
+    """Divide by an upper envelope that knows nothing of the true continuum, over window and margin; cut the window."""
     spectra = spectra[..., NORMALISED]
     return (spectra / envelope(spectra))[..., WINDOW]
 
 
-def synthesise(labels, physics, progress=False, resolving_power=paper.RESOLVING_POWER):
-    """Normalised spectra (n_spectra, 3501) as the instrument would see them, without noise.
-
-    Labels (n_spectra, 4) are Teff [K], log g [dex], [M/H] [dex], v sin i [km/s].
-    """
+def synthesise(labels, physics, resolving_power=paper.RESOLVING_POWER):
+    """Normalised spectra (n_spectra, 3501) without noise, for Teff [K], log g [dex], [M/H] [dex], v sin i [km/s]."""
     labels = np.asarray(labels, dtype=float)
     spectra = np.empty((len(labels), paper.N_PIXELS), dtype=np.float32)
-    with tqdm(total=len(labels), desc="simulated spectra", unit="spectrum", disable=None if progress else True) as bar:
+    with tqdm(total=len(labels), desc="simulated spectra", unit="spectrum", disable=None) as bar:
         for rows, smooth in smooth_spectra(labels, physics, resolving_power):
             spectra[rows] = normalise(smooth)
             bar.update(len(rows))
@@ -189,10 +176,7 @@ def smooth_spectra(labels, physics, resolving_power=paper.RESOLVING_POWER):
 
 
 def draw_stars(seed, n_observed=paper.N_OBSERVED):
-    """Simulated stars in the order of karmn: names, positions and true parameters.
-
-    They are drawn about the published estimates within their errors.
-    """
+    """Simulated stars in the order of karmn, drawn about the published estimates: names, positions, true parameters."""
     table = pd.read_csv(HERE.parent / "literature_data" / "mas24.csv", comment="#").sort_values("karmn")
     deviate = np.random.default_rng([seed, 1]).normal(size=(len(table), len(paper.PARAMETERS)))
     stars = table[["karmn", "ra", "dec"]].copy()
@@ -204,11 +188,10 @@ def draw_stars(seed, n_observed=paper.N_OBSERVED):
 
 
 def observe(stars, physics, gap, gap_seed, resolving_power=paper.RESOLVING_POWER):
-    """Observed spectra: other physics than the synthetic ones, a small velocity, a tilt and photon noise.
+    """Observed spectra (n_stars, 3501) of stars as `draw_stars` gives them, and these with `snr` and `rv` [km/s].
 
-    What the stars, as `draw_stars` gives them, get is `physics.perturbed(gap, ...)`: one line list, shared by all, for
-    each gap seed. Returns flux_carm (n_stars, 3501), float32, and the stars with two columns more: `snr` per pixel at
-    the continuum and `rv`, the velocity left over [km/s].
+    They have other physics than the synthetic ones, one perturbed line list for all, a small velocity left over, a tilt
+    and photon noise; `snr` is per pixel at the continuum.
     """
     nature = physics.perturbed(gap, np.random.default_rng([gap_seed, 2]))
     labels = stars[list(paper.PARAMETERS)].to_numpy(dtype=float)
@@ -226,12 +209,12 @@ def observe(stars, physics, gap, gap_seed, resolving_power=paper.RESOLVING_POWER
     return flux_carm, stars.assign(snr=seen[:, 0], rv=seen[:, 1])
 
 
-def simulate(seed=paper.SPLIT_SEED, gap=1.0, gap_seed=0, n_spectra=paper.N_SYNTHETIC,
-             n_observed=paper.N_OBSERVED, resolving_power=paper.RESOLVING_POWER, progress=False):
+def simulate(seed=paper.SPLIT_SEED, gap=1.0, gap_seed=0, n_spectra=paper.N_SYNTHETIC, n_observed=paper.N_OBSERVED,
+             resolving_power=paper.RESOLVING_POWER):
     """Both domains: flux_ph (independent of `gap` and `gap_seed`), labels_ph, flux_carm and stars."""
     labels = label_grid()
     if n_spectra < len(labels):
         labels = labels[np.sort(np.random.default_rng([seed, 0]).permutation(len(labels))[:n_spectra])]
     physics = Physics.reference()
     flux_carm, stars = observe(draw_stars(seed, n_observed), physics, gap, gap_seed, resolving_power)
-    return synthesise(labels, physics, progress, resolving_power), labels, flux_carm, stars
+    return synthesise(labels, physics, resolving_power), labels, flux_carm, stars

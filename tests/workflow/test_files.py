@@ -49,8 +49,7 @@ def test_failed_writing_leaves_no_file(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [slice(None), slice(2, 9, 3), np.array([9, 0, 0, 4, 7, 1, 2]), np.array([], int)])
-def test_take_copies_rows_of_a_mapped_array_piece_by_piece(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PIECE", 3)
+def test_take_copies_rows_of_a_mapped_array(rows, tmp_path):
     array = np.arange(40.0).reshape(10, 4)
     np.save(tmp_path / "x.npy", array)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
