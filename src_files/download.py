@@ -18,11 +18,13 @@ import argparse
 import os
 import shutil
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import requests
+import urllib3
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
@@ -35,6 +37,12 @@ from workflow.files import TIMEOUT, BadInput, git_blob_id, one_line, sha256
 REPOSITORY = "https://raw.githubusercontent.com/pedromasb/autoencoders-CARMENES/main/src_files"
 URLS = {**{name: f"{REPOSITORY}/{name}" for name in ("ph_pars.npy", "carmf_norm.npy")},
         "ph_flux_norm.npy": "https://cloud.cab.inta-csic.es/s/bEe54r4tEDZpCtP/download"}
+LEAST_RATE = 1000  # [bytes/s]
+LARGEST = {  # [bytes] of the published arrays, were they of 8 bytes a number
+    "ph_pars.npy": 8 * paper.N_SYNTHETIC * len(paper.PARAMETERS) + 1024,
+    "carmf_norm.npy": 8 * paper.N_OBSERVED * paper.N_PIXELS + 1024,
+    "ph_flux_norm.npy": 8 * paper.N_SYNTHETIC * paper.N_PIXELS + 1024,
+}
 CHUNK = 1 << 16  # [bytes]; at most this much is lost when a connection breaks
 
 
@@ -62,12 +70,29 @@ def fetch(url, partial):
         total = have + int(length) if length.isdecimal() and not encoded else None
         bar = tqdm(desc=partial.stem, total=total, initial=have, unit="B", unit_scale=True, disable=None)
         with bar, open(partial, "ab" if have else "wb") as out:
-            for chunk in answer.iter_content(CHUNK):
+            for chunk in _pieces(answer):
                 out.write(chunk)
                 bar.update(len(chunk))
+                if out.tell() > LARGEST[partial.stem] + CHUNK:
+                    raise BadInput(f"more bytes than the published file has, {LARGEST[partial.stem]:,} at most")
     size = partial.stat().st_size
     if total not in (None, size):  # with an old urllib3 an answer cut short just ends
         raise requests.ConnectionError(f"connection closed after {size} of {total} bytes")
+
+
+def _pieces(answer):
+    """The body of an answer as it comes; a server that sends next to nothing is given up."""
+    since, received = time.monotonic(), 0
+    try:
+        while piece := answer.raw.read1(CHUNK, decode_content=True):
+            yield piece
+            received += len(piece)
+            if time.monotonic() - since > TIMEOUT[1]:
+                if received < LEAST_RATE * TIMEOUT[1]:
+                    raise requests.ConnectionError(f"less than {LEAST_RATE} bytes a second for {TIMEOUT[1]} s")
+                since, received = time.monotonic(), 0
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from None
 
 
 def unzip(path, name):
@@ -76,6 +101,8 @@ def unzip(path, name):
     try:
         with zipfile.ZipFile(path) as archive:
             member = next((member for member in archive.namelist() if Path(member).name == name), "")
+            if archive.getinfo(member).file_size > LARGEST[name]:
+                raise ValueError(f"larger than {LARGEST[name]:,} bytes")
             with archive.open(member) as source:
                 while source.read(CHUNK):  # all of it, so that what fails below is the disk
                     pass

@@ -154,19 +154,56 @@ def test_resumes_with_the_remaining_bytes_only(server, data, capsys):
 
 
 def test_notices_a_cut_that_the_library_does_not_report(server, data, capsys, monkeypatch):
-    whole = download.requests.Response.iter_content
+    pieces = download._pieces
 
-    def quiet(self, size):  # as with urllib3 before version 2
+    def quiet(answer):
         try:
-            yield from whole(self, size)
+            yield from pieces(answer)
         except download.requests.RequestException:
             return
 
-    monkeypatch.setattr(download.requests.Response, "iter_content", quiet)
+    monkeypatch.setattr(download, "_pieces", quiet)
     assert cut_once(server, data) > 0
     assert "connection closed after" in capsys.readouterr().err
     assert run(server, data) == 0
     assert contents(data) == server.files
+
+
+class Endless:
+    """An answer that never ends, a byte at a time or as fast as it is read."""
+
+    def __init__(self, piece, clock):
+        self.raw, self.piece, self.clock = self, piece, clock
+
+    def read1(self, *_, **__):
+        self.clock.append(self.clock[-1] + 1)
+        return self.piece
+
+
+def test_server_that_sends_next_to_nothing_is_given_up(monkeypatch):
+    clock = [0]
+    monkeypatch.setattr(download.time, "monotonic", lambda: clock[-1])
+    with pytest.raises(download.requests.ConnectionError, match="less than 1000 bytes a second"):
+        for _ in download._pieces(Endless(b"x", clock)):
+            assert clock[-1] < 200
+
+
+def test_body_without_end_is_cut_off(server, data, capsys, monkeypatch):
+    monkeypatch.setattr(download, "CHUNK", 10)
+    monkeypatch.setattr(download, "LARGEST", dict.fromkeys(download.URLS, 100))
+    assert run(server, data) == 2
+    assert "more bytes than the published file has, 100 at most" in capsys.readouterr().err
+    assert not any(path.stat().st_size > 200 for path in data.rglob("*") if path.is_file())
+
+
+def test_zip_of_a_file_larger_than_the_published_one(server, data, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(download, "LARGEST", dict.fromkeys(download.URLS, 10_000))
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", bytes(10_001))
+    monkeypatch.setitem(download.LARGEST, "x.npy", 10_000)
+    with pytest.raises(download.BadInput, match="larger than 10,000 bytes"):
+        download.unzip(path, "x.npy")
 
 
 def test_starts_over_where_the_server_knows_no_ranges(server, data):
