@@ -22,30 +22,26 @@ REFERENCES = {
     "mh": {"mann15": "mh", "fgkm": "mh"},
     "vsini": {"rein18": "vsini"},
 }
-LIMITS = ("rein18",)  # where a value without uncertainty is an upper limit; elsewhere it is just not known
 DIGITS = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """One parameter after its calibration: on what, by which stars, the fit, and by what it was tested.
-
-    `tests` has for the name of each test what `calibration.inside` says `before`, `after` and perhaps `conformal`.
-    """
+    """One parameter after its calibration."""
 
     par: str
     reference: str
-    stars: pd.DataFrame
+    stars: pd.DataFrame  # it was fitted to, as `calibration` takes them
     fit: calibration.Fit
-    tests: dict
+    tests: dict  # by name, what `calibration.inside` says `before`, `after` and perhaps `conformal`
 
 
 # ---------------------------------------------------------------- on the literature
 def independent(estimates, par, name):
     """The stars with an estimate and a value of a reference, as `calibration` takes them, but unknown ones."""
     known = estimates[estimates["karmn"].isin(catalogues.known())]
-    stars = catalogues.pairs(known, name, REFERENCES[par][name]).dropna(subset=["ours_low", "ours_high"])
-    return stars.assign(limit=stars["lit_low"].isna() & (name in LIMITS)).reset_index(drop=True)
+    stars = catalogues.pairs(known, name, REFERENCES[par][name])
+    return stars.dropna(subset=["ours_low", "ours_high"]).reset_index(drop=True)
 
 
 def on_literature(estimates, par, name, linear=False):
@@ -69,15 +65,14 @@ def of_run(estimates, chosen, linear):
     for par, references in REFERENCES.items():
         for name in references:
             try:
-                calibration_on = on_literature(estimates, par, name, linear)
+                calibrations.append(on_literature(estimates, par, name, linear))
             except BadInput as error:
                 if chosen.get(par) == name:
                     raise
                 print(f"warning: {error}")
-                continue
-            calibrations.append(calibration_on)
-            if name == chosen.get(par, next(iter(references))):
-                used[par] = calibration_on
+            else:
+                if name == chosen.get(par, next(iter(references))):
+                    used[par] = calibrations[-1]
     if not used:
         raise BadInput("no parameter has a reference with enough stars: give estimates of stars in literature_data")
     return calibrations, used
@@ -98,13 +93,13 @@ def truth_of(path, truths):
     raise BadInput(f"{path} was not made with {', '.join(map(str, truths))}: {remedy}")
 
 
-def with_truth(estimates, truth, par):
-    """The stars with an estimate and their true value, as `calibration` takes them."""
+def with_truth(estimates, truth, par, names):
+    """Those stars of some names that have an estimate and a true value, as `calibration` takes them."""
     ours = estimates[["karmn", "teff"]].assign(ours=estimates[par], ours_low=estimates[f"e_{par}"],
                                                ours_high=estimates[f"E_{par}"])
     lit = truth[["karmn"]].assign(lit=truth[par], lit_low=np.nan, lit_high=np.nan, limit=False)
-    stars = ours.merge(lit, on="karmn", validate="one_to_one")
-    return stars.dropna(subset=["ours", "ours_low", "ours_high", "lit"]).reset_index(drop=True)
+    stars = ours.merge(lit, on="karmn", validate="one_to_one").dropna(subset=["ours", "ours_low", "ours_high", "lit"])
+    return stars[stars["karmn"].isin(names)]
 
 
 def of_simulation(runs, linear, seed):
@@ -116,15 +111,13 @@ def of_simulation(runs, linear, seed):
     names = np.random.default_rng(seed).permutation(sorted(estimates["karmn"]))
     half, other_half, used = names[: len(names) // 2], names[len(names) // 2 :], {}
     for par in paper.PARAMETERS:
-        stars = with_truth(estimates, truth, par)
-        stars = stars[stars["karmn"].isin(half)]
+        stars = with_truth(estimates, truth, par, half)
         if stars.empty:
             print(f"warning: {par} has no estimates, its columns are empty")
             continue
         fit, tests = calibration.fit(stars, linear), {}
         for name, run in runs.items():
-            tested = with_truth(*run, par)
-            tested = tested[tested["karmn"].isin(other_half)]
+            tested = with_truth(*run, par, other_half)
             if tested.empty:
                 raise BadInput(f"{name} has no {par} of the other half of the stars: test on runs of the same stars")
             tests[name] = {"before": inside(tested), "after": inside(tested, fit),
@@ -137,9 +130,9 @@ def of_simulation(runs, linear, seed):
 
 def name_of(path):
     """What to call another run: its gap, or its path where its sidecar tells none."""
-    origin = schemas.read(sidecar_of(path), schemas.Estimates, "restore it").spectra
-    seed = origin.gap_seed
-    return str(path) if seed is msgspec.UNSET else f"gap {origin.gap:g}, seed {seed}: {path.parent}"
+    spectra = schemas.read(sidecar_of(path), schemas.Estimates, "restore it").spectra
+    gap = spectra.gap_seed is not msgspec.UNSET
+    return f"gap {spectra.gap:g}, seed {spectra.gap_seed}: {path.parent}" if gap else str(path)
 
 
 # ---------------------------------------------------------------- tables
@@ -161,17 +154,16 @@ def fits(recorded):
 
 def coverage(calibrations):
     """How often intervals hold [%], with the 68 % interval of that share: a row a parameter, reference and test."""
-    rows = []
-    for calibrated in calibrations:
-        for name, test in calibrated.tests.items():
-            row = {"parameter": paper.PARAMETERS[calibrated.par].published, "reference": calibrated.reference,
-                   "tested": name, "stars": len(test["after"])}
-            for level in LEVELS:
-                for which, held in test.items():
-                    share, low, high = (100 * part for part in calibration.share(held[level]))
-                    row[f"{level} % {which}"] = f"{share:.0f} ({low:.0f} to {high:.0f})"
-            rows.append(row)
-    return pd.DataFrame(rows)
+
+
+    def percentages(held):
+        return "{:.0f} ({:.0f} to {:.0f})".format(*(100 * part for part in calibration.share(held)))
+
+    return pd.DataFrame([
+        {"parameter": paper.PARAMETERS[calibrated.par].published, "reference": calibrated.reference, "tested": name,
+         "stars": len(test["after"]), **{f"{level} % {which}": percentages(held[level])
+                                         for level in LEVELS for which, held in test.items()}}
+        for calibrated in calibrations for name, test in calibrated.tests.items()])
 
 
 def apply(estimates, used):
@@ -200,8 +192,6 @@ def record(calibrated):
     return schemas.CalibrationFit(
         reference=calibrated.reference, n_stars=int((~limits).sum()), n_limits=int(limits.sum()),
         estimates=[float(ours.min()), float(ours.max())],
-        offset=fit.coefficients.tolist(), offset_error=np.sqrt(np.diag(fit.covariance)).tolist(),
-        pivot=fit.pivot, scatter=fit.scatter,
-        scatter_interval=list(calibration.scatter_interval(calibrated.stars, fit)),
-        **{which: {level: float(test[which][level].mean()) for level in LEVELS} for which in ("before", "after")},
-    )
+        offset=fit.coefficients.tolist(), offset_error=np.sqrt(np.diag(fit.covariance)).tolist(), pivot=fit.pivot,
+        scatter=fit.scatter, scatter_interval=list(calibration.scatter_interval(calibrated.stars, fit)),
+        **{which: {level: float(test[which][level].mean()) for level in LEVELS} for which in ("before", "after")})

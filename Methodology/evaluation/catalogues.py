@@ -22,6 +22,7 @@ CATALOGUES = {
 }
 # A catalogue's second column for a parameter, and how to tell it from the first
 SECOND = {"loggc": ("logg", "log g from mass and radius"), "mh_plain": ("mh", "plain metallicity")}
+LIMITS = "rein18"  # where a value without uncertainty is an upper limit; elsewhere it is just not known
 PUBLISHED = {prefix + parameter.published: prefix + par  # columns of final_estimations.csv, and here
              for par, parameter in paper.PARAMETERS.items() for prefix in ("", "e_", "E_")}
 
@@ -55,20 +56,11 @@ def _read(path):
 
 
 def load_estimates(path=None):
-    """Load the published estimates or those of a run.
+    """The published estimates or, from a final_estimations.csv with its sidecar beside it, those of a run.
 
-    Parameters
-    ----------
-    path : path-like, optional
-        A final_estimations.csv with its sidecar beside it; by default the published estimates.
-
-    Returns
-    -------
-    DataFrame
-        A row a star: `karmn`, then `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s], each with e_ and E_;
-        NaN where there is no estimate. `spectra` says in every row where the spectra came from: "published",
-        "simulated" or another word of the sidecar; `run`, whether a run made the estimates from them. Last
-        flags.COLUMNS: those of the published table follow from its values alone.
+    A row a star: `karmn`, then `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s], each with e_ and E_, NaN where
+    there is no estimate; `spectra`, the word for where the spectra came from, and `run`, whether a run made the
+    estimates from them, both the same in every row; flags.COLUMNS, of the published table by its values alone.
     """
     if not path:
         published = load("mas24").drop(columns=["ra", "dec"]).assign(spectra="published", run=False)
@@ -118,15 +110,14 @@ def pairs(estimates, name, column):
 
     `column` is teff, logg, mh or vsini, or a catalogue's second column for one of them, see `SECOND`. The table has
     `karmn`; `teff`, the estimate [K]; `flagged`, see `flags.flagged`; `ours` and `lit`, the parameter, each with _low
-    and _high, its uncertainties.
+    and _high, its uncertainties; `limit`, whether `lit` is an upper limit.
     """
-    both = match(estimates, name)
-    par = SECOND[column][0] if column in SECOND else column
-    lit = "_lit" if column in estimates else ""
+    both, par = match(estimates, name), SECOND.get(column, [column])[0]
+    lit = column + "_lit" * (column in estimates)
     parts = {"ours": par, "ours_low": f"e_{par}", "ours_high": f"E_{par}",
-             "lit": column + lit, "lit_low": f"e_{column}{lit}", "lit_high": f"E_{column}{lit}"}
-    table = both[["karmn", "teff"]].assign(flagged=flags.flagged(both, par),
-                                           **{part: both[source] for part, source in parts.items()})
+             "lit": lit, "lit_low": f"e_{lit}", "lit_high": f"E_{lit}"}
+    table = both[["karmn", "teff"]].assign(**{part: both[source] for part, source in parts.items()})
+    table = table.assign(flagged=flags.flagged(both, par), limit=table["lit_low"].isna() & (name == LIMITS))
     return table.dropna(subset=["ours", "lit"]).reset_index(drop=True)
 
 

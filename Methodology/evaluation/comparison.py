@@ -1,4 +1,5 @@
 """The paper's comparison of its estimates with published values, recomputed (Sect. 4)."""
+import itertools
 from decimal import Decimal
 
 import numpy as np
@@ -10,7 +11,6 @@ from evaluation import catalogues
 from evaluation.catalogues import SECOND, match, pairs
 from evaluation.truth import rmse
 
-STATISTICS = ("n", "mean", "rmse", "r")
 SIDES = {"": "", "slow": f"below {paper.VSINI_SPLIT} km/s", "fast": f"from {paper.VSINI_SPLIT} km/s on"}
 
 
@@ -22,30 +22,26 @@ def compare(estimates):
     read" where we could not read whether it does; `agrees`: see `mark`, of those that were read.
     """
     rows = []
-    for par, parameter in paper.PARAMETERS.items():
-        for name, label in catalogues.CATALOGUES.items():
-            published = catalogues.load(name)
-            for column in (par, *(second for second in SECOND if SECOND[second][0] == par)):
-                if column not in published or published[column].isna().all():
-                    continue
-                stars = pairs(estimates, name, column)
-                slow = stars["ours"] < paper.VSINI_SPLIT
-                sides = {"": stars, "slow": stars[slow], "fast": stars[~slow]} if par == "vsini" else {"": stars}
-                for side, stars_of_side in sides.items():
-                    values = _statistics(stars_of_side)
-                    printed = paper.COMPARISONS.get((name, column, side), paper.Printed())
-                    texts = {part: getattr(printed, part) for part in STATISTICS}
-                    agreements = [agrees(values[part], text) for part, text in texts.items() if text != paper.NOT_READ]
-                    rows.append({"parameter": f"{parameter.published} [{parameter.unit}]", "catalogue": label,
-                                 "which": SECOND[column][1] if column in SECOND else SIDES[side], **values,
-                                 **{f"paper_{part}": text for part, text in texts.items()},
-                                 "agrees": mark(estimates["spectra"].iloc[0], agreements)})
+    for par, (name, label) in itertools.product(paper.PARAMETERS, catalogues.CATALOGUES.items()):
+        columns = {par: "", **{column: words for column, (second_of, words) in SECOND.items() if second_of == par}}
+        for column in catalogues.load(name).reindex(columns=list(columns)).dropna(axis=1, how="all"):
+            stars = pairs(estimates, name, column)
+            slow = stars["ours"] < paper.VSINI_SPLIT
+            sides = {"": stars, "slow": stars[slow], "fast": stars[~slow]} if par == "vsini" else {"": stars}
+            for side, stars_of_side in sides.items():
+                values = _statistics(stars_of_side)
+                printed = vars(paper.COMPARISONS.get((name, column, side), paper.Printed()))
+                agreements = [agrees(value, printed[part]) for part, value in values.items()
+                              if printed[part] != paper.NOT_READ]
+                rows.append({"parameter": f"{paper.PARAMETERS[par].published} [{paper.PARAMETERS[par].unit}]",
+                             "catalogue": label, "which": columns[column] or SIDES[side], **values,
+                             **{f"paper_{part}": printed[part] for part in values},
+                             "agrees": mark(estimates["spectra"].iloc[0], agreements)})
     return pd.DataFrame(rows)
 
 
 def _statistics(stars):
-    difference = stars["lit"] - stars["ours"]
-    varies = len(stars) > 1 and stars["ours"].nunique() > 1 and stars["lit"].nunique() > 1
+    difference, varies = stars["lit"] - stars["ours"], (stars[["ours", "lit"]].nunique() > 1).all()
     return {"n": len(stars), "mean": difference.mean(), "rmse": rmse(difference),
             "r": np.corrcoef(stars["ours"], stars["lit"])[0, 1] if varies else np.nan}
 
@@ -61,9 +57,9 @@ def agrees(value, printed, step=None):
 
 def mark(spectra, agreements):
     """Whether all agree, "yes" or "no"; "" if there are none or the spectra are not the published ones."""
-    if not len(agreements) or spectra != "published":
-        return ""
-    return "yes" if all(agreements) else "no"
+    if agreements and spectra == "published":
+        return "yes" if all(agreements) else "no"
+    return ""
 
 
 def findings(estimates):
@@ -71,26 +67,19 @@ def findings(estimates):
 
     A row a `finding`, its `value`, the `paper`'s as printed ("" where it prints none), `agrees` as in `compare`.
     """
-    rows = []
-    for par, printed in paper.RANGES.items():
-        for which, text in zip(("min", "max"), printed):
-            value = estimates[par].agg(which)
-            rows.append((f"{which}imum {paper.PARAMETERS[par].published}", value, text, paper.RANGE_STEP[par]))
-    p = thin_against_thick(match(estimates, "stars"))
-    interf = pairs(estimates, "interf", "teff")
+    interf, spectra = pairs(estimates, "interf", "teff"), estimates["spectra"].iloc[0]
     inside = interf["lit"].between(interf["ours"] - interf["ours_low"], interf["ours"] + interf["ours_high"])
-    rows += [
-        ("Kolmogorov-Smirnov p, [M/H] of thin (D) against thick disc (TD)", p, paper.KS_THIN_THICK, None),
-        (f"stars below the label grid, log g {paper.GRID_LOGG[0]}",
-         (estimates["logg"] < paper.GRID_LOGG[0]).sum(), "", None),
-        (f"stars above the label grid, v sin i {paper.GRID_VSINI[-1]:g}",
-         (estimates["vsini"] > paper.GRID_VSINI[-1]).sum(), "", None),
-        (f"interferometric Teff inside the estimate's 1 sigma, of {len(interf)}", inside.sum(), "", None),
-    ]
-    spectra = estimates["spectra"].iloc[0]
-    return pd.DataFrame([{"finding": finding, "value": value, "paper": text,
-                          "agrees": mark(spectra, [agrees(value, text, step)] if text else [])}
-                         for finding, value, text, step in rows])
+    low, high = paper.GRID_LOGG[0], paper.GRID_VSINI[-1]
+    rows = [
+        *((f"{which}imum {paper.PARAMETERS[par].published}", estimates[par].agg(which), text, paper.RANGE_STEP[par])
+          for par, printed in paper.RANGES.items() for which, text in zip(("min", "max"), printed)),
+        ("Kolmogorov-Smirnov p, [M/H] of thin (D) against thick disc (TD)",
+         thin_against_thick(match(estimates, "stars")), paper.KS_THIN_THICK, None),
+        (f"stars below the label grid, log g {low}", (estimates["logg"] < low).sum(), "", None),
+        (f"stars above the label grid, v sin i {high:g}", (estimates["vsini"] > high).sum(), "", None),
+        (f"interferometric Teff inside the estimate's 1 sigma, of {len(interf)}", inside.sum(), "", None)]
+    marks = [mark(spectra, [agrees(value, text, step)] if text else []) for _, value, text, step in rows]
+    return pd.DataFrame(rows, columns=["finding", "value", "paper", "agrees"]).assign(agrees=marks)
 
 
 def thin_against_thick(stars):
@@ -116,8 +105,7 @@ def printable(table):
 def number(value, printed):
     """A number as text with one digit more than the paper prints; a count is whole."""
     if "e" in printed:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
+        return np.format_float_scientific(value, precision=1, unique=False, exp_digits=1).replace("e+", "e")
     whole = float(value).is_integer() and "." not in printed
     return thousands(f"{value:.0f}" if whole else f"{value:.{1 + len(printed.partition('.')[2])}f}")
 

@@ -73,17 +73,16 @@ def auc(first, second, rng):
     It is the mean over the folds, as scores of different folds cannot be compared. A pair is in one fold: a classifier
     that has seen one of two like vectors would take the other for the same.
     """
-    n_components = min(first.shape[1], len(first), N_COMPONENTS)
-    classifier = make_pipeline(StandardScaler(), PCA(n_components, random_state=0),
-                               LogisticRegression(solver="liblinear"))
+    pca = PCA(min(first.shape[1], len(first), N_COMPONENTS), random_state=0)
+    classifier = make_pipeline(StandardScaler(), pca, LogisticRegression(solver="liblinear"))
     areas, resampled = [], []
     for train, test in KFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31))).split(first):
         classifier.fit(np.concatenate([first[train], second[train]]), np.repeat([0, 1], len(train)))
         low, high = (classifier.decision_function(vectors[test]) for vectors in (first, second))
-        wins = (high[:, None] > low) + 0.5 * (high[:, None] == low)  # the AUC is the share of those in the right order
+        wins = (high[:, None] > low) + 0.5 * (high[:, None] == low)  # the AUC is the share of pairs in the right order
         areas.append(wins.mean())
-        drawn = rng.integers(len(test), size=(N_BOOTSTRAP, len(test)))
-        resampled.append([wins[np.ix_(rows, rows)].mean() for rows in drawn])
+        draws = rng.integers(len(test), size=(N_BOOTSTRAP, len(test)))
+        resampled.append([wins[np.ix_(rows, rows)].mean() for rows in draws])
     low, high = np.quantile(np.mean(resampled, axis=0), (0.025, 0.975))
     return float(np.mean(areas)), float(low), float(high)
 
@@ -91,12 +90,11 @@ def auc(first, second, rng):
 def distances(observed, synthetic, same):
     """Distances of the observed to the nearest synthetic spectra, in units of the synthetic ones' `same` to others."""
     columns = {}
-    for name, correlation in (("distance", False), ("correlation", True)):
-        unit = neighbours(synthetic[same], synthetic, 2, correlation)[0][:, 1].mean()  # the nearest is itself
-        relative = neighbours(observed, synthetic, 1, correlation)[0][:, 0] / unit
-        columns.update({name: relative.mean(),
-                        **{f"{name}_{100 * q:02.0f}": np.quantile(relative, q) for q in QUANTILES},
-                        f"{name}_synthetic": unit})
+    for name in ("distance", "correlation"):
+        unit = neighbours(synthetic[same], synthetic, 2, name == "correlation")[0][:, 1].mean()  # the nearest is itself
+        relative = neighbours(observed, synthetic, 1, name == "correlation")[0][:, 0] / unit
+        quantiles = {f"{name}_{100 * q:02.0f}": np.quantile(relative, q) for q in QUANTILES}
+        columns.update({name: relative.mean(), **quantiles, f"{name}_synthetic": unit})
     return columns
 
 
@@ -108,24 +106,13 @@ def told_apart(first, second, rng):
 
 # ---------------------------------------------------------------- tables
 def report(run, by_truth=False, seed=paper.SPLIT_SEED):
-    """Measure the gap of a run.
+    """Measure the gap of a run that has estimates and a fine-tuned autoencoder.
 
-    Parameters
-    ----------
-    run : run.Run
-        With estimates, and at least one fine-tuned autoencoder.
-    by_truth : bool
-        The labels of simulated stars are their true ones, not the estimates, whose errors would count as gap.
-    seed : int
-        Of folds, permutations, halves and bootstrap.
-
-    Returns
-    -------
-    DataFrame
-        A row a space and autoencoder, and one for each of their negative controls: `space`, `autoencoder` (NaN of the
-        fluxes), `n` pairs, `distance` and its quantiles, `correlation`, in units of the mean of the matched synthetic
-        spectra's (`distance_synthetic`, `correlation_synthetic`), `mmd`, `p`, `auc`, `auc_low`, `auc_high`,
-        `reconstruction`.
+    With `by_truth` the labels of simulated stars are their true ones, not the estimates, whose errors would count as
+    gap; `seed` is of folds, permutations, halves and bootstrap. A row a space and autoencoder, and one for each of
+    their negative controls: `space`, `autoencoder` (NaN of the fluxes), `n` pairs, `distance` and its quantiles,
+    `correlation`, in units of the mean of the matched synthetic spectra's (`distance_synthetic`,
+    `correlation_synthetic`), `mmd`, `p`, `auc`, `auc_low`, `auc_high`, `reconstruction`.
     """
     if run.estimates is None:
         raise NotYet(f"{run.artifacts} has no estimates, whose labels are needed: run Methodology/cnn_training.py")
@@ -145,14 +132,14 @@ def report(run, by_truth=False, seed=paper.SPLIT_SEED):
     print(f"{len(stars)} of {len(good)} stars have a synthetic spectrum of the same labels")
     rows = []
     for space, i, observed, synthetic, ratio in spaces(run, good[stars]):
-        rng, of_what = np.random.default_rng([seed, i or 0]), {"autoencoder": np.nan if i is None else i}
-        rows.append({"space": space, **of_what, "n": len(stars), **distances(observed, synthetic, same),
+        rng, number = np.random.default_rng([seed, i or 0]), np.nan if i is None else i
+        rows.append({"space": space, "autoencoder": number, "n": len(stars), **distances(observed, synthetic, same),
                      **told_apart(synthetic[same], observed, rng), "reconstruction": ratio})
         if space != ONE:
             half = len(stars) // 2
             controls = (observed[rng.permutation(len(stars))[: 2 * half]].reshape(2, half, -1),
                         synthetic[rng.permuted([same[with_twin], unmatched[twins]], axis=0)])
-            rows += [{"space": space + name, **of_what, "n": len(sets[0]), **told_apart(*sets, rng)}
+            rows += [{"space": space + name, "autoencoder": number, "n": len(sets[0]), **told_apart(*sets, rng)}
                      for name, sets in zip(HALVES, controls)]
     return pd.DataFrame(rows)
 
@@ -174,14 +161,11 @@ def spaces(run, good):
 
 def summary(table):
     """Means over the autoencoders, as text: a row a space."""
-    rows = []
-    for space, rows_of_space in table.groupby("space", sort=False):
-        mean = rows_of_space.mean(numeric_only=True)
-        rows.append({
-            "space": space, "n": int(mean["n"]),
-            "distance": f"{mean['distance']:.2f} ({mean['distance_05']:.2f} to {mean['distance_95']:.2f})",
-            "correlation": f"{mean['correlation']:.2f}", "MMD": f"{mean['mmd']:.4f}", "p": f"{mean['p']:.3f}",
-            "AUC": f"{mean['auc']:.3f} ({mean['auc_low']:.3f} to {mean['auc_high']:.3f})",
-            "reconstruction": f"{mean['reconstruction']:.1f}",
-        })
-    return pd.DataFrame(rows).replace(r"^nan.*", "", regex=True)
+    means = table.groupby("space", sort=False).mean(numeric_only=True).reset_index()
+    return pd.DataFrame([
+        {"space": mean.space, "n": int(mean.n),
+         "distance": f"{mean.distance:.2f} ({mean.distance_05:.2f} to {mean.distance_95:.2f})",
+         "correlation": f"{mean.correlation:.2f}", "MMD": f"{mean.mmd:.4f}", "p": f"{mean.p:.3f}",
+         "AUC": f"{mean.auc:.3f} ({mean.auc_low:.3f} to {mean.auc_high:.3f})",
+         "reconstruction": f"{mean.reconstruction:.1f}"} for mean in means.itertuples()
+    ]).replace(r"^nan.*", "", regex=True)

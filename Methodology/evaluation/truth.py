@@ -24,36 +24,32 @@ def errors_of_estimates(before, after, truth):
     rows = {}
     for par, parameter in paper.PARAMETERS.items():
         x, true = parameter.published, truth.set_index("karmn")[par]
-        differences = {stage: (table.set_index("karmn")[x] - true).dropna()
-                       for stage, table in (("before", before), ("after", after))}
-        if differences["after"].empty:
-            continue
-        rows[f"{x} [{parameter.unit}]"] = {
-            "n": len(differences["after"]),
-            **{f"{name} {stage}": measure(difference)
-               for name, measure in MEASURES.items() for stage, difference in differences.items()},
-            "own uncertainty": ((after[f"e_{x}"] + after[f"E_{x}"]) / 2).median(),
-        }
+        differences = {when: (table.set_index("karmn")[x] - true).dropna()
+                       for when, table in (("before", before), ("after", after))}
+        if len(differences["after"]):
+            rows[f"{x} [{parameter.unit}]"] = {
+                "n": len(differences["after"]),
+                **{f"{name} {when}": measure(difference)
+                   for name, measure in MEASURES.items() for when, difference in differences.items()},
+                "own uncertainty": ((after[f"e_{x}"] + after[f"E_{x}"]) / 2).median()}
     return pd.DataFrame(rows).T
 
 
 def errors_by_flag(table, truth):
     """Number and rmse of the stars with and without a flag: do flags tell where the errors are?
 
-    Of a final_estimations.csv of simulated stars, with flags.COLUMNS. For each parameter that was estimated a row "any
-    doubt", see `flags.flagged`, and one for each word that a star has.
+    `table` is a final_estimations.csv of simulated stars. For each parameter that was estimated a row "any doubt", see
+    `flags.flagged`, and one for each word that a star has.
     """
     rows = {}
     for par, parameter in paper.PARAMETERS.items():
         error = table[parameter.published] - truth.set_index("karmn")[par].reindex(table["karmn"]).to_numpy()
-        words = (flags.as_text(table[f"flags_{par}"]) + " " + flags.as_text(table["flags"])).str.split()
-        masks = {"any doubt": flags.flagged(table, par),
-                 **{word: words.map(lambda words_of_star, word=word: word in words_of_star) for word in flags.RULES}}
+        words = (flags.as_text(table[f"flags_{par}"]) + " " + flags.as_text(table["flags"])).str.get_dummies(" ") > 0
+        masks = {"any doubt": flags.flagged(table, par), **{word: words[word] for word in flags.RULES if word in words}}
         for word, mask in masks.items():
-            row = {}
-            for which, stars in (("without", ~mask), ("with", mask)):
-                errors = error[stars].dropna()
-                row.update({f"n {which}": len(errors), f"rmse {which}": rmse(errors)})
-            if row["n with"] or (word == "any doubt" and row["n without"]):
-                rows[f"{parameter.published} [{parameter.unit}]", word] = row
+            errors = {"without": error[~mask].dropna(), "with": error[mask].dropna()}
+            if len(errors["with"]) or (word == "any doubt" and len(errors["without"])):
+                rows[f"{parameter.published} [{parameter.unit}]", word] = {
+                    f"{name} {which}": measure(part)
+                    for which, part in errors.items() for name, measure in (("n", len), ("rmse", rmse))}
     return pd.DataFrame(rows).T
