@@ -35,11 +35,9 @@ from workflow.artifacts import STAGES
 from workflow.command_line import Help, add_run, command, folder
 from workflow.files import one_line, read_table, sha256, writing
 
-PENALTIES = {
-    "live": "formula of the published code, current weights", "none": "none",
-    "frozen": "formula of the published code, initial weights",
-    "exact": "Jacobian of the last encoder layer", "jacobian": "Jacobian of the whole encoder",
-}
+PENALTIES = {"live": "formula of the published code, current weights", "none": "none",
+             "frozen": "formula of the published code, initial weights",
+             "exact": "Jacobian of the last encoder layer", "jacobian": "Jacobian of the whole encoder"}
 LIBRARIES = {"python": "Python", "tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy",
              "scikit-learn": "scikit-learn"}
 # Captions of Section 3, in the order of the paper; those of Section 4 are spelt by `caption`
@@ -52,8 +50,7 @@ SECTION_3 = {
     "training_curves": "Loss of every epoch of training and of fine-tuning (not in the paper)",
     "scores": "Error on the test set against that of the cross-validation (not in the paper)",
     "dead_units": "Share of spectra in which each latent value is zero (not in the paper)",
-    "residuals": "Where the reconstruction of the observed spectra fails (not in the paper)",
-}
+    "residuals": "Where the reconstruction of the observed spectra fails (not in the paper)"}
 SPELT = {"teff": "Teff", "logg": "log g", "mh": "[M/H]", "vsini": "v sin i", "umap": "UMAP",
          "older": "older catalogues (Appendix B),"}
 
@@ -77,15 +74,14 @@ def what_was_run(run):
     """Settings and counts of the run beside the paper's, and its seeds, time and software."""
     budget = paper.BUDGETS["paper"]
     n_regressors = len(paper.PARAMETERS) * paper.N_AUTOENCODERS * budget.repeats
-    trained, fine_tuned = run.trained.values(), run.fine_tuned.values()
-    penalties = [", ".join(PENALTIES.get(name, name) for name in settings(sidecars, "penalty").split(", "))
-                 for sidecars in (trained, fine_tuned)]
+    trained, fine_tuned, sidecars = run.trained.values(), run.fine_tuned.values(), run.sidecars
+    penalties = [", ".join(PENALTIES.get(name, name) for name in settings(networks, "penalty").split(", "))
+                 for networks in (trained, fine_tuned)]
     selection = run.selection or schemas.Selection([])
     rule = f" ({selection.rule.replace('mse_mean', 'mean error')})" if selection.rule else ""
-    seconds = sum(sidecar.seconds for sidecar in run.sidecars)
+    seconds = sum(sidecar.seconds for sidecar in sidecars)
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
-    versions = [sidecar.versions for sidecar in run.sidecars]
-    software = [f"{name} {listed(version[library] for version in versions if library in version)}"
+    software = [f"{name} {listed(sidecar.versions[library] for sidecar in sidecars)}"
                 for library, name in LIBRARIES.items()]
     return ["## What was run", table(["", "this run", "the paper"], [
         ("spectra", one_line(run.spectra) + run.simulation, "PHOENIX-ACES, CARMENES"),
@@ -101,11 +97,10 @@ def what_was_run(run):
          f"text: {PENALTIES['jacobian']}; code: {PENALTIES['frozen']}; weight {paper.CONTRACTIVE_WEIGHT:g} (code)"),
         ("contractive penalty in fine-tuning", penalties[1], "the same"),
         ("regressors trained", _number(run.regressors), f"{n_regressors}, epochs: {budget.cnn_epochs}"),
-        ("seed", listed(str(sidecar.seed) for sidecar in run.sidecars), ""),
+        ("seed", listed(str(sidecar.seed) for sidecar in sidecars), ""),
         ("computing time", f"{time}, summed over all networks", ""),
         ("software", ", ".join(software), ""),
-        ("code (sha256)", _code(run.sidecars), ""),
-    ])]
+        ("code (sha256)", _code(sidecars), "")])]
 
 
 def _code(sidecars):
@@ -127,8 +122,8 @@ def _count(run, domain):
 
 def what_is_missing(run):
     """What the acts have not left yet, and arrays that could not be looked at."""
-    arrays = (run.data.ph.name, run.data.pars.name, run.data.carm.name)
-    absent = ", ".join(name for name in arrays if name not in run.sources)
+    arrays = run.data.ph, run.data.pars, run.data.carm
+    absent = ", ".join(path.name for path in arrays if path.name not in run.sources)
     lines = run.missing + [f"{absent}: not in {run.data}"] * bool(absent)
     return ["## What is missing", "\n".join(f"- {plain(line)}" for line in lines)] if lines else []
 
@@ -138,10 +133,10 @@ def against_truth(run, out):
     if run.truth is None:
         return []
     before, after = (star_tables.read(run.artifacts.estimates(stage), "restore it") for stage in STAGES)
-    rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{measure} before']:.3g}, {row[f'{measure} after']:.3g}"
-                                        for measure in ("rmse", "bias", "scatter")), f"{row['own uncertainty']:.3g}")
-            for name, row in errors_of_estimates(before, after, run.truth).iterrows()]
     heading = ["before, after fine-tuning", "stars", "rmse", "bias", "scatter", "own uncertainty"]
+    rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{measure} before']:.3g}, {row[f'{measure} after']:.3g}"
+                                        for measure in heading[2:5]), f"{row['own uncertainty']:.3g}")
+            for name, row in errors_of_estimates(before, after, run.truth).iterrows()]
     parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, 6)),
              "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both together. The own "
              "uncertainty is the median of what the regressors say of themselves, after fine-tuning."]
@@ -194,9 +189,9 @@ def the_flags(run):
     counts = flags.counts(run.estimates)
     if counts.empty:
         return []
-    rows = [(word, *(number or "" for number in row)) for word, row in zip(counts.index, counts.to_numpy())]
     heading = ["stars flagged", *(parameter.published for parameter in paper.PARAMETERS.values()), "the star"]
-    return ["## How far to trust each estimate", table([plain(name) for name in heading], rows, range(1, 6)),
+    rows = [(word, *(number or "" for number in row)) for word, *row in counts.itertuples()]
+    return ["## How far to trust each estimate", table(heading, rows, range(1, 6)),
             "What each flag means is in docs/trust.md, which stars have it in final_estimations.csv."]
 
 
@@ -231,30 +226,27 @@ def the_estimates(run):
 
 def _literature(parameter, compared, run):
     """Table of the mean difference, rmse and r of literature minus estimate of one parameter."""
-    heading = [plain(parameter), "stars", "mean", "rmse", "r", "the paper", "agrees"]
-    names = {"mean": "mean", "rmse": "rmse", "r": "r", "n": "stars"}
-    rows = []
+    names, rows = {"n": "stars", "mean": "mean", "rmse": "rmse", "r": "r"}, []
     for row in compared.to_dict("records"):
-        printed = [f"{name} {row[f'paper {column}']}" for column, name in names.items()
+        printed = [f"{names[column]} {row[f'paper {column}']}" for column in ("mean", "rmse", "r", "n")
                    if row[f"paper {column}"] != paper.NOT_READ]
-        rows.append([f"{row['catalogue']}, {row['which']}".rstrip(", "), row["n"], row["mean"], row["rmse"], row["r"],
+        rows.append([f"{row['catalogue']}, {row['which']}".rstrip(", "), *(row[column] for column in names),
                      ", ".join(printed) or paper.NOT_READ, row["agrees"]])
-    width = 7 if run.spectra.published else 6
-    return table(heading[:width], [row[:width] for row in rows], (1, 2, 3, 4))
+    heading, width = [parameter, *names.values(), "the paper", "agrees"], 7 if run.spectra.published else 6
+    return table(heading[:width], [row[:width] for row in rows], range(1, 5))
 
 
 def _statements(compared, run):
     """Table of what the paper says beside the run; without marks if the spectra are not the published ones."""
-    scale = "simulated, for scale" if run.spectra.simulated else "for scale"
-    heading = ["", "Sect.", "the paper", "this run" if run.spectra.published else f"this run ({scale})", "agrees"]
     rows = [[row.claim, row.section, row.paper or "-", row.value or "-", row.agrees] for row in compared.itertuples()]
-    if not run.spectra.published:
-        return table(heading[:-1], [row[:-1] for row in rows])
-    return f"{_score(compared['agrees'], 'statements')}\n\n{table(heading, rows)}"
+    heading = ["", "Sect.", "the paper", "this run", "agrees"]
+    if run.spectra.published:
+        return f"{_score(compared['agrees'], 'statements')}\n\n{table(heading, rows)}"
+    heading[3:] = [f"this run ({'simulated, ' * run.spectra.simulated}for scale)"]
+    return table(heading, [row[:-1] for row in rows])
 
 
 def _score(marks, what):
-    """How many of those that are marked agree, in words."""
     return (f"**{(marks == 'yes').sum()} of {(marks != '').sum()}** {what} that can be held against this run agree "
             "with the paper.")
 
@@ -263,16 +255,15 @@ def the_figures(run, args):
     """The pictures in the folder of figures that were drawn from this run as it is now, those of Section 3 first."""
     paths = {path.stem: path for path in sorted(args.figures.glob("*.png")) if ".partial-" not in path.name}
     variables = [f"ARTIFACTS={run.artifacts}", f"DATA={run.data}"]
-    if args.figures != run.artifacts.figures:
-        variables.append(f"FIGURES={args.figures}")
+    variables += [f"FIGURES={args.figures}"] * (args.figures != run.artifacts.figures)
     how = f"`` {shlex.join(['make', 'figures', *variables])} ``"
     parts = ["## Figures"]
     for section, source, stems in ((3, run, [stem for stem in SECTION_3 if stem in paths]),
                                    (4, run.estimates, [stem for stem in paths if stem not in SECTION_3])):
         title = None if source is None else style.title(source)
         current = [stem for stem in stems if title and style.drawn_from(paths[stem]) == title]
-        parts.append(f"### Of Section {section}")
-        parts += [picture(paths[stem], SECTION_3.get(stem) or caption(stem), args.out) for stem in current]
+        parts += [f"### Of Section {section}",
+                  *(picture(paths[stem], SECTION_3.get(stem) or caption(stem), args.out) for stem in current)]
         if not stems:
             parts.append(f"There are none yet: {how} draws them.")
         elif len(current) < len(stems):
@@ -327,7 +318,7 @@ def plain(text):
 def table(heading, rows, numbers=()):
     """A table in Markdown; columns whose place is in `numbers` are set to the right."""
     rule = ["---:" if k in numbers else "---" for k in range(len(heading))]
-    cells = [heading, rule, *([plain(str(cell)) if str(cell) else "" for cell in row] for row in rows)]
+    cells = [[str(cell) and plain(str(cell)) for cell in row] for row in (heading, rule, *rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
@@ -357,8 +348,8 @@ def main(argv=None):
     add("--figures", type=folder, metavar="DIR", help="folder of the figures; None: {artifacts}/figures")
     add("--out", type=folder, metavar="DIR", help="folder of the page; None: {artifacts}")
     args = parser.parse_args(argv)
-    args.figures, args.out = args.figures or args.artifacts / "figures", args.out or args.artifacts
     run = load(args.data, args.artifacts)
+    args.figures, args.out = args.figures or run.artifacts.figures, args.out or args.artifacts
     text = page(run, args)
     for name, content in (("report.md", text), ("report.html", html(text, args.out, run.spectra.simulated))):
         with writing(args.out / name) as partial:

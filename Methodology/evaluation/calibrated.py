@@ -8,7 +8,7 @@ import pandas as pd
 import paper
 from evaluation import catalogues
 from inference import calibration
-from inference.calibration import LEVELS, inside
+from inference.calibration import LEVELS, inside, share
 from spectra import star_tables
 from workflow import schemas
 from workflow.files import BadInput, sha256
@@ -16,12 +16,8 @@ from workflow.units import sidecar_of
 
 # Of each parameter: table in literature_data/ and its column; the first is the default, the most direct of those with
 # ten stars (see calibrate.py)
-REFERENCES = {
-    "teff": {"interf": "teff", "mann15": "teff"},
-    "logg": {"schw19": "loggc"},
-    "mh": {"mann15": "mh", "fgkm": "mh"},
-    "vsini": {"rein18": "vsini"},
-}
+REFERENCES = {"teff": {"interf": "teff", "mann15": "teff"}, "logg": {"schw19": "loggc"},
+              "mh": {"mann15": "mh", "fgkm": "mh"}, "vsini": {"rein18": "vsini"}}
 DIGITS = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
 
 
@@ -49,11 +45,10 @@ def on_literature(estimates, par, name, linear=False):
     stars, label = independent(estimates, par, name), catalogues.CATALOGUES[name]
     limits = stars[stars["limit"]]
     try:
-        fit = calibration.fit(stars, linear)
-        tests = {"leave-one-out": {"before": inside(stars[~stars["limit"]]),
-                                   "after": calibration.leave_one_out(stars, linear)}}
+        fit, after = calibration.fit(stars, linear), calibration.leave_one_out(stars, linear)
     except BadInput as error:
         raise BadInput(f"{paper.PARAMETERS[par].published} cannot be calibrated on {label}: {error}") from None
+    tests = {"leave-one-out": {"before": inside(stars[~stars["limit"]]), "after": after}}
     if len(limits):
         tests["reaches below upper limit"] = {"before": inside(limits), "after": inside(limits, fit)}
     return Calibrated(par, label, stars, fit, tests)
@@ -154,14 +149,10 @@ def fits(recorded):
 
 def coverage(calibrations):
     """How often intervals hold [%], with the 68 % interval of that share: a row a parameter, reference and test."""
-
-
-    def percentages(held):
-        return "{:.0f} ({:.0f} to {:.0f})".format(*(100 * part for part in calibration.share(held)))
-
+    percentages = "{:.0f} ({:.0f} to {:.0f})".format
     return pd.DataFrame([
         {"parameter": paper.PARAMETERS[calibrated.par].published, "reference": calibrated.reference, "tested": name,
-         "stars": len(test["after"]), **{f"{level} % {which}": percentages(held[level])
+         "stars": len(test["after"]), **{f"{level} % {which}": percentages(*100 * np.array(share(held[level])))
                                          for level in LEVELS for which, held in test.items()}}
         for calibrated in calibrations for name, test in calibrated.tests.items()])
 

@@ -11,9 +11,7 @@ from figures.style import DOUBLE, styled
 def figure_of(run, table):
     """Nearest distances, MMD and AUC of every space, a dot an autoencoder, negative controls in grey."""
     figure, axes = plt.subplots(1, 3, sharey=True, figsize=(DOUBLE, 0.4 * DOUBLE))
-    names = list(dict.fromkeys(table["space"]))
-    for at, name in enumerate(names):
-        rows = table[table["space"] == name]
+    for at, (name, rows) in enumerate(table.groupby("space", sort=False)):
         colour = "0.55" if name.endswith(HALVES) else {FLUX: "#009E73", BEFORE: "#E69F00"}.get(name, "#0072B2")
         for k, row in enumerate(rows.itertuples()):
             y = at + 0.5 * (k + 0.5) / len(rows) - 0.25
@@ -23,6 +21,7 @@ def figure_of(run, table):
             axes[1].plot(row.mmd, y, "o", color=colour, markersize=4, mfc=colour if row.p < 0.05 else "white")
             axes[2].plot([row.auc_low, row.auc_high], [y, y], color=colour)
             axes[2].plot(row.auc, y, "o", color=colour, markersize=4)
+    names = table["space"].unique()
     axes[0].set(xscale="log", xlabel="relative distance", yticks=range(len(names)), yticklabels=names)
     axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes[0].xaxis.set_major_formatter("{x:g}")

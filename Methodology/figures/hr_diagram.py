@@ -26,10 +26,9 @@ AREA = 4  # [pt^2] of a star for every km/s of v sin i
 
 # ---------------------------------------------------------------- isochrones
 def load_isochrones():
-    """Isochrones to draw beside the stars, from literature_data/isochrones.csv; the README there has its form.
+    """The points of literature_data/isochrones.csv, whose README has its form; no rows if there is no such file.
 
-    A row a point, those of one isochrone in the order of its mass: `model`, `age_gyr` [Gyr], `mh` [dex], `teff` [K],
-    `logg` [dex], `lbol` [solar]. No rows if there is no such file.
+    `model`, `age_gyr` [Gyr], `mh` [dex], `teff` [K], `logg` [dex], `lbol` [solar], an isochrone in the order of mass.
     """
     path = catalogues.FOLDER / catalogues.ISOCHRONES
     if not path.exists():
@@ -44,9 +43,9 @@ def load_isochrones():
         raise BadInput(f"{path} has the model {unknown[0]!r}, the figure {' and '.join(MODELS)}: {remedy}")
     for column, (low, high) in BOUNDS.items():
         numbers = pd.to_numeric(table[column].astype(str), errors="coerce")
-        wrong = ~numbers.between(low, high)
-        if wrong.any():
-            raise BadInput(f"{path} row {wrong.idxmax() + 1}: {column} is {str(table[column][wrong.idxmax()])[:40]!r}, "
+        wrong = table[column][~numbers.between(low, high)]
+        if len(wrong):
+            raise BadInput(f"{path} row {wrong.index[0] + 1}: {column} is {str(wrong.iloc[0])[:40]!r}, "
                            f"no number from {low:g} to {high:g}: {remedy}")
         table[column] = numbers
     return table
@@ -54,10 +53,9 @@ def load_isochrones():
 
 def missing(isochrones):
     """A line that says which of the published figure's isochrones are not in the table."""
-    absent = [_name(*wanted) for wanted in WANTED if len(_points(isochrones, *wanted)) < 2]
-    if not absent:
-        return "Figure 8 has all its isochrones"
-    return f"Figure 8 lacks isochrones, literature_data/README.md says where to put them: {'; '.join(absent)}"
+    absent = "; ".join(_name(*wanted) for wanted in WANTED if len(_points(isochrones, *wanted)) < 2)
+    return (f"Figure 8 lacks isochrones, literature_data/README.md says where to put them: {absent}" if absent else
+            "Figure 8 has all its isochrones")
 
 
 def _points(isochrones, model, age, mh):
@@ -73,12 +71,12 @@ def _name(model, age, mh):
 def _draw_isochrones(ax, isochrones, wanted, lines, y):
     """Lines within the limits that the stars set; the legend says in small print what there is no line of."""
     for isochrone, (colour, dashes) in zip(wanted, lines):
-        points = _points(isochrones, *isochrone)
+        points, name = _points(isochrones, *isochrone), _name(*isochrone)
         if len(points) < 2:
-            ax.plot([], [], ls="", label=f"{_name(*isochrone)}: missing")
-            continue
-        ax.plot(points["teff"], points[y], color=colour, ls=dashes, lw=1, label=_name(*isochrone), zorder=3,
-                scalex=False, scaley=False, path_effects=[withStroke(linewidth=2, foreground="white")])
+            ax.plot([], [], ls="", label=f"{name}: missing")
+        else:
+            ax.plot(points["teff"], points[y], color=colour, ls=dashes, lw=1, label=name, zorder=3, scalex=False,
+                    scaley=False, path_effects=[withStroke(linewidth=2, foreground="white")])
     for text in ax.legend(loc="lower left", fontsize=6).get_texts():
         if text.get_text().endswith("missing"):
             text.set(size=5.5, color="0.35")
@@ -89,65 +87,60 @@ def _draw_isochrones(ax, isochrones, wanted, lines, y):
 def kiel_and_hr(estimates, isochrones):
     """log g, and in three panels luminosity, against Teff, coloured by [M/H] (Fig. 8); isochrones of `load_isochrones`.
 
-    The panels are the published ones: log g beside isochrones; luminosity beside isochrones; with the young disc and
-    the members of young associations marked; with what is H-alpha active, of the thick disc and akin to subdwarfs
-    marked. So are the forms of the marks, and that areas are v sin i. Ours are the colours, the dashed line where
-    the label grid begins, and the rims of the stars below it.
+    The panels, the forms of the marks, and that areas are v sin i, are the published ones. Ours are the colours, the
+    dashed line where the label grid begins, and the rims of the stars below it.
     """
     stars = catalogues.match(estimates, "stars").dropna(subset=["teff", "lbol"])
-    active = stars["active"] == 1
-    known = estimates["mh"].dropna()
+    stars = stars.assign(area=AREA * stars["vsini"].fillna(2))
+    active, known = stars["active"] == 1, estimates["mh"].dropna()
     norm = Normalize(known.min(), known.max()) if len(known) else None
     figure, ((kiel, beside), (young, old)) = plt.subplots(2, 2, figsize=(DOUBLE, 0.8 * DOUBLE))
-    _kiel(kiel, estimates.sort_values("karmn").dropna(subset=["teff", "logg"]), norm)
+    _kiel(kiel, estimates.sort_values("karmn").dropna(subset=["teff", "logg"]).assign(area=14), norm)
     _draw_isochrones(kiel, isochrones, paper.KIEL_ISOCHRONES, KIEL_LINES, "logg")
-    _hr(beside, stars, {"o": active | ~active}, norm)
+    _hr(beside, stars, {"o": stars.index}, norm)
     _draw_isochrones(beside, isochrones, paper.HR_ISOCHRONES, HR_LINES, "lbol")
-    _hr(young, stars, {"o": active | ~active}, norm)
+    _hr(young, stars, {"o": stars.index}, norm)
     _mark(young, stars, [("young disc", "+", stars["population"] == "YD", 1),
                          ("young association", "o", stars["young"] == 1, 1.3)])
     _hr(old, stars, {"o": ~active, "^": active}, norm)
     _mark(old, stars, [(r"H$\alpha$ active", "^", active, 0), ("thick disc", "*", stars["population"] == "TD", 4),
                        ("akin to subdwarfs", "s", stars["subdwarf"] == 1, 2.2)])
-    for ax, title in zip((kiel, beside, young, old), TITLES):
+    panels = kiel, beside, young, old
+    for ax, title in zip(panels, TITLES):
         ax.set_title(title, loc="left", pad=3)
+        ax.set_xlabel(paper.PARAMETERS["teff"].label)
+        ax.invert_xaxis()
     if norm:
-        bar = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=[kiel, beside, young, old], aspect=40, pad=0.01,
-                              label=paper.PARAMETERS["mh"].label)
-        bar.minorticks_off()
+        figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=panels, aspect=40, pad=0.01,
+                        label=paper.PARAMETERS["mh"].label).minorticks_off()
     return figure
 
 
 def _kiel(ax, stars, norm):
-    _scatter(ax, stars, "logg", pd.Series(14, stars.index), norm, linewidths=0)
+    _scatter(ax, stars, "logg", norm, linewidths=0)
     below = stars[stars["logg"] < paper.GRID_LOGG[0]]
     ax.scatter(below["teff"], below["logg"], s=22, facecolors="none", edgecolors="#D55E00", linewidths=0.8,
                label=f"below the label grid ({len(below)})")
     ax.axhline(paper.GRID_LOGG[0], ls="--", lw=0.8, color="0.4", zorder=0)
-    ax.set(xlabel=paper.PARAMETERS["teff"].label, ylabel=paper.PARAMETERS["logg"].label)
-    ax.invert_xaxis()
+    ax.set_ylabel(paper.PARAMETERS["logg"].label)
     ax.invert_yaxis()
 
 
 def _hr(ax, stars, markers, norm):
     """The stars in a panel, each with the marker of its group; triangles have an edge, as published."""
-    area = AREA * stars["vsini"].fillna(2)
     for marker, rows in markers.items():
         edge = {"edgecolors": "black", "linewidths": 0.8} if marker == "^" else {"linewidths": 0}
-        _scatter(ax, stars[rows], "lbol", area[rows], norm, marker=marker, **edge)
-    ax.set(xlabel=paper.PARAMETERS["teff"].label, ylabel=r"$L_{\rm bol}$ [$L_\odot$]")
+        _scatter(ax, stars.loc[rows], "lbol", norm, marker=marker, **edge)
+    ax.set_ylabel(r"$L_{\rm bol}$ [$L_\odot$]")
     if len(stars):
         ax.set_yscale("log")
-    ax.invert_xaxis()
 
 
-def _scatter(ax, stars, y, area, norm, **style):
+def _scatter(ax, stars, y, norm, **style):
     """Points against Teff, coloured by [M/H]; grey where that is missing."""
-    known = stars["mh"].notna()
-    by_mh = {"c": stars["mh"][known], "cmap": COLOUR_MAP, "norm": norm}
-    for rows, colour in ((~known, {"color": "0.7"}), (known, by_mh)):
-        if rows.any():
-            ax.scatter(stars["teff"][rows], stars[y][rows], s=area[rows], alpha=0.85, **colour, **style)
+    for known, dots in stars.groupby(stars["mh"].notna()):
+        colour = {"c": dots["mh"], "cmap": COLOUR_MAP, "norm": norm} if known else {"color": "0.7"}
+        ax.scatter(dots["teff"], dots[y], s=dots["area"], alpha=0.85, **colour, **style)
 
 
 def _mark(ax, stars, marks):
@@ -155,9 +148,9 @@ def _mark(ax, stars, marks):
     handles = []
     for name, marker, rows, times in marks:
         if times:
-            area = times * AREA * stars["vsini"].fillna(2)[rows] + 8
             face = {"color": "black"} if marker == "+" else {"facecolors": "none", "edgecolors": "black"}
-            ax.scatter(stars["teff"][rows], stars["lbol"][rows], s=area, marker=marker, linewidths=0.8, **face)
+            ax.scatter(stars["teff"][rows], stars["lbol"][rows], s=times * stars["area"][rows] + 8, marker=marker,
+                       linewidths=0.8, **face)
         handles.append(Line2D([], [], ls="", marker=marker, mfc="none" if times else "0.8", mec="black", ms=6,
                               label=f"{name} ({rows.sum()})"))
     speeds = [Line2D([], [], ls="", marker="o", color="0.6", ms=np.sqrt(AREA * v), label=f"{v}") for v in (2, 10, 30)]

@@ -1,7 +1,7 @@
-"""Figures of Sect. 3, and a few beyond, of a run (no TensorFlow).
+"""Figures of Sect. 3, and a few beyond, of an `evaluation.run.Run` (no TensorFlow).
 
-Every function takes an `evaluation.run.Run` and returns the Figure, or raises `NotYet`; `show` draws and saves one in a
-notebook. Where one autoencoder stands for all, it is the best ranked of those that are there.
+Each function returns the Figure or raises `NotYet`; `show` draws and saves one in a notebook. Where one autoencoder
+stands for all, it is the best ranked of those that are there; where one spectrum does, the `example` can be chosen.
 """
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import paper
 from evaluation import embedding
 from evaluation.run import NotYet
 from figures import style
-from figures.star_page import difference, predicted, spectrum, wavelength
+from figures.star_page import predicted, spectrum, wavelength
 from figures.style import AFTER, BEFORE, DOUBLE, SINGLE, styled
-from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, WHEN
+from workflow.artifacts import FINETUNED, STAGES, WHEN
 from workflow.command_line import ROOT
 from workflow.files import BadInput, one_line, take
 
@@ -33,17 +33,17 @@ def show(draw, run, name, folder):
         print(f"{name} is not drawn: {one_line(error)}")
         for ending in ("pdf", "png"):  # of an earlier time
             (Path(folder) / f"{name}.{ending}").unlink(missing_ok=True)
-        return None
-    style.save(figure, name, folder)
-    return figure
+    else:
+        style.save(figure, name, folder)
+        return figure
 
 
 # ---------------------------------------------------------------- UMAP (Figs. 1 and 5)
 @styled()
 def embedded_fluxes(run):
     """UMAP of the fluxes of both domains, synthetic ones coloured by Teff and by [M/H] (Fig. 1)."""
-    flux_carm = run.flux("carm")
-    return _embedded(run, run.flux("ph"), take(flux_carm, np.flatnonzero(run.data.usable)))
+    flux_carm = take(run.flux("carm"), np.flatnonzero(run.data.usable))
+    return _embedded(run, run.flux("ph"), flux_carm)
 
 
 @styled()
@@ -60,17 +60,14 @@ def _usable(encoded):
 
 def _embedded(run, ph, carm):
     """UMAP of vectors of both domains; of more than N_EMBEDDED synthetic ones, that many drawn with a fixed seed."""
-    rows = np.arange(len(ph))
-    if len(ph) > N_EMBEDDED:
-        rows = np.sort(np.random.default_rng(paper.SPLIT_SEED).choice(len(ph), N_EMBEDDED, replace=False))
+    rng, n = np.random.default_rng(paper.SPLIT_SEED), min(len(ph), N_EMBEDDED)
+    rows = np.sort(rng.choice(len(ph), n, replace=False))
     at = embedding.embed(np.concatenate([take(ph, rows), carm]))
     figure, axes = plt.subplots(1, 2, sharex=True, sharey=True, figsize=(DOUBLE, 0.48 * DOUBLE))
     for ax, par in zip(axes, ("teff", "mh")):
-        value = run.labels(par)[rows]
-        dots = ax.scatter(*at[: len(rows)].T, c=value, s=2, lw=0, cmap="viridis", rasterized=True,
-                          label=f"synthetic ({len(rows)} of {len(ph)})")
-        ax.scatter(*at[len(rows) :].T, marker="^", s=9, color="0.6", ec="black", lw=0.3,
-                   label=f"observed ({len(carm)})")
+        dots = ax.scatter(*at[:n].T, c=run.labels(par)[rows], s=2, lw=0, cmap="viridis", rasterized=True,
+                          label=f"synthetic ({n} of {len(ph)})")
+        ax.scatter(*at[n:].T, marker="^", s=9, color="0.6", ec="black", lw=0.3, label=f"observed ({len(carm)})")
         figure.colorbar(dots, ax=ax, label=paper.PARAMETERS[par].label, pad=0.01).minorticks_off()
         ax.set(xticks=[], yticks=[], xlabel="UMAP 1")
     axes[0].set_ylabel("UMAP 2")
@@ -81,17 +78,13 @@ def _embedded(run, ph, carm):
 # ---------------------------------------------------------------- reconstructions (Figs. 3 and 4)
 @styled()
 def reconstruction(run, example=1):
-    """A synthetic test spectrum, its reconstruction, their difference and the 32 latent values (Fig. 3).
-
-    `example` counts from the coolest of `Dataset.examples_ph`.
-    """
+    """One of `Dataset.examples_ph`, its reconstruction, their difference and the 32 latent values (Fig. 3)."""
     i = run.first(FINETUNED)
     reconstructed = run.reconstructed_ph(i)
     example = min(example, len(reconstructed) - 1)
     row = run.examples("ph")[example]
-    figure = _spectrum_and_latent(
-        take(run.flux("ph"), [row])[0], {"reconstruction": (reconstructed[example], AFTER[0])},
-        ["spectrum minus reconstruction"], {"encoding": run.encoded_ph(i)[row]})
+    flux, reconstructions = take(run.flux("ph"), [row])[0], {"reconstruction": (reconstructed[example], AFTER[0])}
+    figure = _spectrum_and_latent(flux, reconstructions, {"encoding": run.encoded_ph(i)[row]})
     figure.axes[0].set_title(", ".join(f"{p.label.partition(' [')[0]} {run.labels(par)[row]:g} {p.unit}"
                                        .replace(" dex", "") for par, p in paper.PARAMETERS.items()))
     return figure
@@ -99,19 +92,15 @@ def reconstruction(run, example=1):
 
 @styled()
 def fine_tuning(run, example=1):
-    """An observed test spectrum before and after fine-tuning: reconstructions, differences, latent values (Fig. 4).
-
-    `example` counts in `Dataset.examples_carm`.
-    """
+    """One of `Dataset.examples_carm`, as Fig. 3, before and after fine-tuning; differences on one scale (Fig. 4)."""
     i = run.first(FINETUNED)
     before, after = (run.of_stars("reconstructed", i, stage) for stage in STAGES)
     example = min(example, len(after) - 1)
     row = run.examples("carm")[example]
     flux = take(run.flux("carm"), [row])[0]
-    figure = _spectrum_and_latent(
-        flux, {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])},
-        ["before fine-tuning", "after"],
-        {WHEN[stage]: run.of_stars("encoded", i, stage)[row] for stage in STAGES})
+    reconstructions = {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])}
+    encoded = {WHEN[stage]: run.of_stars("encoded", i, stage)[row] for stage in STAGES}
+    figure = _spectrum_and_latent(flux, reconstructions, encoded)
     figure.axes[0].set_title(f"{run.stars()[row]}, of the test set", parse_math=False)
     span = 1.1 * np.abs([flux - before[example], flux - after[example]]).max()
     for ax in figure.axes[1:3]:
@@ -119,25 +108,18 @@ def fine_tuning(run, example=1):
     return figure
 
 
-def _spectrum_and_latent(flux, reconstructed, differences, encoded):
-    """Panels of a spectrum and its reconstructions, below it of their differences, beside it of the latent values.
-
-    `reconstructed` has (values, colour) and `encoded` latent values by name; `differences` are names too.
-    """
-    rows = 2 + len(differences)
+def _spectrum_and_latent(flux, reconstructed, encoded):
+    """Panels of `star_page.spectrum`, and beside them of the latent values, `encoded` by name."""
+    rows = 2 + len(reconstructed)
     figure = plt.figure(figsize=(DOUBLE, (0.16 + 0.1 * rows) * DOUBLE))
     grid = figure.add_gridspec(rows, 2, width_ratios=[5, 1])
     top = figure.add_subplot(grid[:2, 0])
-    below = [figure.add_subplot(grid[2 + k, 0], sharex=top) for k in range(len(differences))]
-    spectrum(top, flux, reconstructed)
+    below = [figure.add_subplot(grid[row, 0], sharex=top) for row in range(2, rows)]
+    spectrum((top, *below), flux, reconstructed)
     top.legend(loc="best", ncols=3)
-    for ax, name, (values, colour) in zip(below, differences, reconstructed.values()):
-        difference(ax, flux, values, colour, name)
     for ax in (top, *below[:-1]):
         ax.tick_params(labelbottom=False)
-    below[-1].set_xlabel(wavelength(len(flux))[1])
-    images = grid[:, 1].subgridspec(len(encoded), 1)
-    small = [figure.add_subplot(images[k, 0]) for k in range(len(encoded))]
+    small = grid[:, 1].subgridspec(len(encoded), 1).subplots(squeeze=False)[:, 0]
     largest = max(np.max(list(encoded.values())), 1e-6)  # one scale for all
     for ax, (name, values) in zip(small, encoded.items()):
         image = ax.imshow(values.reshape(-1, 4), cmap="cividis", vmin=0, vmax=largest)
@@ -150,8 +132,7 @@ def _spectrum_and_latent(flux, reconstructed, differences, encoded):
 @styled()
 def ensemble(run, example=1):
     """Predictions for the star of `fine_tuning`: density, its maximum, 16 % and 84 % quantiles (Fig. 7)."""
-    rows = run.examples("carm")
-    row = rows[min(example, len(rows) - 1)]
+    row = run.examples("carm")[: example + 1][-1]
     figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 0.6 * DOUBLE))
     for ax, par in zip(axes.flat, run.kept):
         predictions = run.predictions(par)[:, row]
@@ -177,8 +158,7 @@ def training_curves(run):
                 epochs = 1 + np.arange(len(sidecar.history[term]))
                 ax.plot(epochs, sidecar.history[term], color=colours[i], lw=0.8, alpha=0.8, label=f"ac_{i}",
                         marker="." if len(epochs) == 1 else "")
-            ax.set_yscale("log")
-            ax.set_ylabel(label if when == "training" else "")
+            ax.set(yscale="log", ylabel=label if when == "training" else "")
         column[0].set_title(f"{when} (autoencoders: {len(sidecars)})")
         column[-1].set_xlabel("epoch")
     if len(run.trained) <= 6:
@@ -236,15 +216,15 @@ def dead_units(run):
               for title, encoded_by in encoded.items()}
     order = np.argsort(-shares["synthetic"], axis=1, kind="stable")
     for ax, (title, share) in zip(axes, shares.items()):
-        image = ax.imshow(np.take_along_axis(share, order, axis=1), vmin=0, vmax=1, cmap="cividis", aspect="auto",
-                          interpolation="none")
+        share = np.take_along_axis(share, order, axis=1)
+        image = ax.imshow(share, vmin=0, vmax=1, cmap="cividis", aspect="auto", interpolation="none")
         dead = (share == 1).sum(axis=1)
         always = f"{dead.min()} to {dead.max()}" if np.ptp(dead) else f"{dead[0]}"
-        ax.set_xlabel("latent value, by its share of synthetic zeros")
+        ax.set(xlabel="latent value, by its share of synthetic zeros", yticks=np.arange(len(dead)),
+               yticklabels=[f"ac_{i}" for i in run.fine_tuned],
+               title=f"{title}: always zero {always} of {share.shape[1]}")
         ax.set_xticks([0, 7, 15, 23, 31], [1, 8, 16, 24, 32])
-        ax.set_yticks(np.arange(len(dead)), [f"ac_{i}" for i in run.fine_tuned])
         ax.tick_params(which="both", length=0)
-        ax.set_title(f"{title}: always zero {always} of {share.shape[1]}")
     figure.colorbar(image, ax=axes, label="share of zeros", pad=0.01).minorticks_off()
     return figure
 
@@ -255,7 +235,7 @@ def residuals(run):
     run.first(FINETUNED)
     figure, (top, middle, below) = plt.subplots(3, sharex=True, figsize=(DOUBLE, 0.62 * DOUBLE),
                                                 height_ratios=[3, 2, 1.2])
-    for stage, (colour, _) in ((PRETRAINED, BEFORE), (FINETUNED, AFTER)):
+    for stage, (colour, _) in zip(STAGES, (BEFORE, AFTER)):
         moments = np.array([run.of_stars("residual", i, stage) for i in run.fine_tuned])
         x, label = wavelength(moments.shape[2])
         mean, scatter = moments.mean(axis=0)
@@ -266,8 +246,8 @@ def residuals(run):
         middle.plot(x, scatter, color=colour, lw=0.8)
     top.axhline(0, color="0.6", lw=0.7, zorder=0)
     top.set(ylabel="observed $-$ reconstruction,\nmean over stars", xlim=(x[0], x[-1]))
-    shaded = ", shaded: their scatter" * (len(moments) > 1)
-    top.legend(loc="best", ncols=2, title=f"autoencoders: {len(moments)}{shaded}", title_fontsize=7)
+    number = f"autoencoders: {len(moments)}" + ", shaded: their scatter" * (len(moments) > 1)
+    top.legend(loc="best", ncols=2, title=number, title_fontsize=7)
     middle.set(ylabel="scatter\nover stars", ylim=(0, None))
     below.set(xlabel=label, yticks=[], ylim=(0, 3))
     below.minorticks_off()

@@ -21,17 +21,16 @@ MARKS = {
     "rein18": ("#E69F00", "^"), "pass18": ("#0072B2", "o"), "gaid14": ("#E69F00", "^"), "gm14": ("#009E73", "s"),
     "mann15": ("#CC79A7", "D"),
 }
-POPULATIONS = {
-    "YD": ("young disc", "#0072B2"), "D": ("thin disc", "#009E73"),
-    "TD-D": ("transition", "#E69F00"), "TD": ("thick disc", "#D55E00"),
-}
+POPULATIONS = {"YD": ("young disc", "#0072B2"), "D": ("thin disc", "#009E73"), "TD-D": ("transition", "#E69F00"),
+               "TD": ("thick disc", "#D55E00")}
 CARMENES = ("mar21", "pass19", "schw19")  # left panels of Figs. 11 to 13
 DEEP_LEARNING = ("bello23", "pass20", "interf", "fgkm")  # right panels
 OLDER = ("pass18", "gaid14", "gm14", "mann15")  # the older ones of Appendix B
 # Both axes of Figs. 11 to 14, read off the published ones. They cut off no star there; a value outside widens them.
 LIMITS = {"teff": (2800, 4500), "logg": (4.4, 5.4), "mh": (-0.8, 0.8), "vsini": (0, 42)}
 N_BINS = 25  # ours
-SECOND_DRAWN = {"loggc": "log g$_c$"}  # of Schweitzer+19 the published Fig. 12 plots this; the number is of logg
+# Two columns of one catalogue: the published Fig. 12 plots the second, its number is of the first, drawn hollow
+BOTH = {("schw19", "logg"): {"logg": ", log g", "loggc": ", log g$_c$"}}
 NOT_REAL = ":\nstars drawn around the published estimates\nagainst the literature on the real ones"
 
 
@@ -60,12 +59,11 @@ def metallicity_by_population(estimates):
 
 def _density(ax, values, colour):
     """Line of a Gaussian kernel density estimate, 1.5 bandwidths beyond the extreme values."""
-    if len(values) < 3 or np.ptp(values) == 0:
-        return
-    kde = gaussian_kde(values)
-    margin = 1.5 * np.sqrt(kde.covariance[0, 0])
-    x = np.linspace(values.min() - margin, values.max() + margin, 200)
-    ax.plot(x, kde(x), color=colour)
+    if len(values) >= 3 and np.ptp(values):
+        kde = gaussian_kde(values)
+        margin = 1.5 * np.sqrt(kde.covariance[0, 0])
+        x = np.linspace(values.min() - margin, values.max() + margin, 200)
+        ax.plot(x, kde(x), color=colour)
 
 
 # ---------------------------------------------------------------- Sect. 4.2
@@ -86,13 +84,13 @@ def one_to_one(estimates, par, *groups, errors=False):
         _compare(scatter, residual, par, series, limits, errors)
         residual.set_ylim(_limits([both["lit"] - both["ours"] for both in pairs]))
         _histogram(histogram, ours, limits, fill=True, color="0.5", alpha=0.35, lw=0, label="this work")
-        for both, label, colour, dashes, _ in series:
+        for both, label, mark in series:
             if len(both) >= N_DENSITY:
-                _histogram(histogram, both["lit"], limits, color=colour, label=label, ls=dashes)
+                dashes = "--" if mark["mfc"] == "none" else "-"
+                _histogram(histogram, both["lit"], limits, color=mark["color"], label=label, ls=dashes)
         histogram.set(xlabel=paper.PARAMETERS[par].label, xlim=limits, ylabel="density")
-        names = histogram.get_legend_handles_labels()[1]
-        if names:
-            histogram.set_ylim(0, (1 + 0.2 * ((len(names) + 1) // 2)) * histogram.get_ylim()[1])  # room for its rows
+        if n := len(histogram.patches):
+            histogram.set_ylim(0, (1 + 0.2 * ((n + 1) // 2)) * histogram.get_ylim()[1])  # room for rows of the legend
             histogram.legend(loc="upper right", ncols=2)
     return figure
 
@@ -110,53 +108,43 @@ def vsini_with_errors(estimates):
 
     Triangles that point down are upper limits of Reiners+18. The dotted line is where the label grid ends.
     """
-    figure, (scatter, residual) = plt.subplots(2, figsize=(SINGLE, 1.4 * SINGLE), height_ratios=[3, 1.2])
+    figure, axes = plt.subplots(2, figsize=(SINGLE, 1.4 * SINGLE), height_ratios=[3, 1.2])
     series = _series(estimates, "vsini", ("pass20", "rein18"))
     limits = _limits([both[["ours", "lit"]].to_numpy().ravel() for both, *_ in series], LIMITS["vsini"])
-    _compare(scatter, residual, "vsini", series, limits, errors=True)
+    _compare(*axes, "vsini", series, limits, errors=True)
     return figure
 
 
 def _series(estimates, par, group):
-    """For each catalogue and column with stars to draw: the pairs, a label, colour, dashes, and how to mark which."""
+    """For each catalogue and column with stars to draw: the pairs, a label, and how to mark them."""
     series = []
     for name in group:
-        published = catalogues.load(name)
-        second = [column for column in SECOND_DRAWN if column in published and catalogues.SECOND[column][0] == par]
-        for column in (par, *second):
+        columns, (colour, marker) = BOTH.get((name, par), {par: ""}), MARKS[name]
+        for column, which in columns.items():
             both = catalogues.pairs(estimates, name, column)
-            if both.empty:
-                continue
-            colour, marker = MARKS[name]
-            small = marker != "*"
-            hollow = bool(second) and column == par  # the column that the published figure does not plot
-            label = catalogues.CATALOGUES[name]
-            if second:
-                label += f", {SECOND_DRAWN.get(column, 'log g')}"
-            mark = {"ls": "", "marker": marker, "color": colour, "mec": colour if hollow or small else "black",
-                    "mfc": "none" if hollow else colour, "mew": 0.5, "ms": 3 if small else 9,
-                    "alpha": 0.5 if small else 1, "zorder": 2 if small else 4}
-            limit = both["lit_low"].isna() & (name == "rein18")
-            marks = [(label, ~limit, mark), (f"{label}, upper limits", limit, {**mark, "marker": "v"})]
-            series.append((both, label, colour, "--" if hollow else "-", marks))
+            mark = {"ls": "", "marker": marker, "color": colour, "mec": colour, "mew": 0.5, "ms": 3, "alpha": 0.5,
+                    "mfc": "none" if len(columns) > 1 and column == par else colour, "zorder": 2}
+            if marker == "*":
+                mark.update(mec="black", ms=9, alpha=1, zorder=4)
+            if len(both):
+                series.append((both, catalogues.CATALOGUES[name] + which, mark))
     return series
 
 
 def _compare(scatter, residual, par, series, limits, errors):
     """Draw the pairs, and below them their difference against Teff, with lines of equality and running medians."""
-    for both, _, colour, _, marks in series:
+    for both, label, mark in series:
         if errors:
             x, y = (both[[f"{side}_low", f"{side}_high"]].fillna(0).clip(lower=0).T for side in ("ours", "lit"))
-            scatter.errorbar(both["ours"], both["lit"], xerr=x, yerr=y, ls="", color=colour, elinewidth=0.5, capsize=1,
-                             alpha=0.4)
+            scatter.errorbar(both["ours"], both["lit"], xerr=x, yerr=y, ls="", color=mark["color"], elinewidth=0.5,
+                             capsize=1, alpha=0.4)
         difference = both["lit"] - both["ours"]
-        for name, rows, mark in marks:
-            if rows.any():
-                stars = both[rows]
-                draw_stars(scatter, stars["ours"], stars["lit"], stars["flagged"],
-                           {**mark, "label": f"{name} ({len(stars)})"})
-                draw_stars(residual, stars["teff"], difference[rows], stars["flagged"], mark)
-        _running_median(residual, both["teff"], difference, colour)
+        for limit, stars in both.groupby("limit"):
+            mark = {**mark, "marker": "v"} if limit else mark
+            name = f"{label}{', upper limits' * limit} ({len(stars)})"
+            draw_stars(scatter, stars["ours"], stars["lit"], stars["flagged"], {**mark, "label": name})
+            draw_stars(residual, stars["teff"], difference[stars.index], stars["flagged"], mark)
+        _running_median(residual, both["teff"], difference, mark["color"])
     label = paper.PARAMETERS[par].label
     scatter.axline((limits[0], limits[0]), slope=1, ls="--", lw=0.8, color="black", zorder=0)
     scatter.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{label} (this work)", ylabel=f"{label} (literature)")
@@ -177,11 +165,10 @@ def _running_median(ax, teff, difference, colour):
     """Line of the median difference, over a tenth of the stars in the order of Teff but never fewer than 11."""
     pairs = pd.DataFrame({"teff": teff, "difference": difference}).dropna(subset="teff")
     window = max(11, len(pairs) // 10)
-    if len(pairs) < 2 * window:
-        return
-    running = pairs.sort_values("teff", kind="stable").rolling(window).median().dropna()
-    ax.plot(running["teff"], running["difference"], color=colour, zorder=3,
-            path_effects=[withStroke(linewidth=2.4, foreground="white")])
+    if len(pairs) >= 2 * window:
+        running = pairs.sort_values("teff", kind="stable").rolling(window).median().dropna()
+        ax.plot(running["teff"], running["difference"], color=colour, zorder=3,
+                path_effects=[withStroke(linewidth=2.4, foreground="white")])
 
 
 def _limits(parts, published=()):
@@ -189,7 +176,6 @@ def _limits(parts, published=()):
     values = np.concatenate([*parts, []])
     if not len(values):
         return published or (0, 1)
-    low, high = values.min(), values.max()
+    (low, high), (start, end) = (values.min(), values.max()), published or (np.inf, -np.inf)
     margin = 0.05 * (high - low) or 1
-    start, end = published or (np.inf, -np.inf)
     return (start if start <= low else low - margin), (end if end >= high else high + margin)

@@ -18,12 +18,7 @@ from figures.style import AFTER, WARNING
 from inference import flags, mode
 from workflow.files import writing
 
-SPECTRUM = "0.25"
 LINE = 115  # letters of the note in a line
-FAST = {  # as there may be thousands of pages
-    "figure.constrained_layout.use": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
-    "savefig.dpi": 150,
-}
 FEW = 50  # pages are drawn sooner than another process has started
 
 
@@ -35,24 +30,20 @@ def wavelength(n_pixels):
     return np.arange(n_pixels), "pixel"
 
 
-def spectrum(ax, flux, reconstructed):
-    """Draw a spectrum, (n_pixels,), and its reconstructions: values and colour by name; no legend."""
-    x, _ = wavelength(len(flux))
-    ax.plot(x, flux, color=SPECTRUM, lw=1, label="spectrum")
-    for name, (values, colour) in reconstructed.items():
-        ax.plot(x, values, color=colour, lw=0.8, ls="--", label=name)
-    ax.set(ylabel="normalised flux", xlim=(x[0], x[-1]))
-
-
-def difference(ax, flux, values, colour, when):
-    """Draw a spectrum minus its reconstruction."""
-    x, _ = wavelength(len(flux))
-    ax.axhline(0, color="0.6", lw=0.7)
-    residual = flux - values
-    ax.plot(x, residual, color=colour, lw=0.7)
-    margin = 0.2 * np.ptp(residual) or 0.01
-    ax.set(ylabel="difference", ylim=(residual.min() - margin, residual.max() + margin))
-    ax.text(0.5, 0.1, f"{when}: mse {np.mean(residual**2):.2g}", transform=ax.transAxes, ha="center")
+def spectrum(axes, flux, reconstructed):
+    """Draw a spectrum, (n_pixels,), with its reconstructions (values and colour by name), and below it minus each."""
+    x, label = wavelength(len(flux))
+    axes[0].plot(x, flux, color="0.25", lw=1, label="spectrum")
+    axes[0].set(ylabel="normalised flux", xlim=(x[0], x[-1]))
+    for ax, (name, (values, colour)) in zip(axes[1:], reconstructed.items()):
+        axes[0].plot(x, values, color=colour, lw=0.8, ls="--", label=name)
+        ax.axhline(0, color="0.6", lw=0.7)
+        residual = flux - values
+        ax.plot(x, residual, color=colour, lw=0.7)
+        margin, what = 0.2 * np.ptp(residual) or 0.01, "spectrum minus " * (len(reconstructed) == 1) + name
+        ax.set(ylabel="difference", ylim=(residual.min() - margin, residual.max() + margin))
+        ax.text(0.5, 0.1, f"{what}: mse {np.mean(residual**2):.2g}", transform=ax.transAxes, ha="center")
+    axes[-1].set_xlabel(label)
 
 
 def predicted(ax, par, predictions):
@@ -78,32 +69,29 @@ def predicted(ax, par, predictions):
 def write(path, title, note, flux, reconstruction, predictions, estimated):
     """Write the picture of a star as PNG: its spectrum as the networks see it, and what they make of it.
 
-    `title` names the star; `note`, said first and in colour, the networks and the star's flags. `flux` and its
-    `reconstruction` are (n_pixels,); by parameter, `predictions` are (n_members,) and `estimated` the value and its
-    uncertainty below and above.
+    `note` is said first and in colour. `flux` and its `reconstruction` are (n_pixels,); by parameter, `predictions` are
+    (n_members,) and `estimated` the value and its uncertainty below and above.
     """
-    with threadpool_limits(1), plt.rc_context({**style.STYLE, **FAST}):  # a density is too little for all cores
-        figure, top, residual, axes = _sheet(len(predictions))
+    # One thread: a density is too little for all cores
+    with threadpool_limits(1), plt.rc_context({**style.STYLE, **style.FAST, "savefig.dpi": 150}):
+        figure, (top, residual, *axes) = _sheet(len(predictions))
         for ax in (top, residual, *axes):
             for artist in [*ax.lines, *ax.patches, *ax.texts]:
                 artist.remove()
             ax.relim()
             ax.autoscale()
-        spectrum(top, flux, {"reconstruction": (reconstruction, AFTER[0])})
+        spectrum((top, residual), flux, {"reconstruction": (reconstruction, AFTER[0])})
         top.set_title(title, loc="left", y=1, parse_math=False)
         top.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
-        difference(residual, flux, reconstruction, AFTER[0], "spectrum minus reconstruction")
-        residual.set_xlabel(wavelength(len(flux))[1])
         for ax, (par, values) in zip(axes, predictions.items()):
             predicted(ax, par, values)
             ax.set_ylabel("density" if ax is axes[0] else "")
-            number = f".{paper.PARAMETERS[par].digits}f"
-            value, below, above = (f"{x:{number}}".replace("-", "−") for x in estimated[par])
-            ax.set_title(f"{value} −{below} +{above} {paper.PARAMETERS[par].unit}", y=1, parse_math=False)
+            texts = (f"{x:.{paper.PARAMETERS[par].digits}f}".replace("-", "−") for x in estimated[par])
+            ax.set_title("{} −{} +{} {}".format(*texts, paper.PARAMETERS[par].unit), y=1, parse_math=False)
         figure.legends.clear()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=5)
-        figure.suptitle(textwrap.fill(note, LINE, break_on_hyphens=False), y=0.99, parse_math=False,
-                        **{**WARNING, "size": 7})
+        note = textwrap.fill(note, LINE, break_on_hyphens=False)
+        figure.suptitle(note, y=0.99, parse_math=False, **{**WARNING, "size": 7})
         with writing(path) as partial:
             figure.savefig(partial, pil_kwargs={"compress_level": 1})
 
@@ -113,17 +101,17 @@ def _sheet(n_parameters):
     """The figure of a page and its axes, used again for every star: to make them takes longer than to draw on them."""
     figure = Figure(figsize=(style.DOUBLE, 0.66 * style.DOUBLE))
     FigureCanvasAgg(figure)  # else each page has one of its own, which reads all formulae in labels anew
-    halves = figure.add_gridspec(2, 1, height_ratios=[1.5, 1], left=0.085, right=0.98, bottom=0.14, top=0.86,
-                                 hspace=0.42)
-    top, residual = halves[0].subgridspec(2, 1, height_ratios=[2, 1], hspace=0.05).subplots(sharex=True)
-    axes = halves[1].subgridspec(1, n_parameters, wspace=0.1).subplots(squeeze=False)[0]
+    edges = {"left": 0.085, "right": 0.98, "bottom": 0.14, "top": 0.86}
+    upper, lower = figure.add_gridspec(2, 1, height_ratios=[1.5, 1], hspace=0.42, **edges)
+    top, residual = upper.subgridspec(2, 1, height_ratios=[2, 1], hspace=0.05).subplots(sharex=True)
+    axes = lower.subgridspec(1, n_parameters, wspace=0.1).subplots(squeeze=False)[0]
     for ax in (top, residual, *axes):  # fixed, as is all else: to find a place for each label takes time
         ax.yaxis.set_label_coords(-0.06 if ax in (top, residual) else -0.05, 0.5)
         ax.xaxis.set_label_coords(0.5, -0.36 if ax is residual else -0.16)
     for ax in axes:
         ax.set_yticks([])
         ax.locator_params(axis="x", nbins=4)
-    return figure, top, residual, axes
+    return figure, (top, residual, *axes)
 
 
 def write_all(folder, table, flux, reconstructed, predictions, note, jobs, own=()):

@@ -23,6 +23,8 @@ STYLE = {
     "figure.constrained_layout.use": True, "figure.dpi": 120, "savefig.dpi": 300, "pdf.fonttype": 42,
     "mathtext.fontset": "dejavusans",
 }
+FAST = {  # what makes a page a third of the time, as there may be thousands
+    "figure.constrained_layout.use": False, "xtick.minor.visible": False, "ytick.minor.visible": False}
 COLOUR_MAP = "viridis_r"  # dark is metal-rich; the published figure's rainbow cannot be read by everyone
 BEFORE, AFTER = ("#E69F00", "o"), ("#0072B2", "^")  # fine-tuning: colour and marker
 WARNING = {"color": "#D55E00", "weight": "bold", "size": 8}
@@ -39,10 +41,7 @@ def title(source):
 
 
 def styled(simulated_note=""):
-    """Draw a run or estimates in the one style; say on the figure where the spectra came from, in its label the rest.
-
-    `simulated_note` is added where the spectra are simulated.
-    """
+    """Draw a run or estimates in the one style; the figure says where the spectra came from, its label the `title`."""
 
     def decorate(draw):
         @functools.wraps(draw)
@@ -51,10 +50,10 @@ def styled(simulated_note=""):
                 figure = draw(source, *args, **kwargs)
                 figure.set_label(title(source))
                 spectra = source["spectra"].iloc[0] if isinstance(source, pd.DataFrame) else source.spectra
-                if spectra != "published":
-                    simulated = spectra == "simulated"
-                    word = "SIMULATED" if simulated else one_line(spectra)  # anybody's: a $ in it is no formula
-                    figure.suptitle(f"{word} spectra{simulated_note * simulated}", parse_math=False, **WARNING)
+                if spectra == "simulated":
+                    figure.suptitle(f"SIMULATED spectra{simulated_note}", **WARNING)
+                elif spectra != "published":  # anybody's word: a $ in it is no formula
+                    figure.suptitle(f"{one_line(spectra)} spectra", parse_math=False, **WARNING)
                 plt.close(figure)  # pyplot would keep it, and a notebook show it a second time
                 return figure
 
@@ -64,10 +63,7 @@ def styled(simulated_note=""):
 
 
 def path_in(variable, default=None):
-    """Path in a variable of the environment, from the current folder if it is there, else from the repository.
-
-    Where the variable is not set, or empty, it is `default`.
-    """
+    """Path in a variable of the environment, `default` if none: from here if it is there, else from the repository."""
     path = os.environ.get(variable)
     return default if not path else Path(path) if Path(path).exists() else ROOT / path
 

@@ -8,10 +8,9 @@ from inference import flags
 
 
 def estimates_against_truth(before, after, truth):
-    """Estimates of simulated stars against their truth, without and with fine-tuning, a panel a parameter.
+    """Estimates as `mode.table` makes them, before and after fine-tuning, against the truth of the simulated stars.
 
-    The tables of estimates are as `mode.table` makes them; stars with a flag, if there are flags, are pale. `truth` has
-    `karmn`, `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s].
+    `truth` has `karmn`, `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s]; stars with a flag are pale.
     """
     with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(2, 2, figsize=(style.DOUBLE, style.DOUBLE))
@@ -20,10 +19,9 @@ def estimates_against_truth(before, after, truth):
             for table, (colour, marker), when in ((before, style.BEFORE, "before"), (after, style.AFTER, "after")):
                 stars = table.set_index("karmn").reindex(true.index)
                 estimated = stars[parameter.published]
-                style.draw_stars(ax, true, estimated, flags.flagged(stars, par), {
-                    "ls": "", "marker": marker, "color": colour, "ms": 2.5, "alpha": 0.6, "mew": 0,
-                    "label": f"{when} fine-tuning, rmse {rmse(estimated - true):.3g} {parameter.unit}",
-                })
+                label = f"{when} fine-tuning, rmse {rmse(estimated - true):.3g} {parameter.unit}"
+                mark = {"ls": "", "marker": marker, "color": colour, "ms": 2.5, "alpha": 0.6, "mew": 0, "label": label}
+                style.draw_stars(ax, true, estimated, flags.flagged(stars, par), mark)
             ax.plot([true.min(), true.max()], [true.min(), true.max()], color="black", linewidth=0.7, zorder=0)
             ax.set(xlabel=f"true {parameter.label}", ylabel=f"estimated {parameter.label}")
             ax.legend(*style.with_pale(ax), loc="upper left")
