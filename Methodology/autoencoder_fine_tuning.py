@@ -75,7 +75,7 @@ def measure(autoencoder, data, encoded_ph, stage):
                f"mse_carm_{when}": networks.mse(autoencoder, flux_carm, good),
                f"mse_carm_test_{when}": networks.mse(autoencoder, flux_carm, test_rows),
                f"distance_latent_{when}": float(nearest_distances(encoded[good], encoded_ph).mean())}
-    return arrays, {**quantile("reconstruction-observed", of_star["mse"], when), **metrics}, stars
+    return arrays, {**quantile("reconstruction-observed", of_star["mse"], stage), **metrics}, stars
 
 
 # ---------------------------------------------------------------- units

@@ -5,14 +5,13 @@ Act 4 trains the regressors; here are their names and settings, and what follows
 import time
 
 import numpy as np
-import pandas as pd
 
 import paper
 from inference import flags, mode
 from spectra.dataset import resolving_power_of
 from training import backend, grid_search, networks, perturbation
 from workflow import runner, schemas
-from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, WHEN, may_replace
+from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, may_replace
 from workflow.files import BadInput, lock, read_table, sha256, write_array, write_csv, write_json
 from workflow.units import NAMES, Unit, finish, load, read_sidecar, sidecar_of
 
@@ -98,7 +97,7 @@ def work_prediction(unit, tick):
 # ---------------------------------------------------------------- tables
 def combine(ensembles, stage, args, data, artifacts):
     """Write the table of estimates of a stage from the predictions of each parameter's best regressors; return it."""
-    estimates, kept, members = {}, {}, {}
+    kept, predictions, autoencoders = {}, {}, {}
     inputs = {data.stars_table.name: data.stars_digest, NAMES: data.names}
     for par, units in ensembles.items():
         if not units:
@@ -110,47 +109,45 @@ def combine(ensembles, stage, args, data, artifacts):
                                  [unit.name for unit in units])
         paths = [prediction(unit, artifacts, stage) for unit in best]
         inputs.update({path.name: sha256(path) for path in paths})
-        predictions = np.array([np.load(path) for path in paths])
-        estimates[par] = mode.estimate(predictions)
-        members[par] = predictions, [unit.settings["autoencoder"] for unit in best]
-    table = mode.table(data.stars, estimates)
-    columns, left_out = flag(table, members, stage, data, artifacts)
-    table, path = pd.concat([table, columns], axis=1), artifacts.estimates(stage)
+        predictions[par] = np.array([np.load(path) for path in paths])
+        autoencoders[par] = [unit.settings["autoencoder"] for unit in best]
+    evidence = evidence_of(set().union(*autoencoders.values()), stage, data, artifacts)
+    table, columns, left_out = estimate(data.stars, predictions, autoencoders=autoencoders, **evidence)
+    table, path = table.join(columns), artifacts.estimates(stage)
     write_csv(path, table)
     sidecar = schemas.Estimates(data.provenance, args.seed, kept, inputs, {path.name: sha256(path)}, left_out)
     write_json(sidecar_of(path), schemas.signed(schemas.plain(sidecar)))
     return table
 
 
-def flag(table, members, stage, data, artifacts):
-    """The flags of the stars in a table of estimates, and the words that nothing was there to tell by."""
+def estimate(stars, predictions, **evidence):
+    """Table of estimates of stars from predictions, by parameter (n_members, n_stars), and the flags of this evidence.
+
+    `stars` are as in `mode.table`; flags are as `flags.table` gives them.
+    """
+    table = mode.table(stars, {par: mode.estimate(values) for par, values in predictions.items()})
     values = {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}
+    return table, *flags.table(flags.Evidence(values, predictions=predictions, **evidence))
+
+
+def evidence_of(autoencoders, stage, data, artifacts):
+    """What is known of the stars of a run besides their estimates, as attributes of flags.Evidence."""
     seen = ~data.usable  # what cannot be used has no flag
     seen[data.rows_carm[1]] = True
     lag = None
     if artifacts.lag.exists():
         lag = read_table(artifacts.lag, "karmn", "delete it").set_index("karmn").reindex(data.stars["karmn"]).get("lag")
-    numbers = sorted({i for _, autoencoders in members.values() for i in autoencoders})
-    sidecars = [read_sidecar(artifacts.autoencoder(i, FINETUNED), flags.limit_metrics(WHEN[stage]).values())
-                for i in numbers]
-    return flags.table(flags.Evidence(
-        values, flags.grid_of(data.labels_ph), resolving_power_of(data.provenance),
-        predictions={par: predictions for par, (predictions, _) in members.items()},
-        autoencoders={par: autoencoders for par, (_, autoencoders) in members.items()},
-        snr=data.stars.get("snr"), lag=lag, seen=seen, foreign=np.zeros(len(data.stars), bool),
-        **flags.measured(sidecars, WHEN[stage]),
-    ))
+    sidecars = [read_sidecar(artifacts.autoencoder(i, FINETUNED), flags.limit_metrics(stage).values())
+                for i in sorted(autoencoders)]
+    return {"grid": flags.grid_of(data.labels_ph), "resolving_power": resolving_power_of(data.provenance),
+            "snr": data.stars.get("snr"), "lag": lag, "seen": seen, "foreign": np.zeros(len(data.stars), bool),
+            **flags.measured(sidecars, stage)}
 
 
 def write_estimates(args, data, artifacts):
     """Predict, combine and write the tables, of all regressors that are done by now, this run's or another's.
 
-    Returns
-    -------
-    tables : dict of str to DataFrame, or None
-        By stage; None where the tables stay as they were.
-    changed : bool
-        Whether either is another than was there.
+    Returned are the tables by stage, None where they stay as they were, and whether either is another than before.
     """
     with lock(args.artifacts):
         of_parameters = ensembles(args, data, artifacts)

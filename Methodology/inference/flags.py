@@ -1,9 +1,9 @@
 """How far to trust each estimate: flags, star by star (no TensorFlow).
 
 A flag is a word. Those on one parameter are in its column, flags_teff, flags_logg, flags_mh or flags_vsini, those on
-the star in `flags`, separated by blanks, after the published columns of final_estimations.csv. RULES has them all; each
-says below how it follows from the Evidence. A rule that lacks what it needs, as for the published table, of which only
-the values are known, leaves out its word.
+the star in `flags`, separated by blanks, after the published columns of final_estimations.csv. RULES has them all, and
+how each follows from the Evidence. A rule that lacks what it needs, as for the published table, of which only values
+are known, leaves out its word.
 """
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ import pandas as pd
 import paper
 from inference import mode
 from spectra.transforms import LIGHT
+from workflow.artifacts import FINETUNED, WHEN
 
 COLUMNS = [*(f"flags_{par}" for par in paper.PARAMETERS), "flags"]
 GRID = {"teff": paper.GRID_TEFF, "logg": paper.GRID_LOGG, "mh": paper.GRID_MH, "vsini": np.array(paper.GRID_VSINI)}
@@ -42,64 +43,38 @@ class Evidence:
     odd: Optional[np.ndarray] = None  # words of observations/likeness.py on the spectrum, (n_stars,) of str
 
 
-@dataclass(eq=False)
-class Rule:
-    """When a star has a word, as docs/trust.md says it, and why. It decorates the function that tells so, its mask.
-
-    A mask takes the evidence and, unless the rule is `of_star`, a parameter; it gives (n_stars,) of bool, or None if
-    there is nothing to tell by. `doubt` is False of what is no reason to doubt: it counts for no star as flagged.
-    """
-
-    word: str
-    when: str
-    why: str
-    of_star: bool = False
-    doubt: bool = True
-    mask: Callable = None
-
-    def __call__(self, mask):
-        self.mask = mask
-        RULES[self.word] = self
-        return mask
-
-
-RULES = {}  # by word, in the order in which a star's words are written
-
-
-# ---------------------------------------------------------------- of a parameter
+# ---------------------------------------------------------------- rules
 GRID_STEPS = 1  # of the labels, from their end, that count as the edge
 ROTATION_FWHM = 1.56  # [v sin i] of the rotational profile, half of its maximum solved for
 SECOND_MODE, VALLEY = 0.5, 0.8  # least height of the second maximum, in that of the first; the valley's, in its own
 APART = 3  # scatter between autoencoders, in that of the members of one
+QUANTILE = 0.99  # of errors and distances, that a star is held against
+# By the word of the rule, the metric of each autoencoder, left by act 3, that is this quantile
+LIMITS = {"reconstruction": "mse_ph_test_q99", "reconstruction-observed": "mse_carm_q99_{when}",
+          "latent-distance": "distance_latent_ph_test_q99"}
 
 
-@Rule("outside-grid", "the value lies outside of the labels of the synthetic spectra", "it is extrapolated")
 def outside_grid(evidence, par):
-    values, grid = _values(evidence, par), evidence.grid[par]
+    values, grid = np.asarray(evidence.values[par], float), evidence.grid[par]
     return (values < grid[0]) | (values > grid[-1])
 
 
-@Rule("grid-edge", "the value lies inside, within one step of the labels from their end",
-      "with labels on one side only, estimates are drawn inwards")
 def grid_edge(evidence, par):
-    values, grid = _values(evidence, par), evidence.grid[par]
+    values, grid = np.asarray(evidence.values[par], float), evidence.grid[par]
     steps = min(GRID_STEPS, len(grid) - 1)
     return ((values < grid[steps]) | (values > grid[-1 - steps])) & ~outside_grid(evidence, par)
 
 
-@Rule("upper-limit",
-      f"v sin i is below c / ({ROTATION_FWHM} R), 2.0 km/s for R = {paper.RESOLVING_POWER:,}: there the profile of "
-      f"rotation (Gray 2008, Eq. 18.14, limb darkening 0.6; {ROTATION_FWHM} v sin i wide at half maximum) is as wide "
-      "as that of the instrument, c/R", "Reiners et al. 2018, A&A 612, A49, give 2 km/s as CARMENES' limit too")
+def resolved_vsini(resolving_power=paper.RESOLVING_POWER):
+    """v sin i [km/s] at which the profile of rotation is as wide, at half maximum, as that of the instrument, c/R."""
+    return LIGHT / ROTATION_FWHM / resolving_power
+
+
 def upper_limit(evidence, par):
-    if par != "vsini":
-        return None
-    return _values(evidence, par) < resolved_vsini(evidence.resolving_power)
+    limit = resolved_vsini(evidence.resolving_power)
+    return np.asarray(evidence.values[par], float) < limit if par == "vsini" else None
 
 
-@Rule("two-modes",
-      "the density of the kept predictions has a second maximum, of at least half the height of the first, and between "
-      f"the two falls below {VALLEY} of the second", "which one is the estimate hangs on a few members")
 def two_modes(evidence, par):
     if par not in evidence.predictions:
         return None
@@ -107,9 +82,14 @@ def two_modes(evidence, par):
     return np.array([np.isfinite(star).all() and _has_two_modes(star) for star in predictions.T], bool)
 
 
-@Rule("autoencoders-apart",
-      "the means of the autoencoders scatter by more than three times the scatter of the kept members of one",
-      "there are as many opinions as autoencoders, not as members")
+def _has_two_modes(predictions):
+    height = mode.density(predictions)[1]
+    padded, top = np.r_[-np.inf, height, -np.inf], np.argmax(height)
+    maxima = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:]))
+    seconds = [k for k in maxima if k != top and height[k] >= SECOND_MODE * height[top]]
+    return any(height[min(k, top) : max(k, top)].min() < VALLEY * height[k] for k in seconds)
+
+
 def autoencoders_apart(evidence, par):
     if par not in evidence.predictions:
         return None
@@ -122,90 +102,75 @@ def autoencoders_apart(evidence, par):
     return (members.mean().std() > APART * within).to_numpy()
 
 
-def _values(evidence, par):
-    return np.asarray(evidence.values[par], float)
-
-
-def resolved_vsini(resolving_power=paper.RESOLVING_POWER):
-    """v sin i [km/s] at which the profile of rotation is as wide, at half maximum, as that of the instrument, c/R."""
-    return LIGHT / ROTATION_FWHM / resolving_power
-
-
-def _has_two_modes(predictions):
-    height = mode.density(predictions)[1]
-    padded, top = np.r_[-np.inf, height, -np.inf], np.argmax(height)
-    maxima = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:]))
-    seconds = [k for k in maxima if k != top and height[k] >= SECOND_MODE * height[top]]
-    return any(height[min(k, top) : max(k, top)].min() < VALLEY * height[k] for k in seconds)
-
-
-# ---------------------------------------------------------------- of a star
-QUANTILE = 0.99  # of errors and distances, that a star is held against
-# By the word of the rule, the metric of each autoencoder, left by act 3, that is this quantile
-LIMITS = {"reconstruction": "mse_ph_test_q99", "reconstruction-observed": "mse_carm_q99_{when}",
-          "latent-distance": "distance_latent_ph_test_q99"}
-
-
-@Rule("reconstruction",
-      "the error of the reconstruction lies beyond the 99 % quantile of the synthetic test set, each domain by its own "
-      "network", "something in the spectrum is not told by the 32 numbers", of_star=True)
-def reconstruction(evidence):
-    return _beyond(evidence.mse, evidence.limits.get("reconstruction"))
-
-
-@Rule("reconstruction-observed", "it lies beyond the 99 % quantile of all observed stars of the run",
-      "the same but for the gap that all stars share; one in a hundred has it", of_star=True)
-def reconstruction_observed(evidence):
-    return _beyond(evidence.mse, evidence.limits.get("reconstruction-observed"))
-
-
-@Rule("latent-distance",
-      "the nearest encoding of the synthetic training set is farther than for 99 % of the synthetic test set",
-      "the regressors have learnt from nothing like it", of_star=True)
-def latent_distance(evidence):
-    return _beyond(evidence.latent_distance, evidence.limits.get("latent-distance"))
-
-
-@Rule("low-snr", f"`snr` in `stars.csv` is below {paper.MIN_SNR}", "the paper's spectra all have more", of_star=True)
-def low_snr(evidence):
-    return None if evidence.snr is None else _numbers(evidence.snr) < paper.MIN_SNR
-
-
-@Rule("lag", f"its lines are shifted by more than {paper.LAG_STAR:.1f} pixels, two elements of resolution (`lag.csv`)",
-      "a shift looks like other labels", of_star=True)
-def lag(evidence):
-    return None if evidence.lag is None else np.abs(_numbers(evidence.lag)) > paper.LAG_STAR
-
-
-@Rule("other-instrument",
-      "of stars of `estimate.py`: the autoencoders were fine-tuned on spectra of other instruments, or on simulated "
-      "ones alone", "they do not know what it does to a spectrum", of_star=True)
-def other_instrument(evidence):
-    return None if evidence.foreign is None else np.asarray(evidence.foreign, bool)
-
-
-@Rule("odd-spectrum", "of stars of `estimate.py`: its column `odd` has a word, such as `giant`, `warm`, `second-star`",
-      "it may be no M dwarf, or is not what the file says", of_star=True)
-def odd_spectrum(evidence):
-    return None if evidence.odd is None else np.array([bool(words) for words in evidence.odd], bool)
-
-
-@Rule("unseen", "fine-tuning did not train on it", "worth knowing; no reason to doubt, so it makes no star pale",
-      of_star=True, doubt=False)
-def unseen(evidence):
-    return None if evidence.seen is None else ~np.asarray(evidence.seen, bool)
-
-
-def _beyond(measured, limit):
+def _beyond(values, limit):
     """Whether more than half of the autoencoders measure more than their limit."""
-    if measured is None or limit is None:
+    if values is None or limit is None:
         return None
-    return np.mean(np.asarray(measured) > limit[:, None], axis=0) > 0.5
+    return np.mean(np.asarray(values) > limit[:, None], axis=0) > 0.5
 
 
 def _numbers(column):
     """A column of a table of the user's as numbers, NaN where it has something else."""
     return pd.to_numeric(pd.Series(np.asarray(column)), errors="coerce").to_numpy(float)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a star has a word, as docs/trust.md says it, why, and the mask that tells so by the Evidence.
+
+    A mask takes the evidence and, unless the rule is `of_star`, a parameter; it gives (n_stars,) of bool, or None if
+    there is nothing to tell by. `doubt` is False of what is no reason to doubt: it counts for no star as flagged.
+    """
+
+    word: str
+    when: str
+    why: str
+    mask: Callable
+    of_star: bool = True
+    doubt: bool = True
+
+
+# By word, in the order in which a star's words are written
+RULES = {rule.word: rule for rule in (
+    Rule("outside-grid", "the value lies outside of the labels of the synthetic spectra", "it is extrapolated",
+         outside_grid, of_star=False),
+    Rule("grid-edge", "the value lies inside, within one step of the labels from their end",
+         "with labels on one side only, estimates are drawn inwards", grid_edge, of_star=False),
+    Rule("upper-limit",
+         f"v sin i is below c / ({ROTATION_FWHM} R), 2.0 km/s for R = {paper.RESOLVING_POWER:,}: there the profile of "
+         f"rotation (Gray 2008, Eq. 18.14, limb darkening 0.6; {ROTATION_FWHM} v sin i wide at half maximum) is as "
+         "wide as that of the instrument, c/R", "Reiners et al. 2018, A&A 612, A49, give 2 km/s as CARMENES' limit too",
+         upper_limit, of_star=False),
+    Rule("two-modes",
+         "the density of the kept predictions has a second maximum, of at least half the height of the first, and "
+         f"between the two falls below {VALLEY} of the second", "which one is the estimate hangs on a few members",
+         two_modes, of_star=False),
+    Rule("autoencoders-apart",
+         "the means of the autoencoders scatter by more than three times the scatter of the kept members of one",
+         "there are as many opinions as autoencoders, not as members", autoencoders_apart, of_star=False),
+    Rule("reconstruction",
+         "the error of the reconstruction lies beyond the 99 % quantile of the synthetic test set, each domain by its "
+         "own network", "something in the spectrum is not told by the 32 numbers",
+         lambda evidence: _beyond(evidence.mse, evidence.limits.get("reconstruction"))),
+    Rule("reconstruction-observed", "it lies beyond the 99 % quantile of all observed stars of the run",
+         "the same but for the gap that all stars share; one in a hundred has it",
+         lambda evidence: _beyond(evidence.mse, evidence.limits.get("reconstruction-observed"))),
+    Rule("latent-distance",
+         "the nearest encoding of the synthetic training set is farther than for 99 % of the synthetic test set",
+         "the regressors have learnt from nothing like it",
+         lambda evidence: _beyond(evidence.latent_distance, evidence.limits.get("latent-distance"))),
+    Rule("low-snr", f"`snr` in `stars.csv` is below {paper.MIN_SNR}", "the paper's spectra all have more",
+         lambda evidence: None if evidence.snr is None else _numbers(evidence.snr) < paper.MIN_SNR),
+    Rule("lag",
+         f"its lines are shifted by more than {paper.LAG_STAR:.1f} pixels, two elements of resolution (`lag.csv`)",
+         "a shift looks like other labels",
+         lambda evidence: None if evidence.lag is None else np.abs(_numbers(evidence.lag)) > paper.LAG_STAR),
+    Rule("other-instrument",
+         "of stars of `estimate.py`: the autoencoders were fine-tuned on spectra of other instruments, or on simulated "
+         "ones alone", "they do not know what it does to a spectrum", lambda evidence: evidence.foreign),
+    Rule("unseen", "fine-tuning did not train on it", "worth knowing; no reason to doubt, so it makes no star pale",
+         lambda evidence: None if evidence.seen is None else ~np.asarray(evidence.seen, bool), doubt=False),
+)}
 
 
 # ---------------------------------------------------------------- tables
@@ -214,15 +179,14 @@ def table(evidence):
 
     Words are in the order of RULES.
     """
-    masks = {f"flags_{par}": {word: rule.mask(evidence, par) for word, rule in RULES.items() if not rule.of_star}
-             for par in paper.PARAMETERS}
-    masks["flags"] = {word: rule.mask(evidence) for word, rule in RULES.items() if rule.of_star}
-    rows, told = range(len(evidence.values["teff"])), set()
-    for column, by_word in masks.items():
-        by_word = {word: mask for word, mask in by_word.items() if mask is not None}
-        masks[column] = [" ".join(word for word, mask in by_word.items() if mask[row]) for row in rows]
-        told.update(by_word)
-    return pd.DataFrame(masks), [word for word in RULES if word not in told]
+    columns, told = {}, set()
+    for column, par in zip(COLUMNS, [[par] for par in paper.PARAMETERS] + [[]]):
+        masks = {word: rule.mask(evidence, *par) for word, rule in RULES.items() if rule.of_star != bool(par)}
+        masks = {word: mask for word, mask in masks.items() if mask is not None}
+        columns[column] = [" ".join(word for word, mask in masks.items() if mask[row])
+                           for row in range(len(evidence.values["teff"]))]
+        told.update(masks)
+    return pd.DataFrame(columns), [word for word in RULES if word not in told]
 
 
 def of_published(estimates):
@@ -233,10 +197,6 @@ def of_published(estimates):
 def as_text(column):
     """A column of flags as text; one without any is read from a file as numbers, all NaN."""
     return column.astype(object).where(column.notna(), "").astype(str)
-
-
-def _words(table, column):
-    return as_text(table[column]).str.split()
 
 
 def in_words(table):
@@ -251,13 +211,14 @@ def flagged(table, par):
     doubted = pd.Series(False, table.index)
     no_doubt = {word for word, rule in RULES.items() if not rule.doubt}
     for column in {f"flags_{par}", "flags"} & set(table):
-        doubted |= _words(table, column).map(lambda words: bool(set(words) - no_doubt))
+        doubted |= as_text(table[column]).map(lambda words: bool(set(words.split()) - no_doubt))
     return doubted
 
 
 def counts(table):
     """How many stars have each flag: a row a word, a column each of COLUMNS; only words that there are."""
-    numbers = pd.DataFrame({column: _words(table, column).explode().value_counts() for column in COLUMNS})
+    numbers = pd.DataFrame({column: as_text(table[column]).str.split().explode().value_counts()
+                            for column in COLUMNS})
     return numbers.reindex([word for word in RULES if word in numbers.index]).fillna(0).astype(int)
 
 
@@ -268,24 +229,24 @@ def grid_of(labels):
             for par, parameter in paper.PARAMETERS.items()}
 
 
-def limit_metrics(when):
-    """Names of the metrics of LIMITS "before" or "after" fine-tuning, by word."""
-    return {word: metric.format(when=when) for word, metric in LIMITS.items()}
+def limit_metrics(stage=FINETUNED):
+    """Names of the metrics of LIMITS at a stage, by word."""
+    return {word: metric.format(when=WHEN[stage]) for word, metric in LIMITS.items()}
 
 
-def quantile(word, values, when=""):
+def quantile(word, values, stage=FINETUNED):
     """What a star's error or distance is held against, of those of many, by the name of its metric, a dict of float."""
-    return {limit_metrics(when)[word]: float(np.quantile(values, QUANTILE))}
+    return {limit_metrics(stage)[word]: float(np.quantile(values, QUANTILE))}
 
 
-def limits(sidecars, when="after"):
-    """Of fine-tuned autoencoders, the limits of Evidence."""
+def limits(sidecars, stage=FINETUNED):
+    """The limits of Evidence, by the sidecars of fine-tuned autoencoders."""
     return {word: np.array([sidecar.metrics[metric] for sidecar in sidecars])
-            for word, metric in limit_metrics(when).items()}
+            for word, metric in limit_metrics(stage).items()}
 
 
-def measured(sidecars, when):
+def measured(sidecars, stage):
     """What act 3 measured of the stars of a run, as attributes of Evidence."""
-    mse, distance = (np.array([sidecar.stars[f"{name}_{when}"] for sidecar in sidecars])
+    mse, distance = (np.array([sidecar.stars[f"{name}_{WHEN[stage]}"] for sidecar in sidecars])
                      for name in ("mse", "distance_latent"))
-    return {"mse": mse, "latent_distance": distance, "limits": limits(sidecars, when)}
+    return {"mse": mse, "latent_distance": distance, "limits": limits(sidecars, stage)}

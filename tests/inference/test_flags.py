@@ -7,6 +7,7 @@ import pytest
 
 import paper
 from inference import flags
+from workflow.artifacts import PRETRAINED, STAGES
 from workflow.command_line import ROOT
 
 RNG = np.random.default_rng(4)
@@ -153,14 +154,14 @@ def test_table_of_all_rules():
     assert not flags.flagged(pd.DataFrame({"teff": [3000]}), "teff").any()
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_what_act_3_left_of_the_stars(when):
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_act_3_left_of_the_stars(stage):
     metrics = {"mse_ph_test_q99": 1.0, "mse_carm_q99_before": 2.0, "mse_carm_q99_after": 3.0,
                "distance_latent_ph_test_q99": 4.0}
-    stars = {f"{name}_{stage}": [k + 1.0, NAN] for name in ("mse", "distance_latent")
-             for k, stage in enumerate(("before", "after"))}
-    known = flags.measured([types.SimpleNamespace(metrics=metrics, stars=stars)] * 2, when)
-    value, limit = (1.0, 2.0) if when == "before" else (2.0, 3.0)
+    stars = {f"{name}_{when}": [k + 1.0, NAN] for name in ("mse", "distance_latent")
+             for k, when in enumerate(("before", "after"))}
+    known = flags.measured([types.SimpleNamespace(metrics=metrics, stars=stars)] * 2, stage)
+    value, limit = (1.0, 2.0) if stage == PRETRAINED else (2.0, 3.0)
     for name in ("mse", "latent_distance"):
         np.testing.assert_array_equal(known[name], [[value, NAN]] * 2)
     assert {word: values.tolist() for word, values in known["limits"].items()} == {
