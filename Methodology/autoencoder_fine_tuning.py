@@ -42,7 +42,7 @@ from training.fine_tuning import encode, fine_tune
 from workflow import runner, schemas
 from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, WHEN, Artifacts, collect
 from workflow.command_line import command, parse
-from workflow.files import BadInput, load_array, read_table, take, write_array, write_csv, writing
+from workflow.files import BadInput, load_array, read_table, take, write_array, write_csv
 from workflow.units import Unit, finish, sidecar_of
 
 METRICS = ("distance_flux", *(f"{name}_{when}" for when in WHEN.values()
@@ -122,8 +122,7 @@ def work(unit, tick):
     metrics["distance_flux"] = float(nearest_distances(flux_carm, data.flux_ph).mean())
     for output, values in zip(unit.also, arrays):
         write_array(output, values)
-    with writing(unit.path) as partial:
-        networks.save(autoencoder, partial)
+    networks.save(autoencoder, unit.path)
     shape = artifacts.require(path, "autoencoder_training").network
     finish(unit, started, metrics, history, shape, stars)
 

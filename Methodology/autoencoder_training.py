@@ -28,7 +28,7 @@ from training import backend, loop, losses, networks, perturbation
 from workflow import runner, schemas
 from workflow.artifacts import PRETRAINED, Artifacts, chosen, collect
 from workflow.command_line import command, parse
-from workflow.files import BadInput, write_array, writing
+from workflow.files import BadInput, write_array
 from workflow.units import Unit, finish
 
 METRICS = ("mse_train", "mse_test", "last_penalty")
@@ -81,8 +81,7 @@ def work(unit, tick):
     flux_ph, (train_rows, test_rows) = data.flux_ph, data.rows_ph
     with backend.device(unit.number):
         autoencoder, history = train(unit.settings, flux_ph, unit.own_seed, tick, train_rows)
-        with writing(unit.path) as partial:
-            networks.save(autoencoder, partial)
+        networks.save(autoencoder, unit.path)
         encode = functools.partial(networks.predict, networks.encoder_of(autoencoder))
         write_array(unit.also[0], encode(flux_ph))
         perturb = perturber(unit.settings, unit.own_seed)

@@ -32,7 +32,7 @@ from evaluation.truth import errors_by_flag, errors_of_estimates
 from figures.truth import estimates_against_truth
 from inference.ensemble import ensembles, epochs, may_write, regressors, write_estimates
 from spectra.dataset import Dataset, split_stratified
-from training import backend, grid_search, loop, losses, networks, perturbation
+from training import backend, grid_search, loop, networks, perturbation
 from workflow import runner, schemas
 from workflow.artifacts import ACT, FINETUNED, PRETRAINED, Artifacts
 from workflow.command_line import command, number, parse
@@ -47,7 +47,7 @@ def train(settings, encoded, label, seed, tick=None):
     the mean squared error, a value an epoch.
     """
     cnn = networks.build_cnn(settings["nf1"], settings["nf2"], settings["nu"], encoded.shape[1], seed)
-    history = loop.fit(cnn, losses.squared_error(cnn), backend.adam(settings["lr"]), encoded[..., None], label,
+    history = loop.fit(cnn, cnn.squared_error, backend.adam(settings["lr"]), encoded[..., None], label,
                        settings["batch_size"], settings["epochs"], tick)
     return cnn, {"loss": history["loss"]}
 
@@ -106,8 +106,7 @@ def work(*units, tick):
     else:
         trained = [train(settings, x[0], y, seeds[0], tick)]
     for unit, values, (cnn, history) in zip(units, encoded, trained):
-        with writing(unit.path) as partial:
-            networks.save(cnn, partial)
+        networks.save(cnn, unit.path)
         x_test, y_test = perturbation.examples(values, label, test_rows)
         mse_test = networks.mse(cnn, x_test[..., None], y=y_test)
         shape = schemas.CnnShape(settings["nf1"], settings["nf2"], settings["nu"], x_test.shape[1])

@@ -24,7 +24,6 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -39,7 +38,7 @@ from training import backend, fine_tuning, networks
 from workflow import runner, schemas
 from workflow.artifacts import FINETUNED, Artifacts
 from workflow.command_line import ROOT, command, folder
-from workflow.files import BadInput, load_array, lock, sha256, write_array, write_csv, write_json, writing
+from workflow.files import BadInput, load_array, lock, sha256, write_array, write_csv, write_json
 from workflow.units import CODE, Unit, finish, read_sidecar, sidecar_of, versions
 
 TO_TUNE = 20  # stars at least; ours: act 3 keeps a fifth of them to test
@@ -56,24 +55,17 @@ def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resoluti
     Parameters
     ----------
     wavelength : array_like of shape (n_pixels,) or (n_orders, n_pixels)
-        In the unit `unit`; the star may move, its velocity is found.
-    flux : array_like of the same shape
+        In `medium` and `unit`, one of orders.UNITS; the star may move, its velocity is found.
+    flux, error : array_like of the same shape
         In any unit, with or without blaze and continuum; NaN, masked or not above zero where a pixel is bad.
-    artifacts : path-like, optional
-        Folder of the run.
-    data : path-like, optional
-        Folder of the synthetic set that its networks were trained on; by default it is looked for in src_files.
+    artifacts, data : path-like
+        Folders of the run, and of the synthetic set of its networks; by default that is looked for in src_files.
     resolution : float, optional
         Resolving power of the spectrum; by default it counts as that of the synthetic set.
-    error : array_like of the same shape, optional
-        Of the flux.
     medium : {"vacuum", "air"}
-    unit : str
-        One of orders.UNITS: "Angstrom", "nm", "micron", "m", "log10", "ln".
-    name : str
-        Of the star.
-    instrument : str
-        By which the star was seen, for the flag other-instrument.
+    unit : {"Angstrom", "nm", "micron", "m", "log10", "ln"}
+    name, instrument : str
+        Of the star, and by which it was seen, for the flag other-instrument.
     max_bad : float
         Share of the window that may be bridged.
 
@@ -87,8 +79,7 @@ def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resoluti
     artifacts, data = Path(artifacts), data and Path(data)
     sidecar = sidecar_of(Artifacts(artifacts).estimates())
     loaded = _load(artifacts, data, sidecar.exists() and sha256(sidecar))
-    ensemble = loaded.ensemble
-    power = ensemble.resolving_power
+    ensemble, power = loaded.ensemble, loaded.ensemble.resolving_power
     spectrum = orders.from_arrays(wavelength, flux, error, unit, medium, name, resolution or power)
     settings = preparation.Settings(power, continuum=ensemble.continuum, max_bad=max_bad)
     star = preparation.prepare(spectrum, ensemble.templates, settings)
@@ -133,16 +124,14 @@ def work(unit, tick):
     metrics = {"mse_carm_test_before": networks.mse(autoencoder, flux, test_rows)}
     history = fine_tuning.fine_tune(autoencoder, unit.settings, flux, tick, train_rows)
     metrics["mse_carm_test_after"] = networks.mse(autoencoder, flux, test_rows)
-    with writing(unit.path) as partial:
-        networks.save(autoencoder, partial)
+    networks.save(autoencoder, unit.path)
     finish(unit, started, metrics, history, read_sidecar(ac).network)
 
 
 def tune(ensemble, records, flux, args, settings):
     """Fine-tune on the given stars and return the schemas.Provenance of what the networks have now seen."""
     units = plan(ensemble, records, flux, args.out, settings)
-    options = SimpleNamespace(artifacts=args.out, jobs=args.jobs, scheduler=None, overwrite=args.overwrite,
-                              dry_run=False)
+    options = argparse.Namespace(**{**vars(args), "artifacts": args.out, "scheduler": None, "dry_run": False})
     runner.report(runner.run(units, work, options, units[0].settings["epochs"], "fine-tuning"))
     for unit in units:
         metrics = read_sidecar(unit.path).metrics
@@ -176,8 +165,8 @@ def write(args, ensemble, paths, table, drawn, fine_tuned_on, settings):
     """Write the table, and its sidecar last: from which files, with which networks and settings it was made."""
     write_csv(args.out / NAME, table)
     fine_tuned = Artifacts(args.out) if args.tune else ensemble.artifacts
-    models = [fine_tuned.autoencoder(i, FINETUNED) for i in ensemble.autoencoders]
-    models += [path for paths in ensemble.regressors.values() for path in paths]
+    models = [*(fine_tuned.autoencoder(i, FINETUNED) for i in ensemble.autoencoders),
+              *sum(ensemble.regressors.values(), [])]
     instruments = ", ".join(sorted({name or "own" for name in table["instrument"]}))
     word = f"{instruments}, by networks of {fine_tuned_on.spectra} spectra"
     record = schemas.Estimates(
@@ -201,8 +190,8 @@ def shown(table):
     return pd.DataFrame({**columns, "flags": flags.in_words(table)}).to_string(index=False)
 
 
-def parse(argv):
-    """Command-line options."""
+@command
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     batch.add_arguments(parser)

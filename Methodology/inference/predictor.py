@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 
 import paper
-from inference import flags, mode
+from inference import flags
+from inference.ensemble import estimate
 from inference.neighbours import nearest_distances
 from observations import batch, preparation
 from spectra.dataset import Dataset, resolving_power_of, split
@@ -24,7 +25,7 @@ KNOWN = ["file", "instrument", "snr", "rv", "e_rv", "depth", "share", "odd"]  # 
 
 
 # ---------------------------------------------------------------- which networks
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ensemble:
     """The networks on which the estimates of a run rest, by their sidecars; none is loaded yet."""
 
@@ -32,37 +33,21 @@ class Ensemble:
     kept: dict  # by parameter, schemas.Kept
     regressors: dict  # by parameter, the files of the kept ones
     numbers: dict  # by parameter, the autoencoders whose encodings these take
+    autoencoders: list  # all of these, the best ranked first
+    limits: dict  # of these, as of flags.Evidence
     fine_tuned_on: schemas.Provenance  # the observed spectra
     trained_on: schemas.Provenance  # the synthetic spectra
+    resolving_power: float  # of these, to which others are degraded
+    continuum: str  # what these were divided by, one of preparation.CONTINUA
     templates: Templates  # of these
     grid: dict  # by parameter, their different labels, ascending
-    limits: dict  # as of flags.Evidence
-
-    @property
-    def autoencoders(self):
-        """Numbers of the autoencoders that the regressors need, the best ranked first."""
-        return sorted(set().union(*self.numbers.values()))
-
-    @property
-    def resolving_power(self):
-        """That of the synthetic set, to which spectra are degraded."""
-        return resolving_power_of(self.trained_on)
-
-    @property
-    def continuum(self):
-        """What the synthetic set was divided by, one of preparation.CONTINUA."""
-        return preparation.continuum_of(self.trained_on)
 
 
 def select(folder, data=None):
-    """The Ensemble of the run in a folder, checked.
-
-    `data` is the folder of the synthetic set that it was trained on; by default it is looked for in src_files.
-    """
+    """The Ensemble of the run in a folder, checked; `data` is that of its synthetic set, else it is looked for."""
     artifacts = Artifacts(folder)
-    path = sidecar_of(artifacts.estimates())
-    kept = schemas.read(path, schemas.Estimates,
-                        "run Methodology/cnn_training.py first, with the same --artifacts").kept
+    path, remedy = sidecar_of(artifacts.estimates()), "run Methodology/cnn_training.py first, with the same --artifacts"
+    kept = schemas.read(path, schemas.Estimates, remedy).kept
     kept = {par: kept[par] for par in paper.PARAMETERS if par in kept}
     regressors = {par: [folder / f"{name}.h5" for name in kept[par].members] for par in kept}
     if not any(regressors.values()):
@@ -79,30 +64,27 @@ def select(folder, data=None):
         ac, tuned = artifacts.autoencoder(i), artifacts.autoencoder(i, FINETUNED)
         artifacts.require(ac, "autoencoder_training", [data.ph])
         artifacts.require(tuned, "autoencoder_fine_tuning", [ac, data.ph, data.pars])
-        fine_tuned.append(read_sidecar(tuned, flags.limit_metrics("after").values()))
+        fine_tuned.append(read_sidecar(tuned, flags.limit_metrics().values()))
     for path, sidecar in sidecars.items():
         encoded_ph = [folder / name for name in sidecar.inputs if name.startswith("encoded_ph")]
         artifacts.require(path, "cnn_training", [*encoded_ph, data.pars])
     if data.flux_ph.shape[1] != paper.N_PIXELS:
         raise BadInput(f"{data.ph} has {data.flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's "
                        f"grid of {paper.N_PIXELS}, give others to the acts as arrays")
-    return Ensemble(artifacts, kept, regressors, numbers, fine_tuned[0].spectra, data.provenance,
-                    Templates.of(data.flux_ph, data.labels_ph), flags.grid_of(data.labels_ph), flags.limits(fine_tuned))
+    return Ensemble(artifacts, kept, regressors, numbers, autoencoders, flags.limits(fine_tuned), fine_tuned[0].spectra,
+                    data.provenance, resolving_power_of(data.provenance), preparation.continuum_of(data.provenance),
+                    Templates.of(data.flux_ph, data.labels_ph), flags.grid_of(data.labels_ph))
 
 
 def find_synthetic(ac):
-    """The folder in src_files with the synthetic set that an autoencoder was trained on.
-
-    Of several that hold it, the first with the same word for where the spectra come from.
-    """
+    """The folder in src_files with the synthetic set that an autoencoder was trained on, of several one of its kind."""
     sidecar = Artifacts(ac.parent).require(ac, "autoencoder_training")
     wanted = sidecar.inputs.get("ph_flux_norm.npy")
     paths = sorted([*SETS.glob("ph_flux_norm.npy"), *SETS.glob("*/ph_flux_norm.npy")])
     provenance = {path: _provenance(path.parent) for path in paths}
-    matching = [path for path in paths if provenance[path].files.get(path.name) == wanted]
-    if not matching:  # only now are files read, of gigabytes
-        unsaid = (path for path in paths if path.name not in provenance[path].files)
-        matching = [path for path in unsaid if sha256(path) == wanted]
+    matching = [path for path in paths if provenance[path].files.get(path.name) == wanted] or [
+        path for path in paths  # only now are files read, of gigabytes
+        if path.name not in provenance[path].files and sha256(path) == wanted]
     if not matching:
         raise BadInput(f"{SETS} and its folders hold no ph_flux_norm.npy that {ac} was trained on (sha256 "
                        f"{str(wanted)[:8]}...): give the folder of that one with --data")
@@ -119,12 +101,9 @@ def _provenance(data):
 # ---------------------------------------------------------------- applying them
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The weights of a network, and a model of its shape, which is given them when it is applied.
+    """The weights of a network, and a model of its shape, which is given them when it is applied."""
 
-    Networks of one shape share the model: to build it takes several times as long as to read the weights.
-    """
-
-    model: object
+    model: object  # shared by all of its shape: to build it takes several times as long as to read the weights
     weights: list  # or more: those of an encoder are the first of its autoencoder
 
     def __call__(self, x):
@@ -165,26 +144,20 @@ class Predictor:
     def estimate(self, stars, flux, fine_tuned_on, seen=None):
         """Estimate prepared stars: records of observations/batch.py, a row a star, and fluxes, (n_stars, n_pixels).
 
-        The networks were fine-tuned on spectra of this provenance, `fine_tuned_on`; where on these, `seen` has their
-        rows. Gives the table, with the columns of the published one, then `file`, `instrument`, `snr` in a pixel, `rv`
-        and `e_rv` [km/s], depth of the lines in the template's, share of the window with lines, what is `odd`, and
-        flags.COLUMNS; the predictions of each parameter, (n_members, n_stars); and the
+        `fine_tuned_on` is the provenance of what the networks were fine-tuned on; if on these, `seen` has their rows.
+        Gives the table of estimate.py, a row a star; the predictions of each parameter, (n_members, n_stars); and the
         reconstructions by the best ranked autoencoder.
         """
-        encoded = self.encode(flux)
+        encoded, (reconstruction, mse), limits = self.encode(flux), self.reconstruct(flux), dict(self.ensemble.limits)
         predictions = self.predict(encoded)
-        reconstruction, mse = self.reconstruct(flux)
-        table = mode.table(stars, {par: mode.estimate(values) for par, values in predictions.items()})
-        limits = dict(self.ensemble.limits)
         if seen is not None:  # this one is of the stars that the run was fine-tuned on
             del limits["reconstruction-observed"]
-        words, _ = flags.table(flags.Evidence(
-            {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}, self.ensemble.grid,
-            self.ensemble.resolving_power, predictions, self.ensemble.numbers, mse=mse, limits=limits,
+        table, words, _ = estimate(
+            stars, predictions, autoencoders=self.ensemble.numbers, grid=self.ensemble.grid,
+            resolving_power=self.ensemble.resolving_power, mse=mse, limits=limits,
             latent_distance=np.array([nearest_distances(encoded[i], self.encoded_ph[i]) for i in encoded]),
             snr=stars["snr"], seen=np.isin(np.arange(len(stars)), [] if seen is None else seen),
-            foreign=other_instrument(stars, fine_tuned_on), odd=stars["odd"],
-        ))
+            foreign=other_instrument(stars, fine_tuned_on), odd=stars["odd"])
         return table.join(stars[KNOWN]).join(words), predictions, reconstruction
 
 
@@ -210,10 +183,9 @@ def load(ensemble, tuned=None):
 # ---------------------------------------------------------------- what the networks have seen
 def other_instrument(stars, fine_tuned_on):
     """Of each star, whether the networks were fine-tuned on spectra of other instruments, or simulated ones alone."""
-    known = {"published": ["carmenes"], "simulated": []}.get(
-        fine_tuned_on.spectra, [word.strip().lower() for word in fine_tuned_on.spectra.split(",")])
-    instruments = [str(instrument).lower() or "own" for instrument in stars["instrument"]]
-    return np.array([not any(name.startswith(word) for word in known) for name in instruments])
+    words = tuple(word.strip().lower() for word in fine_tuned_on.spectra.split(","))
+    known = {"published": ("carmenes",), "simulated": ()}.get(fine_tuned_on.spectra, words)
+    return np.array([not (str(name).lower() or "own").startswith(known) for name in stars["instrument"]])
 
 
 def about(fine_tuned_on):

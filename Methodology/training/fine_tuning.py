@@ -11,7 +11,8 @@ def fine_tune(autoencoder, settings, x, tick=None, rows=None, perturb=None):
     `settings` are `lr`, `penalty`, `penalty_weight`, `batch_size`, `epochs` and `frozen`, names of layers; the rest is
     as in `loop.fit`. Returned is the history: `loss`, `mse`, `penalty`, a value an epoch, as in act 2.
     """
-    networks.freeze(autoencoder, settings["frozen"])
+    for name in settings["frozen"]:
+        autoencoder.get_layer(name).trainable = False
     loss = losses.ContractiveLoss(autoencoder, settings["penalty"], settings["penalty_weight"])
     return loop.fit(autoencoder, loss, backend.adam(settings["lr"]), x, x, settings["batch_size"],
                     settings["epochs"], tick, rows, perturb)

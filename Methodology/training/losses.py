@@ -1,22 +1,9 @@
-"""The losses of both networks, and the readings of the contractive penalty (Sect. 3.1)."""
+"""The loss of the autoencoders, and the readings of the contractive penalty (Sect. 3.1)."""
 import paper
 from training.backend import keras, tf
 
 
-def squared_error(model):
-    """Loss of a network that has to give the targets: mean squared error and what its layers add to it.
-
-    It is a callable(x, y) that gives the terms of a batch: `loss`, to be made small, and `mse`.
-    """
-
-    def terms(x, y):
-        mse = tf.reduce_mean(tf.square(model(x, training=True) - y))
-        return {"loss": mse + _activity(model), "mse": mse}
-
-    return terms
-
-
-def _activity(model):
+def activity(model):
     """Sum of what the layers of a model added to the loss in its last call, a float32."""
     return sum((tf.cast(loss, tf.float32) for loss in model.losses), 0.0)
 
@@ -42,7 +29,7 @@ class ContractiveLoss:
         reconstruction, *outputs = self.network(x, training=True)
         mse, penalty = tf.reduce_mean(tf.square(reconstruction - y)), tf.reduce_mean(self._penalty(outputs))
         weighted = 0.0 if self.variant == "none" else self.weight * penalty
-        return {"loss": mse + _activity(self.network) + weighted, "mse": mse, "penalty": penalty}
+        return {"loss": mse + activity(self.network) + weighted, "mse": mse, "penalty": penalty}
 
     def _penalty(self, outputs):
         if self.variant == "jacobian":

@@ -1,4 +1,6 @@
-"""The two networks of the paper, freezing, saving and loading."""
+"""The two networks of the paper, saving and loading."""
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 
@@ -6,7 +8,7 @@ import paper
 from training import backend, loop, losses
 from training.backend import keras, tf
 from workflow import schemas
-from workflow.files import BadInput, chunks, one_line, take
+from workflow.files import BadInput, chunks, one_line, take, writing
 from workflow.units import read_sidecar, sidecar_of
 
 
@@ -21,13 +23,16 @@ class SeededModel(keras.Model):
         """Order of the spectra in an epoch, (n_spectra,)."""
         return np.random.default_rng([self.seed, epoch]).permutation(n_spectra)
 
+    def squared_error(self, x, y):
+        """Terms of a batch's loss: mean squared error and what the layers add to it, to be made small; and `mse`."""
+        mse = tf.reduce_mean(tf.square(self(x, training=True) - y))
+        return {"loss": mse + losses.activity(self), "mse": mse}
+
     def fit(self, x, y, batch_size, epochs, rows=None, **_):
         """Train as `loop.fit` does; this is how scikit-learn calls it, with more of Keras' defaults."""
         y = x if x.shape == y.shape and np.may_share_memory(x, y) else y  # scikit-learn hands on views
-        history = keras.callbacks.History()
-        history.history = loop.fit(self, losses.squared_error(self), self.optimizer, x, y, batch_size, epochs,
-                                   rows=rows)
-        return history
+        history = loop.fit(self, self.squared_error, self.optimizer, x, y, batch_size, epochs, rows=rows)
+        return SimpleNamespace(history=history)
 
 
 def _dense(units, activation, name, seed, reg_par=0.0, dtype="float32"):
@@ -114,12 +119,6 @@ class CnnStack:
             cnn.set_weights(weights)
 
 
-def freeze(model, names=paper.FROZEN_LAYERS):
-    """Freeze the layers of these names, before `fit` looks which weights it trains."""
-    for name in names:
-        model.get_layer(name).trainable = False
-
-
 def encoder_of(autoencoder):
     """Return the part of the autoencoder that ends in the bottleneck."""
     return keras.Model(autoencoder.input, autoencoder.get_layer("bottleneck").output)
@@ -167,14 +166,10 @@ def residual(autoencoder, x, rows):
 
 
 # ---------------------------------------------------------------- files
-class _InMemory(h5py.File):
-    """An HDF5 file in memory that Keras takes for one on disk."""
+class _Named(h5py.File):
+    """An HDF5 file that Keras takes for one on disk by its name."""
 
-    def __init__(self):
-        super().__init__("network.h5", "w", driver="core", backing_store=False)
-
-    def __str__(self):
-        return self.filename
+    __str__ = h5py.File.filename.fget
 
 
 def save(model, path):
@@ -183,11 +178,11 @@ def save(model, path):
     It is HDF5, which both versions of Keras and the published code read, and put together in memory, since on a full
     disk the HDF5 library ends the process.
     """
-    with _InMemory() as file:
-        plain = keras.Model(model.input, model.output, name="network")  # unnamed, it would be numbered
+    plain = keras.Model(model.input, model.output, name="network")  # unnamed, it would be numbered
+    with writing(path) as partial, _Named("network.h5", "w", driver="core", backing_store=False) as file:
         plain.save(file, include_optimizer=False)
         file.flush()
-        path.write_bytes(file.id.get_file_image())
+        partial.write_bytes(file.id.get_file_image())
 
 
 def load(path, seed=0, into=None):

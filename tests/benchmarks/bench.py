@@ -95,7 +95,8 @@ def child(task):
             flux = np.array(flux, float)
             x, held_out = flux[train], flux[test]
             if observed:
-                networks.freeze(network)
+                for name in paper.FROZEN_LAYERS:
+                    network.get_layer(name).trainable = False
                 x = np.load(DATA / "carmf_norm.npy").astype(float)
         times[0] = time.perf_counter()
         if plain:

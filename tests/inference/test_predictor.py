@@ -33,7 +33,8 @@ def loaded():
     numbers = {"teff": [0, 0, 3, 3], "vsini": [3, 3, 0, 0]}
     limits = {word: np.array([0.0, 0.0]) for word in flags.LIMITS}
     provenance = schemas.Provenance(spectra="HPF, own, simulated training set")
-    ensemble = predictor.Ensemble(None, {}, {}, numbers, provenance, provenance, None, flags.GRID, limits)
+    ensemble = predictor.Ensemble(None, {}, {}, numbers, [0, 3], limits, provenance, provenance, paper.RESOLVING_POWER,
+                                  "gisic", None, flags.GRID)
     return predictor.Predictor(
         ensemble, {i: predictor.Network(whole, weights[i]) for i in weights},
         {i: predictor.Network(encoder, weights[i]) for i in weights},

@@ -18,7 +18,7 @@ import cnn_training
 import paper
 from autoencoder_grid_search import select
 from inference import mode
-from training import backend, grid_search, loop, losses, networks
+from training import backend, grid_search, loop, networks
 from workflow.command_line import parse
 from workflow.units import finish
 
@@ -35,7 +35,7 @@ class Autoencoder(BaseEstimator):
 
     def fit(self, x, y):
         self.network_ = networks.build_autoencoder(self.neurons_in, self.reg_par, x.shape[1], seed=3)
-        loop.fit(self.network_, losses.squared_error(self.network_), backend.adam(self.lr), x, x, 16, 2)
+        loop.fit(self.network_, self.network_.squared_error, backend.adam(self.lr), x, x, 16, 2)
         return self
 
     def predict(self, x):
