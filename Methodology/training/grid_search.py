@@ -31,18 +31,10 @@ class Regressor(KerasRegressor):
         return "continuous" if y.ndim == 1 else "continuous-multioutput"
 
 
-def compiled(build, lr):
-    """A network that build() makes, ready to be trained on the mean squared error alone."""
-    network = build()
-    network.compile(optimizer=backend.adam(lr), loss="mse", jit_compile=False)
-    return network
-
-
 def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=schemas.UNKNOWN):
-    """The fits of a search, a list of Unit: combinations of the grid, a dict of lists, on every fold.
+    """The fits of a search, a list of Unit: these combinations of the grid, by default all, on every fold.
 
-    `fixed` are the settings that all fits share, `epochs` and `batch_size`; `combinations` are places in the grid, by
-    default all.
+    The grid is a dict of lists, in which `combinations` are places; `fixed` are the settings that all fits share.
     """
     return [
         Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed,
@@ -54,18 +46,19 @@ def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=s
 
 
 def fold_score(build, settings, x, y, rows):
-    """Mean squared error of a network on one fold after training on the others; infinite where the training diverged.
+    """Mean squared error, on one fold, of the network of build() after training on the others; infinite if it diverged.
 
-    build() makes the network. `settings` are `lr`, `batch_size`, `epochs`, and the `fold` to score on; `x` and `y`,
-    (n_spectra, ...), may be memory-mapped, and the same array; `rows` are the spectra to search on, in the order in
-    which they are cut into folds.
+    `settings` are `lr`, `batch_size`, `epochs` and the `fold`; `x` and `y`, (n_spectra, ...), may be memory-mapped, and
+    the same array; `rows` are the spectra to search on, in the order in which they are cut into folds.
     """
     train, test = list(KFold(paper.CV_FOLDS).split(rows))[settings["fold"]]
     backend.forget_models()
-    training = {name: settings[name] for name in ("lr", "epochs", "batch_size")}
+    network = build()
+    network.compile(optimizer=backend.adam(settings["lr"]), loss="mse", jit_compile=False)
+    regressor = Regressor(network, epochs=settings["epochs"], batch_size=settings["batch_size"], verbose=0)
     try:
         with config_context(assume_finite=True):  # Dataset has looked
-            network = Regressor(compiled, build=build, **training, verbose=0).fit(x, y, rows=rows[train]).model_
+            regressor.fit(x, y, rows=rows[train])
     except loop.Diverged:
         return np.inf
     mse = networks.mse(network, x, rows[test], None if y is x else y)
@@ -73,11 +66,7 @@ def fold_score(build, settings, x, y, rows):
 
 
 def table(units):
-    """Collect finished fits into a DataFrame, a row a combination in the order of the grid.
-
-    Columns are its settings, `mse_fold_0` .., `mse_mean`, `mse_std`, `rank` (1 is best), `seconds` of all its fits,
-    and the word for the `spectra` it was trained on.
-    """
+    """A row for each combination, in the order of the grid, of finished fits: settings, scores, their mean and rank."""
     rows = {}
     for unit in units:
         fit = read_sidecar(unit.path, ["mse"])
@@ -90,9 +79,8 @@ def table(units):
     frame["mse_mean"] = np.mean(scores, axis=1)
     with np.errstate(invalid="ignore"):  # of what diverged
         frame["mse_std"] = np.std(scores, axis=1)
-    frame["rank"] = frame["mse_mean"].rank(method="min").astype(int)
-    last = ["seconds", "spectra"]
-    return frame[[*frame.columns.drop(last), *last]]
+    frame["rank"] = frame["mse_mean"].rank(method="min").astype(int)  # 1 is best
+    return frame.assign(seconds=frame.pop("seconds"), spectra=frame.pop("spectra"))
 
 
 # ---------------------------------------------------------------- rounds
@@ -102,9 +90,7 @@ def halving_rounds(n_combinations, epochs):
     Many combinations are trained for few epochs, the best third of them for thrice as many, and so on: the plan of
     scikit-learn's `HalvingGridSearchCV` with the epochs as its resource.
     """
-    n_rounds = 1
-    while FACTOR**n_rounds <= n_combinations:
-        n_rounds += 1
+    n_rounds = len(np.base_repr(n_combinations, FACTOR))
     first = max(1, epochs // FACTOR ** (n_rounds - 1))
     return [(-(-n_combinations // FACTOR**k), first * FACTOR**k)
             for k in range(n_rounds) if first * FACTOR**k <= epochs]
@@ -114,8 +100,8 @@ def run_rounds(rounds, plan, work, args, description):
     """Do a search in rounds of (combinations, epochs), as `halving_rounds` plans them, the best of each in the next.
 
     plan(combinations, epochs) gives the fits of a round, all folds of each combination, a list of places in the grid;
-    `work` and `args` are as in `runner.run`, and --only chooses combinations. Returned is the table of every round, a
-    list of DataFrame; None, after a word, if fits are still to do.
+    `work` and `args` are as in `runner.run`, and --only chooses combinations. Returned is the table of every round;
+    None, after a word, if fits are still to do.
     """
     only = chosen(args.only, rounds[0][0])
     tables, combinations = [], list(range(rounds[0][0]))
@@ -127,19 +113,15 @@ def run_rounds(rounds, plan, work, args, description):
         wanted = [fit for i, fit in enumerate(fits) if combinations[i // paper.CV_FOLDS] in only]
         runner.report(runner.run(wanted, work, args, description=f"{description}, {epochs} epochs"))
         missing = sum(not load(fit) for fit in fits)
+        if missing and args.dry_run:
+            for j, (n_combinations, epochs) in enumerate(rounds[k + 1 :]):
+                print(f"  {'then' if j else 'after these'} {n_combinations * paper.CV_FOLDS} fits of {epochs} epochs")
+        elif missing:
+            print(f"{missing} fits of other combinations are still to do: the tables come with the last of them")
         if missing:
-            _say_what_is_left(missing, rounds[k + 1 :], args)
             return None
         tables.append(table(fits))
     return None if args.dry_run else tables
-
-
-def _say_what_is_left(missing, rounds, args):
-    if not args.dry_run:
-        print(f"{missing} fits of other combinations are still to do: the tables come with the last of them")
-        return
-    for k, (n_combinations, epochs) in enumerate(rounds):
-        print(f"  {'then' if k else 'after these'} {n_combinations * paper.CV_FOLDS} fits of {epochs} epochs")
 
 
 # ---------------------------------------------------------------- hyper-parameters of the CNNs
