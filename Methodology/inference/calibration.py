@@ -92,11 +92,12 @@ def fit(stars, linear=False, near=None):
     """
     _require(stars, 3 if linear else 2)
     problem = _Problem(stars, linear)
-    best = problem.maximum(near)
+    unit, n = problem.unit, 1 + linear
+    start = [*near.coefficients / unit, near.scatter / unit or 0.1] if near else [problem.mean, *[0] * linear, 1]
+    best = minimize(problem.minus, start, method="BFGS").x
     information = problem.information(best)
     if not np.all(np.linalg.eigvalsh(information) > 0):
         raise BadInput("the stars do not tell offset and scatter: use another reference, or no --linear")
-    unit, n = problem.unit, len(best) - 1
     scatter = float(abs(best[-1]) * unit) if abs(best[-1]) > NONE else 0.0
     return Fit(best[:n] * unit, np.linalg.inv(information)[:n, :n] * unit**2, scatter, problem.pivot)
 
@@ -126,25 +127,18 @@ class _Problem:
     """
 
     def __init__(self, stars, linear):
-        numbers = ("teff", "ours", "ours_low", "ours_high", "lit", "lit_low", "lit_high")
-        self.stars = {name: stars[name].to_numpy(float) for name in numbers}
-        self.stars["limit"] = stars["limit"].to_numpy(bool)
+        columns = ("teff", "ours", "ours_low", "ours_high", "lit", "lit_low", "lit_high", "limit")
+        self.stars = {name: stars[name].to_numpy(float) for name in columns}
         self.pivot = float(self.stars["teff"].mean()) if linear else 0.0
         self.design = _design(self.stars["teff"], self.pivot, 2 if linear else 1)
-        self.difference = self.stars["lit"] - self.stars["ours"]
-        self.unit = float(max(self.difference.std(), *(self.stars[part].mean() for part in ("ours_low", "ours_high"))))
+        difference = self.stars["lit"] - self.stars["ours"]
+        self.unit = float(max(difference.std(), *(self.stars[part].mean() for part in ("ours_low", "ours_high"))))
+        self.mean = difference.mean() / self.unit
 
     def minus(self, theta):
         """Minus the logarithm of the likelihood."""
         scatter = np.hypot(theta[-1], NONE) * self.unit  # never a width of 0
         return -log_likelihood(self.stars, self.design @ theta[:-1] * self.unit, scatter).sum()
-
-    def maximum(self, near):
-        if near:
-            start = np.r_[near.coefficients / self.unit, near.scatter / self.unit or 0.1]
-        else:
-            start = np.r_[self.difference.mean() / self.unit, np.zeros(self.design.shape[1] - 1), 1.0]
-        return minimize(self.minus, start, method="BFGS").x
 
     def information(self, theta, step=1e-2):
         """Second derivatives of `minus`, the observed Fisher information, by differences."""
@@ -155,14 +149,12 @@ class _Problem:
 
 # ---------------------------------------------------------------- coverage
 def inside(stars, fitted=None):
-    """Whether an independent value lies in the interval of an estimate, without or with a calibration.
+    """`karmn`, `limit` and, for each of LEVELS, whether the independent value lies in the interval of the estimate.
 
-    `karmn`, `limit` and a boolean column for each of LEVELS. The uncertainty of the independent value counts too. Of an
-    upper limit it is whether the interval reaches below, which is no coverage.
+    Its uncertainty counts too. Of an upper limit it is whether the interval reaches below, which is no coverage.
     """
     offset, extra = (fitted.offset(stars["teff"]), fitted.extra(stars["teff"])) if fitted else (0.0, 0.0)
-    low, high = _widths(stars, extra)
-    distance = stars["lit"] - stars["ours"] - offset
+    (low, high), distance = _widths(stars, extra), stars["lit"] - stars["ours"] - offset
     return stars[["karmn", "limit"]].assign(**{
         level: (distance >= -width * low) & ((distance <= width * high) | stars["limit"])
         for level, (_, width) in LEVELS.items()})
@@ -187,8 +179,7 @@ def conformal(stars, tested):
 
     The interval of an estimate runs from the k-th smallest to the k-th largest of the n differences, where k is the
     largest number for which the probability of the level is at most (n + 1 - 2 k) / (n + 1); with too few stars it is
-    infinite. No distribution is assumed, and the estimate's own uncertainty plays no part (Lei et al. 2018, JASA 113,
-    1094).
+    infinite. Neither a distribution nor the estimate's own uncertainty plays a part (Lei et al. 2018, JASA 113, 1094).
     """
     difference, held = np.sort(stars["lit"] - stars["ours"]), {}
     for level, (probability, _) in LEVELS.items():

@@ -25,11 +25,9 @@ def regressors(par, i, args, data, artifacts):
     """The regressors of one parameter on autoencoder `i`, a list of Unit."""
     hyper = grid_search.hyper_parameters(par, artifacts)
     fixed = {**hyper, "batch_size": paper.BATCH_CNN, "epochs": epochs(args)}
-    return [
-        Unit(artifacts.regressor(par, k, i), {"parameter": par, "autoencoder": i, "repeat": k, **fixed},
-             (artifacts.encoded_ph(i, args.perturb), data.pars), args.seed, provenance=data.provenance)
-        for k in range(args.budget.repeats)
-    ]
+    return [Unit(artifacts.regressor(par, k, i), {"parameter": par, "autoencoder": i, "repeat": k, **fixed},
+                 (artifacts.encoded_ph(i, args.perturb), data.pars), args.seed, provenance=data.provenance)
+            for k in range(args.budget.repeats)]
 
 
 def ensembles(args, data, artifacts, planned=()):
@@ -39,9 +37,8 @@ def ensembles(args, data, artifacts, planned=()):
     ensembles = {}
     for par in paper.PARAMETERS:
         of_each = [regressors(par, i, args, data, artifacts) for i in numbers]
-        complete = [units for units in of_each
-                    if all(unit in planned or load(unit, stale_is_undone=True) for unit in units)]
-        ensembles[par] = sum(complete, [])
+        ensembles[par] = sum([units for units in of_each if all(
+            unit in planned or load(unit, stale_is_undone=True) for unit in units)], [])
     return ensembles
 
 
@@ -73,12 +70,10 @@ def prediction(unit, artifacts, stage):
 
 def plan_predictions(ensembles, args, data, artifacts):
     """The predictions of every regressor, after and before fine-tuning, a list of Unit."""
-    return [
-        Unit(prediction(unit, artifacts, stage), {},
-             (unit.path, artifacts.of_stars("encoded", unit.settings["autoencoder"], stage)), args.seed,
-             provenance=unit.provenance, names=data.names)
-        for units in ensembles.values() for unit in units for stage in (FINETUNED, PRETRAINED)
-    ]
+    return [Unit(prediction(unit, artifacts, stage), {},
+                 (unit.path, artifacts.of_stars("encoded", unit.settings["autoencoder"], stage)), args.seed,
+                 provenance=unit.provenance, names=data.names)
+            for units in ensembles.values() for unit in units for stage in (FINETUNED, PRETRAINED)]
 
 
 def work_prediction(unit, tick):

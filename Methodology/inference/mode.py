@@ -24,33 +24,18 @@ def density(predictions):
     return grid, gaussian_kde(predictions)(grid)
 
 
-def mode(predictions):
-    """Where the `density` is largest, a float."""
-    grid, height = density(predictions)
-    return float(grid[np.argmax(height)])
-
-
 def estimate(predictions):
-    """Estimate of one parameter for every star.
+    """Estimates of one parameter, from (n_members, n_stars): mode, uncertainty below and above, each (n_stars,).
 
-    The estimate is the mode; its uncertainties, 1 sigma in the paper's text, are the distances to the 16 % and 84 %
-    quantiles, which were read off the published table. Few members can put the mode outside of them; that the
-    uncertainty on that side is then zero is ours.
-
-    Parameters
-    ----------
-    predictions : ndarray of shape (n_members, n_stars)
-        In the parameter's unit; NaN for a star without a usable spectrum.
-
-    Returns
-    -------
-    value, e_, E_ : ndarray of shape (n_stars,)
-        Mode, uncertainty below and above.
+    The uncertainties, 1 sigma in the paper's text, are the distances to the 16 % and 84 % quantiles, which were read
+    off the published table. Few members can put the mode outside of them; that the uncertainty on that side is then
+    zero is ours. A star without a usable spectrum has NaN.
     """
     value = np.full(predictions.shape[1], np.nan)
     good = np.isfinite(predictions).all(axis=0)
     with threadpool_limits(1):  # else every star wakes all cores, which takes 40 times as long
-        value[good] = [mode(star) for star in np.asarray(predictions[:, good].T, float)]
+        densities = map(density, np.asarray(predictions[:, good].T, float))
+        value[good] = [grid[np.argmax(height)] for grid, height in densities]
     low, high = np.quantile(predictions.astype(float), paper.QUANTILES, axis=0)
     return value, np.maximum(value - low, 0), np.maximum(high - value, 0)
 
@@ -58,11 +43,9 @@ def estimate(predictions):
 def table(stars, estimated):
     """The published table: karmn, ra_gaiadr3, dec_gaiadr3, then X, e_X, E_X for the four parameters.
 
-    `stars` has `karmn` and, where known, `ra` and `dec` [deg]; `estimated` what `estimate` gives for each parameter,
-    whose columns are empty without.
+    `stars` has `karmn` and perhaps `ra` and `dec` [deg]; `estimated` by parameter what `estimate` gives, or nothing.
     """
-    frame = stars.reindex(columns=["karmn", "ra", "dec"])
-    frame.columns = ["karmn", "ra_gaiadr3", "dec_gaiadr3"]
+    frame = stars.reindex(columns=["karmn", "ra", "dec"]).rename(columns={"ra": "ra_gaiadr3", "dec": "dec_gaiadr3"})
     for par, parameter in paper.PARAMETERS.items():
         for prefix, column in zip(("", "e_", "E_"), estimated.get(par, [np.nan] * 3)):
             frame[prefix + parameter.published] = column

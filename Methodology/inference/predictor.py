@@ -1,5 +1,4 @@
 """From prepared spectra to estimates: the networks of a run, held against their sidecars, loaded once and applied."""
-import contextlib
 import functools
 from dataclasses import dataclass
 
@@ -81,21 +80,11 @@ def find_synthetic(ac):
     sidecar = Artifacts(ac.parent).require(ac, "autoencoder_training")
     wanted = sidecar.inputs.get("ph_flux_norm.npy")
     paths = sorted([*SETS.glob("ph_flux_norm.npy"), *SETS.glob("*/ph_flux_norm.npy")])
-    provenance = {path: _provenance(path.parent) for path in paths}
-    matching = [path for path in paths if provenance[path].files.get(path.name) == wanted] or [
-        path for path in paths  # only now are files read, of gigabytes
-        if path.name not in provenance[path].files and sha256(path) == wanted]
-    if not matching:
+    folders = [path.parent for path in paths if sha256(path) == wanted]
+    if not folders:
         raise BadInput(f"{SETS} and its folders hold no ph_flux_norm.npy that {ac} was trained on (sha256 "
                        f"{str(wanted)[:8]}...): give the folder of that one with --data")
-    return min(matching, key=lambda path: provenance[path].kind != sidecar.spectra.kind).parent
-
-
-def _provenance(data):
-    """provenance.json of a folder; that of nothing known where it is absent or cannot be used."""
-    with contextlib.suppress(BadInput):
-        return schemas.read(data / "provenance.json", schemas.Provenance, "")
-    return schemas.UNKNOWN
+    return min(folders, key=lambda folder: Dataset(folder).provenance.kind != sidecar.spectra.kind)
 
 
 # ---------------------------------------------------------------- applying them

@@ -50,14 +50,11 @@ for _gpu in tf.config.list_physical_devices("GPU"):  # else the first process ta
 
 
 def adam(lr):
-    """Adam with the given learning rate, in both versions of Keras as one fused operation a variable.
-
-    Neither adds up the gradients of several copies of a network, for which TensorFlow registers a function a
-    training that keeps its weights in memory for as long as the process lives.
-    """
-    if not KERAS_3:
-        return keras.optimizers.legacy.Adam(learning_rate=lr, gradient_aggregator=list)
-    return FusedAdam(learning_rate=lr)
+    """Adam with the given learning rate, in both versions of Keras as one fused operation a variable."""
+    if KERAS_3:
+        return FusedAdam(learning_rate=lr)
+    # To add up the gradients of several copies of a network would keep its weights as long as the process lives.
+    return keras.optimizers.legacy.Adam(learning_rate=lr, gradient_aggregator=list)
 
 
 class FusedAdam(keras.optimizers.Adam):
@@ -71,10 +68,8 @@ class FusedAdam(keras.optimizers.Adam):
                   "epsilon": self.epsilon}
         for gradient, variable in zip(grads, trainable_variables):
             index = self._get_variable_index(variable)
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.value.handle, m=self._momentums[index].value.handle,
-                v=self._velocities[index].value.handle, grad=gradient, **shared,
-            )
+            m, v = self._momentums[index].value.handle, self._velocities[index].value.handle
+            tf.raw_ops.ResourceApplyAdam(var=variable.value.handle, m=m, v=v, grad=gradient, **shared)
 
 
 def variable(values):
@@ -89,10 +84,8 @@ def has_gpu():
 
 def has_bfloat16():
     """Whether a GPU or this processor computes in bfloat16."""
-    if has_gpu():
-        return True
     with contextlib.suppress(OSError):
-        return bool({"avx512_bf16", "amx_bf16"} & set(open("/proc/cpuinfo").read().split()))
+        return has_gpu() or bool({"avx512_bf16", "amx_bf16"} & set(open("/proc/cpuinfo").read().split()))
     return False
 
 

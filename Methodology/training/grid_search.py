@@ -36,13 +36,10 @@ def fit_units(folder, grid, fixed, inputs, seed, combinations=None, provenance=s
 
     The grid is a dict of lists, in which `combinations` are places; `fixed` are the settings that all fits share.
     """
-    return [
-        Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed,
-             provenance=provenance)
-        for c, combination in enumerate(ParameterGrid(grid))
-        if combinations is None or c in combinations
-        for fold in range(paper.CV_FOLDS)
-    ]
+    return [Unit(folder / f"combination_{c}_fold_{fold}.json", {**combination, **fixed, "fold": fold}, inputs, seed,
+                 provenance=provenance)
+            for c, combination in enumerate(ParameterGrid(grid)) if combinations is None or c in combinations
+            for fold in range(paper.CV_FOLDS)]
 
 
 def fold_score(build, settings, x, y, rows):
@@ -155,8 +152,7 @@ def tune(units, args, provenance, artifacts):
         write_csv(folder.with_suffix(".csv"), scores)
         write_json(folder.with_suffix(".json"), {
             "parameter": par, "spectra": schemas.plain(provenance), "epochs": args.budget.search_epochs,
-            "mse_mean": scores["mse_mean"].iloc[0], "best": scores[list(paper.CNN_GRID)].to_dict("records")[0],
-        })
+            "mse_mean": scores["mse_mean"].iloc[0], "best": scores[list(paper.CNN_GRID)].to_dict("records")[0]})
         print(scores.to_string(index=False))
 
 

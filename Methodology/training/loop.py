@@ -23,19 +23,15 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None,
 
     Parameters
     ----------
-    model : SeededModel or CnnStack
-    terms : callable(x, y)
-        Gives the terms of a batch's loss, a dict of scalar tensors; the first of them is made small.
-    optimizer : keras.optimizers.Optimizer
+    model, optimizer
+        A SeededModel or CnnStack, and of `backend.adam`.
+    terms, tick, perturb : callable
+        terms(x, y) gives the terms of a batch's loss, a dict of scalar tensors, of which the first is made small;
+        tick() is called after every epoch; perturb(x, rows, epoch) gives what the network sees in place of spectra.
     x, y : ndarray of shape (n_spectra, ...)
-        May be memory-mapped, and the same array. Those of a stack have its members on the second axis.
-    batch_size, epochs : int
-    tick : callable(), optional
-        At the end of every epoch.
+        May be memory-mapped, and the same array; those of a stack have its members on the second axis.
     rows : ndarray of int, optional
         Which spectra to train on; default all.
-    perturb : callable(x, rows, epoch), optional
-        Gives what the network sees in place of some spectra, while the targets stay.
 
     Returns
     -------
@@ -46,11 +42,9 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None,
     targets = x if y is x else np.reshape(y, (len(y), -1))
     shapes = [(None, *array.shape[1:]) for array in (x, targets)]
     names, train = _on_a_block(model.trainable_variables, terms, optimizer, batch_size, shapes)
-    history = []
-    block = max(1, BLOCK // (batch_size * int(np.prod(x.shape[1:])))) * batch_size
+    history, block = [], max(1, BLOCK // (batch_size * int(np.prod(x.shape[1:])))) * batch_size
     for epoch in range(epochs):
-        order = rows[model.order(epoch, len(rows))]
-        log = []
+        order, log = rows[model.order(epoch, len(rows))], []
         parts = (order[start : start + block] for start in range(0, len(order), block))
         for given, wanted in _ahead(functools.partial(_examples, x, targets, perturb, epoch), parts):
             given_tensor = tf.constant(given)

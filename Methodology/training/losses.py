@@ -56,11 +56,9 @@ def contractive_penalty(h, kernel, variant):
 
     `live` and `frozen` are the formula of the published code, sum_j (h_j (1 - h_j))^2 sum_i W_ij^2, with the kernel
     W, (n_inputs, n_latent): the derivative of a sigmoid, on a layer whose activation is ReLU. That code, where it runs
-    at all, reads W once and keeps it as it was before training: `frozen`. To follow W, `live`, is our reading of what
-    it was meant to do, and our default. `exact` is the true one of that layer: the squared Frobenius norm of its
-    Jacobian with respect to its own input, sum_j [h_j > 0] sum_i W_ij^2. None of them is the Jacobian of the whole
-    encoder, which the paper's text defines; that is `jacobian_penalty`. `frozen` differs from `live` only in the W
-    that it is given, `none` only in its weight.
+    at all, keeps W as it was before training: `frozen`. To follow W, `live`, is our reading of what it was meant to
+    do, and our default. `exact` is the squared Frobenius norm of the Jacobian of that layer with respect to its own
+    input, sum_j [h_j > 0] sum_i W_ij^2. `none` differs only in its weight.
     """
     slope = tf.cast(h > 0, h.dtype) if variant == "exact" else h * (1 - h)
     return tf.reduce_sum(tf.square(slope) * tf.reduce_sum(tf.square(kernel), axis=0), axis=1)

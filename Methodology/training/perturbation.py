@@ -41,10 +41,8 @@ def perturb(flux, rows, epoch, seed, strengths=Strengths()):
     In this order: a shift, linearly interpolated; the opacity of lines times the exponential of a random field and of
     a factor, with further lines added; a tilt; the continuum back to where it was; photon noise. Opacity X is that of
     Minnaert's interpolation formula, by which a line has the depth 1 - flux = X / (1 + X): the depth of a shallow one
-    is multiplied by the factor itself, a deep one saturates.
-
-    `flux`, float32 of shape (n_spectra, n_pixels), is not changed; `rows`, (n_spectra,), say which of the set these
-    spectra are. What comes back lies within `dataset.FLUX_RANGE`, as the spectra do.
+    is multiplied by the factor itself, a deep one saturates. `flux`, float32 of shape (n_spectra, n_pixels), is of
+    these `rows` of the set; it is not changed, and the result lies within `dataset.FLUX_RANGE` as it does.
     """
     perturbed = np.empty_like(flux)
     for start in range(0, len(flux), PIECE):
@@ -55,20 +53,16 @@ def perturb(flux, rows, epoch, seed, strengths=Strengths()):
 
 
 def copies(encode, perturb, flux, epoch):
-    """Encodings of perturbed copies of all spectra, those of COPIES epochs from `epoch` on, a chunk of them at a time.
+    """Encodings (COPIES, n_spectra, n_latent) of perturbed copies, those of as many epochs from `epoch` on.
 
-    From flux, (n_spectra, n_pixels), which may be memory-mapped, by encode(flux) and perturb(flux, rows, epoch):
-    (COPIES, n_spectra, n_latent).
+    They are made by encode(flux) and perturb(flux, rows, epoch) of flux, (n_spectra, n_pixels), perhaps memory-mapped.
     """
     return np.array([np.concatenate([encode(perturb(take(flux, rows), rows, epoch + k)) for rows in chunks(len(flux))])
                      for k in range(COPIES)])
 
 
 def examples(encoded, label, rows):
-    """Encodings and labels of some spectra, (n_examples, n_latent) and (n_examples,), of every copy of them.
-
-    `encoded` is of shape (n_spectra, n_latent) or, as `copies` gives it, (COPIES, n_spectra, n_latent).
-    """
+    """Encodings, (n_examples, n_latent), and labels of spectra, of every copy where `encoded` is made by `copies`."""
     x = encoded[:, rows] if encoded.ndim == 3 else encoded[None, rows]
     return np.concatenate(x), np.tile(label[rows], len(x))
 
