@@ -94,33 +94,13 @@ def _load(artifacts, data, digest):
 
 
 # ---------------------------------------------------------------- --tune
-def plan(ensemble, records, flux, out, settings):
-    """The units that fine-tune the autoencoders on these stars; writes the array that they read."""
-    _, first, copies = np.unique(flux, axis=0, return_index=True, return_counts=True)
-    if copies.max() > 1:
-        raise BadInput(f"--tune: {copies.max()} files hold the same spectrum, that of "
-                       f"{records[first[copies.argmax()]]['file']}: give each once")
-    n_stars = len({record["karmn"] for record in records})
-    if n_stars < TO_TUNE:
-        raise BadInput(f"--tune: {len(records)} of the given files gave {n_stars} different stars, at least {TO_TUNE} "
-                       "are needed: give more, or leave --tune out")
-    carm = Dataset(out).carm
-    write_array(carm, flux)
-    mark = batch.mark(records, ensemble.trained_on, settings)
-    provenance = schemas.convert(mark, schemas.Provenance, out, "use another --out")
-    sidecars = {i: read_sidecar(ensemble.artifacts.autoencoder(i, FINETUNED)) for i in ensemble.autoencoders}
-    return [Unit(Artifacts(out).autoencoder(i, FINETUNED), sidecar.settings, (ensemble.artifacts.autoencoder(i), carm),
-                 sidecar.seed, provenance=provenance, number=i) for i, sidecar in sidecars.items()]
-
-
 def work(unit, tick):
     """Fine-tune one autoencoder on four fifths of the stars, with the settings of act 3; measure errors on the rest."""
     started = time.time()
     backend.forget_models()
     ac, carm = unit.inputs
-    flux = load_array(carm, 2, "run again")
+    flux, autoencoder = load_array(carm, 2, "run again"), networks.load(ac, seed=unit.own_seed)
     _, train_rows, test_rows = split_usable(flux)
-    autoencoder = networks.load(ac, seed=unit.own_seed)
     metrics = {"mse_carm_test_before": networks.mse(autoencoder, flux, test_rows)}
     history = fine_tuning.fine_tune(autoencoder, unit.settings, flux, tick, train_rows)
     metrics["mse_carm_test_after"] = networks.mse(autoencoder, flux, test_rows)
@@ -130,14 +110,29 @@ def work(unit, tick):
 
 def tune(ensemble, records, flux, args, settings):
     """Fine-tune on the given stars and return the schemas.Provenance of what the networks have now seen."""
-    units = plan(ensemble, records, flux, args.out, settings)
+    _, first, copies = np.unique(flux, axis=0, return_index=True, return_counts=True)
+    if copies.max() > 1:
+        raise BadInput(f"--tune: {copies.max()} files hold the same spectrum, that of "
+                       f"{records[first[copies.argmax()]]['file']}: give each once")
+    n_stars = len({record["karmn"] for record in records})
+    if n_stars < TO_TUNE:
+        raise BadInput(f"--tune: {len(records)} of the given files gave {n_stars} different stars, at least {TO_TUNE} "
+                       "are needed: give more, or leave --tune out")
+    artifacts, carm, units = ensemble.artifacts, Dataset(args.out).carm, []
+    write_array(carm, flux)
+    mark = batch.mark(records, ensemble.trained_on, settings)
+    provenance = schemas.convert(mark, schemas.Provenance, args.out, "use another --out")
+    for i in ensemble.autoencoders:
+        sidecar = read_sidecar(artifacts.autoencoder(i, FINETUNED))
+        units.append(Unit(Artifacts(args.out).autoencoder(i, FINETUNED), sidecar.settings,
+                          (artifacts.autoencoder(i), carm), sidecar.seed, provenance=provenance, number=i))
     options = argparse.Namespace(**{**vars(args), "artifacts": args.out, "scheduler": None, "dry_run": False})
     runner.report(runner.run(units, work, options, units[0].settings["epochs"], "fine-tuning"))
     for unit in units:
         metrics = read_sidecar(unit.path).metrics
         print(f"{unit.name}: mse of the test stars {metrics['mse_carm_test_before']:.2g} before, "
               f"{metrics['mse_carm_test_after']:.2g} after")
-    return units[0].provenance
+    return provenance
 
 
 # ---------------------------------------------------------------- what is left

@@ -1,12 +1,11 @@
 """How far estimates lie from independent values: offset and extra scatter by maximum likelihood, and coverage.
 
-An estimate y with its uncertainties e_ below and E_ above says of the true value t that it follows a two-piece normal
+An estimate y with its uncertainties e_ below and E_ above says of the true value that it follows a two-piece normal
 distribution: two halves of normal distributions of widths e_ and E_, put together at the mode y, so that the interval
 from y - e_ to y + E_ holds 68 %. A calibration moves it by an offset b, the same for all stars or linear in Teff, and
-adds a scatter s, the same for all stars, to both widths in quadrature. So does the uncertainty of the independent
-value x: where x lies above y + b, the widths that count are E_ and the uncertainty of x below it, and the other way
-round. What x is measured to be has the density of this distribution as its likelihood; an upper limit has the
-probability between 0 and it, as nothing that has an upper limit here is negative.
+adds in quadrature to both widths a scatter, the same for all stars, and the uncertainty of the independent value x:
+where x lies above y + b, to E_ that of x below it, and the other way round. The likelihood of a measured x is the
+density of this distribution, of an upper limit the probability between 0 and it, as nothing here is negative.
 
 `stars` is a DataFrame: `karmn`; `teff`, the estimate [K]; `ours`, `ours_low`, `ours_high`, an estimate and its
 uncertainties; `lit`, `lit_low`, `lit_high`, the independent value's, NaN where it gives none; `limit`, whether `lit` is
@@ -56,9 +55,8 @@ def _design(teff, pivot, n):
 # ---------------------------------------------------------------- likelihood
 def _widths(stars, extra):
     """Widths below and above the mode, with those of the independent value; an unknown one of these counts as 0."""
-    lit_low, lit_high = (np.nan_to_num(stars[part]) for part in ("lit_low", "lit_high"))
-    return (np.sqrt(stars["ours_low"] ** 2 + extra**2 + lit_high**2),
-            np.sqrt(stars["ours_high"] ** 2 + extra**2 + lit_low**2))
+    return (np.sqrt(stars["ours_low"] ** 2 + extra**2 + np.nan_to_num(stars["lit_high"]) ** 2),
+            np.sqrt(stars["ours_high"] ** 2 + extra**2 + np.nan_to_num(stars["lit_low"]) ** 2))
 
 
 def _below(distance, low, high):
@@ -86,10 +84,7 @@ def _require(stars, n):
 
 
 def fit(stars, linear=False, near=None):
-    """The Fit of largest likelihood: offset, or an offset linear in Teff, extra scatter, and how well they are known.
-
-    `near` is the Fit of nearly the same stars, which saves time.
-    """
+    """The Fit of largest likelihood, its offset perhaps linear in Teff; `near`, of almost these stars, saves time."""
     _require(stars, 3 if linear else 2)
     problem = _Problem(stars, linear)
     unit, n = problem.unit, 1 + linear

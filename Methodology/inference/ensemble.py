@@ -23,8 +23,7 @@ def epochs(args):
 
 def regressors(par, i, args, data, artifacts):
     """The regressors of one parameter on autoencoder `i`, a list of Unit."""
-    hyper = grid_search.hyper_parameters(par, artifacts)
-    fixed = {**hyper, "batch_size": paper.BATCH_CNN, "epochs": epochs(args)}
+    fixed = {**grid_search.hyper_parameters(par, artifacts), "batch_size": paper.BATCH_CNN, "epochs": epochs(args)}
     return [Unit(artifacts.regressor(par, k, i), {"parameter": par, "autoencoder": i, "repeat": k, **fixed},
                  (artifacts.encoded_ph(i, args.perturb), data.pars), args.seed, provenance=data.provenance)
             for k in range(args.budget.repeats)]
@@ -43,10 +42,7 @@ def ensembles(args, data, artifacts, planned=()):
 
 
 def may_write(ensembles, args, data, artifacts):
-    """Whether the table of these ensembles has every regressor, so every column, that the one there has.
-
-    A table that has not, or names other stars, is refused without --overwrite.
-    """
+    """Whether a table of these ensembles may be written; without --overwrite it may lose no regressor and no star."""
     path = artifacts.estimates()
     if not path.exists():
         return True
@@ -58,8 +54,7 @@ def may_write(ensembles, args, data, artifacts):
                        "same command makes both again")
     before = [name for kept in sidecar.kept.values() for name in kept.ensemble]
     after = [unit.name for units in ensembles.values() for unit in units]
-    partial = bool(args.only) or set(args.parameter) < set(paper.PARAMETERS)
-    return may_replace(path, before, after, args, partial)
+    return may_replace(path, before, after, args, bool(args.only) or set(args.parameter) < set(paper.PARAMETERS))
 
 
 # ---------------------------------------------------------------- predictions
@@ -116,10 +111,7 @@ def combine(ensembles, stage, args, data, artifacts):
 
 
 def estimate(stars, predictions, **evidence):
-    """Table of estimates of stars from predictions, by parameter (n_members, n_stars), and the flags of this evidence.
-
-    `stars` are as in `mode.table`; flags are as `flags.table` gives them.
-    """
+    """The `mode.table` of stars from predictions, by parameter (n_members, n_stars), and what `flags.table` gives."""
     table = mode.table(stars, {par: mode.estimate(values) for par, values in predictions.items()})
     values = {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}
     return table, *flags.table(flags.Evidence(values, predictions=predictions, **evidence))
@@ -140,10 +132,7 @@ def evidence_of(autoencoders, stage, data, artifacts):
 
 
 def write_estimates(args, data, artifacts):
-    """Predict, combine and write the tables, of all regressors that are done by now, this run's or another's.
-
-    Returned are the tables by stage, None where they stay as they were, and whether either is another than before.
-    """
+    """Write the tables of all regressors that are done: by stage, None if they stay, and whether they have changed."""
     with lock(args.artifacts):
         of_parameters = ensembles(args, data, artifacts)
         for par, units in of_parameters.items():

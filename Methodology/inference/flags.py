@@ -168,6 +168,10 @@ RULES = {rule.word: rule for rule in (
     Rule("other-instrument",
          "of stars of `estimate.py`: the autoencoders were fine-tuned on spectra of other instruments, or on simulated "
          "ones alone", "they do not know what it does to a spectrum", lambda evidence: evidence.foreign),
+    Rule("odd-spectrum",
+         "of stars of `estimate.py`: its column `odd` has a word, such as `giant`, `warm`, `second-star`",
+         "it may be no M dwarf, or is not what the file says",
+         lambda evidence: None if evidence.odd is None else np.array([bool(words) for words in evidence.odd], bool)),
     Rule("unseen", "fine-tuning did not train on it", "worth knowing; no reason to doubt, so it makes no star pale",
          lambda evidence: None if evidence.seen is None else ~np.asarray(evidence.seen, bool), doubt=False),
 )}
@@ -175,10 +179,7 @@ RULES = {rule.word: rule for rule in (
 
 # ---------------------------------------------------------------- tables
 def table(evidence):
-    """All flags of some stars: COLUMNS, a row a star, "" where there are none; and the words that nothing tells of.
-
-    Words are in the order of RULES.
-    """
+    """All flags of the stars: COLUMNS, a row a star, "" where there are none; and the words that nothing tells of."""
     columns, told = {}, set()
     for column, par in zip(COLUMNS, [[par] for par in paper.PARAMETERS] + [[]]):
         masks = {word: rule.mask(evidence, *par) for word, rule in RULES.items() if rule.of_star != bool(par)}
@@ -217,8 +218,7 @@ def flagged(table, par):
 
 def counts(table):
     """How many stars have each flag: a row a word, a column each of COLUMNS; only words that there are."""
-    numbers = pd.DataFrame({column: as_text(table[column]).str.split().explode().value_counts()
-                            for column in COLUMNS})
+    numbers = table[COLUMNS].apply(lambda column: as_text(column).str.split().explode().value_counts())
     return numbers.reindex([word for word in RULES if word in numbers.index]).fillna(0).astype(int)
 
 

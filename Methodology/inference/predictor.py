@@ -118,8 +118,7 @@ class Predictor:
     def reconstruct(self, flux):
         """Spectra as the best ranked autoencoder gives them, and the mean squared errors of all, (n_ac, n_stars)."""
         best, mse = None, []
-        for autoencoder in self.autoencoders.values():
-            reconstruction = autoencoder(flux)
+        for reconstruction in (autoencoder(flux) for autoencoder in self.autoencoders.values()):
             best = reconstruction if best is None else best
             mse.append(np.square(flux - reconstruction).mean(axis=1, dtype=float))
         return best, np.array(mse)
@@ -134,8 +133,7 @@ class Predictor:
         """Estimate prepared stars: records of observations/batch.py, a row a star, and fluxes, (n_stars, n_pixels).
 
         `fine_tuned_on` is the provenance of what the networks were fine-tuned on; if on these, `seen` has their rows.
-        Gives the table of estimate.py, a row a star; the predictions of each parameter, (n_members, n_stars); and the
-        reconstructions by the best ranked autoencoder.
+        Gives the table of estimate.py, predictions by parameter, (n_members, n_stars), and the best reconstructions.
         """
         encoded, (reconstruction, mse), limits = self.encode(flux), self.reconstruct(flux), dict(self.ensemble.limits)
         predictions = self.predict(encoded)

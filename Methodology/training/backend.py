@@ -63,9 +63,8 @@ class FusedAdam(keras.optimizers.Adam):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         dtype = grads[0].dtype
         step = tf.cast(self.iterations + 1, dtype)
-        shared = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step,
-                  "lr": tf.cast(learning_rate, dtype), "beta1": self.beta_1, "beta2": self.beta_2,
-                  "epsilon": self.epsilon}
+        shared = {"beta1_power": self.beta_1**step, "beta2_power": self.beta_2**step, "beta1": self.beta_1,
+                  "beta2": self.beta_2, "lr": tf.cast(learning_rate, dtype), "epsilon": self.epsilon}
         for gradient, variable in zip(grads, trainable_variables):
             index = self._get_variable_index(variable)
             m, v = self._momentums[index].value.handle, self._velocities[index].value.handle

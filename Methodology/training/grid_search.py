@@ -82,15 +82,14 @@ def table(units):
 
 # ---------------------------------------------------------------- rounds
 def halving_rounds(n_combinations, epochs):
-    """Combinations and epochs of every round of a search by successive halving, a list of (int, int).
+    """Combinations and epochs of every round: many for few epochs, the best third for thrice as many, and so on.
 
-    Many combinations are trained for few epochs, the best third of them for thrice as many, and so on: the plan of
-    scikit-learn's `HalvingGridSearchCV` with the epochs as its resource.
+    This is the plan of scikit-learn's `HalvingGridSearchCV` with the epochs as its resource.
     """
     n_rounds = len(np.base_repr(n_combinations, FACTOR))
     first = max(1, epochs // FACTOR ** (n_rounds - 1))
-    return [(-(-n_combinations // FACTOR**k), first * FACTOR**k)
-            for k in range(n_rounds) if first * FACTOR**k <= epochs]
+    powers = [FACTOR**k for k in range(n_rounds)]
+    return [(-(-n_combinations // power), first * power) for power in powers if first * power <= epochs]
 
 
 def run_rounds(rounds, plan, work, args, description):

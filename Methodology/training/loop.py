@@ -18,8 +18,8 @@ class Diverged(UnitFailed):
 def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None, perturb=None):
     """Train a network on shuffled batches, in an order that depends on its seed and the epoch alone.
 
-    Spectra are read a block of batches at a time, so that memory stays flat however many there are, and a block
-    is one call into TensorFlow: for networks as small as the CNNs, Keras' own loop costs more than they do.
+    A block of batches is read at a time, so that memory stays flat, and is one call into TensorFlow: for networks as
+    small as the CNNs, Keras' own loop costs more than they do.
 
     Parameters
     ----------

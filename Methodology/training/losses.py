@@ -12,10 +12,9 @@ class ContractiveLoss:
     """Loss of the contractive autoencoder (Sect. 3.1): mean squared error, L1 activity, and weighted penalty.
 
     Called with spectra and targets of shape (batch_size, n_pixels) it gives the terms of the batch: `loss`, to be made
-    small, `mse`, and `penalty` before it is weighted. Of the readings, paper.PENALTIES, see `contractive_penalty` and
-    `jacobian_penalty`. `jacobian` is exact for encoders up to a first layer of `paper.EXACT_JACOBIAN`, where that is
-    cheap, else estimated with one vector of random signs for each spectrum and step, a function of the network's seed
-    and the step alone.
+    small, `mse`, and `penalty` before it is weighted, in one of the readings of paper.PENALTIES. `jacobian` is exact up
+    to a first layer of `paper.EXACT_JACOBIAN`, where that is cheap, else estimated with one vector of random signs for
+    each spectrum and step, a function of the network's seed and the step alone.
     """
 
     def __init__(self, autoencoder, variant, weight):
@@ -68,11 +67,10 @@ def jacobian_penalty(layers, outputs, signs=None):
     """Squared Frobenius norm of the Jacobian of the whole encoder with respect to the spectrum, (n_spectra,).
 
     This is the penalty of the paper's text (Sect. 3.1; Rifai et al. 2011, ICML 28, 833). The Jacobian J of layers
-    of ReLU is a product of their weights, of which each layer lets through the columns of its positive outputs, each
-    of shape (n_spectra, n_units). Rows of J are made by taking unit vectors back through it: those of all positive
-    latent values give ||J||^2 exactly, and a vector v of random signs, (n_spectra, n_latent), gives ||v^T J||^2,
-    whose mean over v is ||J||^2 (Hutchinson 1990, Communications in Statistics 19, 433), for the price of one row.
-    Each layer computes in its own precision here too.
+    of ReLU is a product of their weights, of which each layer lets through the columns of its positive `outputs`, each
+    (n_spectra, n_units). Unit vectors of all positive latent values, taken back through it, give ||J||^2 exactly; a
+    vector v of random signs, (n_spectra, n_latent), gives ||v^T J||^2 for the price of one row, whose mean over v is
+    ||J||^2 (Hutchinson 1990, Communications in Statistics 19, 433). Each layer computes in its own precision.
     """
     *hidden, h = outputs
     n_spectra = tf.shape(h)[0]

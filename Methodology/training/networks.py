@@ -81,9 +81,8 @@ def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
 class CnnStack:
     """CNNs of one architecture as one network, for a GPU, where a network as small as theirs leaves most of it idle.
 
-    They share nothing: every weight has a leading axis of members, every member its own encodings, targets and
-    order of batches, and Adam works element by element. Each ends as it would alone, but for rounding. The weights of
-    `cnns`, as `build_cnn` makes them, change only with `unstack`.
+    They share nothing: every weight has a leading axis of members, every member its own encodings, targets and order of
+    batches. Each ends as it would alone, but for rounding. The weights of `cnns` change only with `unstack`.
     """
 
     def __init__(self, cnns):
@@ -173,10 +172,9 @@ class _Named(h5py.File):
 
 
 def save(model, path):
-    """Write a plain Keras model, which `keras.models.load_model(path, compile=False)` opens.
+    """Write a plain Keras model as HDF5, which both versions of Keras and the published code open with `load_model`.
 
-    It is HDF5, which both versions of Keras and the published code read, and put together in memory, since on a full
-    disk the HDF5 library ends the process.
+    It is put together in memory, since on a full disk the HDF5 library ends the process.
     """
     plain = keras.Model(model.input, model.output, name="network")  # unnamed, it would be numbered
     with writing(path) as partial, _Named("network.h5", "w", driver="core", backing_store=False) as file:
@@ -186,10 +184,9 @@ def save(model, path):
 
 
 def load(path, seed=0, into=None):
-    """Rebuild the network that the sidecar of `path`, a Path, describes and load its weights.
+    """Rebuild the network that the sidecar of a file of either version of Keras describes, and load its weights.
 
-    Works for files of either version of Keras in either version of Keras. To build a CNN takes six times as long as to
-    load it, so of many of one shape each can be loaded `into` the network of the one before.
+    To build a CNN takes six times as long: of many of one shape each can be loaded `into` the network of the last.
     """
     shape = read_sidecar(path).network
     if shape is None:

@@ -1,8 +1,8 @@
 """Perturbed spectra: what a model of a star may have wrong, drawn at random, for training that withstands the gap.
 
-They are made of any normalised spectra, without a line list. An autoencoder that has to give back the spectrum as it
-was is a denoising one (Vincent et al. 2010, JMLR 11, 3371); with small white noise that is a contractive penalty on
-the reconstruction (Alain & Bengio 2014, JMLR 15, 3743). Here the disturbance is large, and like what the gap may be.
+An autoencoder that has to give back the spectrum as it was is a denoising one (Vincent et al. 2010, JMLR 11, 3371);
+with small white noise that is a contractive penalty on the reconstruction (Alain & Bengio 2014, JMLR 15, 3743). Here
+the disturbance is large, and like what the gap may be.
 """
 from dataclasses import dataclass
 
