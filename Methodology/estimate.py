@@ -185,23 +185,6 @@ def shown(table):
     return pd.DataFrame({**columns, "flags": flags.in_words(table)}).to_string(index=False)
 
 
-@command
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    batch.add_arguments(parser)
-    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR",
-        help="folder of the run whose networks are used; default: artifacts")
-    add("--data", type=folder, metavar="DIR", help="folder of the synthetic set that they were trained on; default: "
-        "looked for in src_files")
-    add("--out", type=folder, metavar="DIR", help="folder to write; default: estimates in that of --artifacts")
-    add("--tune", action="store_true", help=f"fine-tune the autoencoders on the given stars first, {TO_TUNE} at least")
-    add("--overwrite", action="store_true", help="replace the estimates of other stars, and networks tuned on them")
-    args = parser.parse_args(argv)
-    args.out = args.out or args.artifacts / "estimates"
-    return args
-
-
 def estimate_files(args, paths, ensemble):
     """Prepare the stars, estimate them, and leave table and pictures; the folder is this process's alone."""
     earlier = check_out(args.out, paths, args.overwrite)
@@ -229,9 +212,19 @@ def estimate_files(args, paths, ensemble):
 
 @command
 def main(argv=None):
-    args = parse(argv)
-    paths = list(dict.fromkeys(args.files))
-    ensemble = predictor.select(args.artifacts, args.data)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    batch.add_arguments(parser)
+    add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR",
+        help="folder of the run whose networks are used; default: artifacts")
+    add("--data", type=folder, metavar="DIR", help="folder of the synthetic set that they were trained on; default: "
+        "looked for in src_files")
+    add("--out", type=folder, metavar="DIR", help="folder to write; default: estimates in that of --artifacts")
+    add("--tune", action="store_true", help=f"fine-tune the autoencoders on the given stars first, {TO_TUNE} at least")
+    add("--overwrite", action="store_true", help="replace the estimates of other stars, and networks tuned on them")
+    args = parser.parse_args(argv)
+    args.out = args.out or args.artifacts / "estimates"
+    paths, ensemble = list(dict.fromkeys(args.files)), predictor.select(args.artifacts, args.data)
     with lock(args.out):
         estimate_files(args, paths, ensemble)
 
