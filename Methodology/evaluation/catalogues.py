@@ -83,6 +83,9 @@ def load_estimates(path=None):
         raise BadInput(f"{path} was made from another {others[0]} than is beside it: they are of two runs, or "
                        "Methodology/cnn_training.py has to run again")
     numbers = table[list(PUBLISHED)].rename(columns=PUBLISHED).astype(float).replace([np.inf, -np.inf], np.nan)
+    uncertainties = table[[name for name in PUBLISHED if name[:2] in ("e_", "E_")]].astype(float)
+    if ((uncertainties < 0) | np.isinf(uncertainties)).any(axis=None):
+        raise BadInput(f"{path} has an uncertainty that is negative or infinite: {remedy}")
     estimates = table[["karmn"]].join(numbers).assign(spectra=sidecar.spectra.spectra, run=True)
     return estimates.join(table[flags.COLUMNS].apply(flags.as_text))
 

@@ -12,7 +12,7 @@ from scipy.stats import gaussian_kde
 
 import paper
 from evaluation import catalogues, comparison
-from figures.style import DOUBLE, N_DENSITY, SINGLE, draw_stars, styled, with_pale
+from figures.style import DOUBLE, N_DENSITY, SINGLE, draw_stars, n_bins, styled, with_pale
 
 # Colours of Okabe and Ito, and a marker for who sees none
 MARKS = {
@@ -43,7 +43,7 @@ def metallicity_by_population(estimates):
     for ax, (population, (name, colour)) in zip(axes, POPULATIONS.items()):
         mh = stars["mh"][stars["population"] == population].to_numpy()
         if len(mh):
-            ax.hist(mh, bins="auto", density=True, color=colour, alpha=0.4)
+            ax.hist(mh, bins=n_bins(mh), density=True, color=colour, alpha=0.4)
         _density(ax, mh, colour)
         ax.text(0.03, 0.9, f"{population}\n{name}, {len(mh)} stars", color=colour, va="top", weight="bold",
                 transform=ax.transAxes)

@@ -53,7 +53,8 @@ def predicted(ax, par, predictions):
     ax.axvspan(low, high, color="#E69F00", alpha=0.25, lw=0, label="16 % to 84 %")
     if len(grid) > 1:  # else all members agree
         if len(predictions) >= style.N_DENSITY:
-            ax.hist(predictions, bins="auto", density=True, histtype="step", color="0.5", lw=0.8, label="histogram")
+            ax.hist(predictions, bins=style.n_bins(predictions), density=True, histtype="step", color="0.5", lw=0.8,
+                label="histogram")
         ax.plot(grid, height, color=AFTER[0], label="kernel density")
     ax.axvline(grid[np.argmax(height)], color="#D55E00", lw=1, label="its maximum")
     ax.plot(predictions, np.full(len(predictions), 0.03), "|", color="black", ms=6, mew=0.6,

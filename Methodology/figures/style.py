@@ -4,7 +4,9 @@ import hashlib
 import os
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from PIL import Image
@@ -21,8 +23,10 @@ STYLE = {
     "ytick.direction": "in", "xtick.top": True, "ytick.right": True, "xtick.minor.visible": True,
     "ytick.minor.visible": True, "legend.framealpha": 0.8, "legend.handletextpad": 0.3, "legend.borderpad": 0.3,
     "figure.constrained_layout.use": True, "figure.dpi": 120, "savefig.dpi": 300, "pdf.fonttype": 42,
-    "mathtext.fontset": "dejavusans",
+    "mathtext.fontset": "dejavusans", "text.usetex": False,
 }
+if "MPLBACKEND" not in os.environ:  # which a notebook sets; a user's matplotlibrc may ask for windows
+    matplotlib.use("Agg")
 FAST = {  # what makes a page a third of the time, as there may be thousands
     "figure.constrained_layout.use": False, "xtick.minor.visible": False, "ytick.minor.visible": False}
 COLOUR_MAP = "viridis_r"  # dark is metal-rich; the published figure's rainbow cannot be read by everyone
@@ -84,6 +88,14 @@ def drawn_from(path):
             return image.info.get("Description")
     except OSError:  # no picture
         return None
+
+
+def n_bins(values):
+    """Number of bins of a histogram as numpy's "auto" counts them, but at most 100: one far value makes millions."""
+    spread, n = np.ptp(values), len(values)
+    widths = [spread / (np.log2(n) + 1), 2 * np.subtract(*np.percentile(values, [75, 25])) / n ** (1 / 3)]
+    width = min(width for width in widths if width > 0) if spread > 0 else 1
+    return int(np.clip(np.ceil(spread / width), 1, 100))
 
 
 def draw_stars(ax, x, y, flagged, mark):

@@ -179,3 +179,98 @@ def test_settings_of_keras_are_those_of_the_program(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(Path(units.__file__).parents[1])], capture_output=True,
                           text=True, env={**os.environ, "KERAS_HOME": str(tmp_path)})
     assert done.stdout.split() == ["float32", "channels_last", "1e-07"]
+
+
+# ---------------------------------------------------------------- what comes from outside
+def fifo(path):
+    import os
+
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", ["ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv"])
+def test_pipe_is_not_waited_for(name, data, copied, capsys):
+    fifo(data / name)
+    refused(cnn_training.main, flags(data, copied, "--jobs", 1), capsys, name, "no regular file")
+
+
+def test_array_that_may_not_be_read_is_not_called_truncated(data, copied, capsys, monkeypatch):
+    def forbidden(path, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files.np, "load", forbidden)
+    refused(autoencoder_fine_tuning.main, flags(data, copied, "--jobs", 1), capsys, "ph_flux_norm.npy", "may not be")
+
+
+@pytest.mark.parametrize("text, said", [
+    ("karmn\nJ3\nJ3\u200b\n", "names J3 twice"), ("karmn,teff\nJ1,1\x00\n", "NUL"),
+    ("karmn\nJ3\n\uff2a3\n", "names J3 twice"),
+    ("karmn\nJ1\nJ\u00ad1\n", "names J1 twice"), ("karmn\n \u200b\n", "no name"),
+])
+def test_names_that_look_alike_are_one_name(text, said, tmp_path):
+    path = tmp_path / "stars.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(files.BadInput, match=said):
+        files.read_table(path, "karmn", "mend it")
+
+
+@pytest.mark.parametrize("given, expected", [
+    (["A", "A", "A [2]"], ["A", "A [3]", "A [2]"]), (["A", "A [2]", "A"], ["A", "A [2]", "A [3]"]),
+    (["A", "A\u200b", " A "], ["A", "A [2]", "A [3]"]), (["x" * 300], ["x" * 100]), (["\u200b", "B"], ["star", "B"]),
+    (["A [2]", "A", "A", "A"], ["A [2]", "A", "A [3]", "A [4]"]),
+])
+def test_stars_are_named_once_each(given, expected):
+    from observations import batch
+
+    assert batch.name_stars(given) == expected
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred", "a\x07b", "\u202eright to left", "one\nline", "\x9b2J"])
+def test_what_a_terminal_would_obey_is_escaped(text):
+    shown = files.one_line(text)
+    assert shown.isprintable() and "\n" not in shown
+
+
+@pytest.mark.parametrize("reader", ["head -c 0", "head -n 1"])
+def test_nobody_reads_on(reader, tmp_path):
+    import subprocess
+    import sys
+
+    command = f"set -o pipefail; '{sys.executable}' '{literature.__file__}' | {reader} > /dev/null"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and not done.stderr
+
+
+@pytest.mark.parametrize("value", ["-1.0", "inf"])
+def test_uncertainty_that_is_none(value, copied, tiny, capsys):
+    path = copied / "final_estimations.csv"
+    table = pd.read_csv(path)
+    table.loc[2, "e_Teff"] = float(value)
+    files.write_csv(path, table)
+    sidecar = schemas.plain(schemas.read(path.with_suffix(".json"), schemas.Estimates, ""))
+    files.write_json(path.with_suffix(".json"), schemas.signed({**sidecar, "outputs": {path.name: files.sha256(path)}}))
+    refused(calibrate.main, [str(path), "--truth", str(tiny / "stars.csv")], capsys, "negative or infinite")
+
+
+def test_one_value_far_off_makes_no_million_bins():
+    from figures import style
+
+    values = np.r_[np.random.default_rng(1).normal(size=80), 1e12]
+    assert style.n_bins(values) == 100
+    assert style.n_bins(values[:-1]) == len(np.histogram_bin_edges(values[:-1], "auto")) - 1
+
+
+# ---------------------------------------------------------------- two writers
+@pytest.mark.slow
+def test_two_simulations_at_once_into_one_folder(tmp_path):
+    import subprocess
+    import sys
+
+    script = Path(units.__file__).parents[2] / "src_files" / "simulate_spectra.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path / "out"), "--n-spectra", "30", "--n-observed", "4"]
+    both = [subprocess.Popen([*command, "--seed", seed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for seed in "12"]
+    ended = [(process.communicate(timeout=120), process.returncode)[::-1] for process in both]
+    assert sorted(status for status, _ in ended) == [0, 2], ended
+    assert "holds others" in next(errors for status, (_, errors) in ended if status == 2)
