@@ -32,9 +32,8 @@ def run(units, work, args, ticks=1, description="", redo_stale=False, together=N
     todo = [unit for unit in units if not _is_done(unit, args, redo_stale, since)]
     print(f"{description}: {len(units)} in all, {len(units) - len(todo)} done, {len(todo)} to do", flush=True)
     done = [read_sidecar(unit.path) for unit in units if unit not in todo]
-    others = sorted({sidecar.code[:8] for sidecar in done} - {CODE[:8]})
-    if others:
-        print(f"note: some of them were made by other code ({', '.join(others)}) than that of today ({CODE[:8]}): they "
+    if codes := sorted({sidecar.code[:8] for sidecar in done} - {CODE[:8]}):
+        print(f"note: some of them were made by other code ({', '.join(codes)}) than that of today ({CODE[:8]}): they "
               "count as done, --overwrite redoes them", flush=True)
     if args.dry_run:
         _say_how_long(units, todo, args.jobs)
