@@ -88,21 +88,13 @@ def check_lag(flux_ph, flux_carm, stars):
 # ---------------------------------------------------------------- in km/s, on any grid
 @dataclass(frozen=True)
 class Templates:
-    """Spectra at rest to find velocities with, normalised, on the paper's grid.
+    """Spectra at rest to find velocities with, normalised, on the paper's grid."""
 
-    Attributes
-    ----------
-    flux : ndarray of shape (n_templates, 3501)
-    atomic : ndarray of shape (n_templates,), bool
-        Warm ones, whose lines are atoms': where those lie is known from the laboratory, while lists of molecular lines
-        are off by km/s in this window. The velocity is theirs where the star has such lines.
-    labels : ndarray of shape (n_templates, 4), optional
-        Teff [K], log g [dex], [M/H] [dex], v sin i [km/s].
-    """
-
-    flux: np.ndarray
+    flux: np.ndarray  # (n_templates, 3501)
+    # (n_templates,), bool: warm ones, whose lines are atoms': where those lie is known from the laboratory, while lists
+    # of molecular lines are off by km/s in this window. The velocity is theirs where the star has such lines.
     atomic: np.ndarray
-    labels: np.ndarray = None
+    labels: np.ndarray = None  # (n_templates, 4): Teff [K], log g [dex], [M/H] [dex], v sin i [km/s]
 
     @classmethod
     def of(cls, flux_ph, labels_ph):
@@ -160,18 +152,8 @@ class Velocity:
 def correlations(flux, weights, templates, parts):
     """Correlation coefficients of templates with each part of a spectrum that is as long, and regression slopes.
 
-    Parameters
-    ----------
-    flux, weights : ndarray of shape (n_pixels,)
-        A weight of 0 counts for nothing.
-    templates : ndarray of shape (n_templates, n)
-        Not longer, in the same steps.
-    parts : ndarray of shape (n_templates or 1, n)
-        Weights of the templates' pixels.
-
-    Returns
-    -------
-    correlation, slope : ndarray of shape (n_templates, n_pixels - n + 1)
+    Flux and its weights are (n_pixels,), templates (n_templates, n), in the same steps, and the weights `parts` of
+    their pixels (n_templates or 1, n); a weight of 0 counts for nothing. Results are (n_templates, n_pixels - n + 1).
     """
     n_lags, size = len(flux) - templates.shape[-1] + 1, fft.next_fast_len(len(flux), real=True)
     observed = fft.rfft([weights, weights * flux, weights * flux**2], size)
@@ -204,11 +186,7 @@ def measure_velocity(wave, flux, templates, ignored=None):
     Velocity
         Positive where lines lie to the red. It is that of the best template, or of the warm one of highest correlation
         where that is nearly as high, or between the two; how far it is from the best one's is a part of the error.
-
-    Raises
-    ------
-    ValueError
-        Less than 15 Angstrom of the window can be seen at all velocities.
+        ValueError says that less than 15 Angstrom of the window can be seen at all velocities.
     """
     step = VELOCITY_STEP / LIGHT
     reach = int(MAX_VELOCITY / VELOCITY_STEP)
