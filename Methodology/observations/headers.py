@@ -100,6 +100,9 @@ def from_header(header, name):
     frame = _frame(header, instrument)
     ra, dec = _position(header, instrument)
     berv, conflicts = np.nan, ()
+    if not frame and not np.isnan(_berv(header)):
+        conflicts = (f"the Earth moves at {_berv(header):.2f} km/s by its header, which does not say whether that is "
+                     "still in the wavelengths (SPECSYS): no correction",)
     if frame == "observer":
         berv, computed = _berv(header), barycentric_correction(header, ra, dec)
         if abs(berv - computed) > DISAGREE:

@@ -78,6 +78,8 @@ def read(path, columns=(), unit="", medium=""):
                                                    candidate.form))
             except UnitFailed as error:
                 missed.append(error)
+            except (ValueError, TypeError) as error:  # arrays that are no numbers
+                missed.append(UnitFailed(f"cannot be used ({type(error).__name__}: {one_line(error)})"))
         if spectra:
             return orders.joined(spectra)
     raise missed[0]
@@ -113,7 +115,7 @@ def _content(path):
 
 # ---------------------------------------------------------------- FITS
 def _fits_groups(content, name, columns):
-    """Lists of candidates, the surest kind first; a kind is asked only if none before it covers the window."""
+    """Yield lists of candidates, the surest kind first, until one covers the window."""
     from astropy.io import fits  # takes as long to import as a text file to read
 
     for key, value in re.findall(rb"(NAXIS\d*|[PG]COUNT|TFIELDS) *= *([+-]?\d+)", content):
@@ -125,14 +127,18 @@ def _fits_groups(content, name, columns):
             if len(hdus) and any("truncated" in str(warning.message) for warning in caught):
                 raise UnitFailed("is a FITS file that ends early: fetch it again")
             kinds = (_named,) if columns else (_extensions, _multispec, _tables, _images, _planes)
-            groups = [group for kind in kinds for group in [list(kind(hdus, name, columns))] if group]
+            is_known = False
+            for kind in kinds:
+                candidates = list(kind(hdus, name, columns))
+                if candidates:
+                    is_known = True
+                    yield candidates
+            if not is_known:
+                raise UnitFailed(_why_no_spectrum(hdus, columns))
     except UnitFailed:
         raise
     except Exception as error:  # astropy raises all kinds on damaged files
         raise UnitFailed(f"is a damaged FITS file ({one_line(error)}): fetch it again") from None
-    if groups:
-        return groups
-    raise UnitFailed(_why_no_spectrum(hdus, columns))
 
 
 def _why_no_spectrum(hdus, columns):

@@ -78,6 +78,11 @@ def test_a_velocity_of_the_earth_that_position_and_time_contradict_is_said(berv,
     assert observation.berv == berv and bool(observation.conflicts) == disagrees
 
 
+def test_a_velocity_of_the_earth_without_a_frame_is_said():
+    observation = from_header({"BCV": 12.5}, "star")
+    assert np.isnan(observation.berv) and "SPECSYS" in observation.conflicts[0]
+
+
 @pytest.mark.parametrize("header, power", [
     ({"INSTRUME": "FIES", "FIFMSKNM": "F1 LowRes"}, 25_000), ({"INSTRUME": "FIES", "FIFMSKNM": "F4 HiRes"}, 67_000),
     ({"INSTRUME": "FIES"}, np.nan), ({"INSTRUME": "CHIRON", "DECKER": "narrow_slit"}, 136_000),

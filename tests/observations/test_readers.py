@@ -284,6 +284,14 @@ def test_what_covers_the_window_is_read_in_whatever_form(tmp_path, kind):
     assert bool(spectrum.observation.conflicts) == ("wrong" in kind or "beside" in kind)
 
 
+def test_what_the_header_of_an_extension_says_counts(tmp_path):
+    header = image(SPECSYS="TOPOCENT", BERV=12.5, VACUUM=True, SPEC_RES=80_000.0, OBJECT="GJ 2")[0].header
+    compressed = fits.CompImageHDU(FLUX.astype(np.float32), header, quantize_level=0, compression_type="GZIP_1")
+    observation = readers.read(written(tmp_path, [fits.PrimaryHDU(), compressed])).observation
+    assert (observation.name, observation.medium, observation.frame) == ("GJ 2", "vacuum", "observer")
+    assert (observation.berv, observation.resolving_power) == (12.5, 80_000)
+
+
 def test_an_extension_an_order_gives_all_orders(tmp_path):
     parts = [WAVE < 8815, (WAVE > 8812) & (WAVE < 8830), WAVE > 8827]
     hdus = [fits.PrimaryHDU()]
