@@ -4,6 +4,7 @@ All are simulated: 1,000 false stars, 1,000 M dwarfs and, with --velocities, 200
 0.03 Angstrom a pixel, some with lines of water. The table is that of docs/own-spectra.md.
 
     python tests/benchmarks/false_stars.py [--n 1000] [--seed 0] [--velocities] [--out table.csv]
+    python tests/benchmarks/false_stars.py --shifts src_files/demo    # what a wrong velocity does to a small network
 """
 import argparse
 import sys
@@ -107,13 +108,42 @@ def prepared(rng, templates, flux, snr, water, rv):
         return {}
 
 
+def shifts(folder, seed):
+    """Print how far estimates move with a wrong velocity, by a small network on principal components with noise."""
+    from sklearn.decomposition import PCA
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    flux, labels = np.load(folder / "ph_flux_norm.npy"), np.load(folder / "ph_pars.npy")
+    rng, scaler = np.random.default_rng(seed), StandardScaler().fit(labels)
+    train, test = np.split(rng.permutation(len(flux)), [4 * len(flux) // 5])
+    encoder = make_pipeline(PCA(32, random_state=seed), StandardScaler()).fit(flux[train])
+    noisy = [encoder.transform(flux[train] + rng.normal(0, 0.02, flux[train].shape)) for _ in range(4)]
+    network = MLPRegressor((64, 64), early_stopping=True, random_state=seed)
+    network.fit(np.concatenate(noisy), np.tile(scaler.transform(labels[train]), (4, 1)))
+
+    def estimates(rv):
+        moved = [np.interp(paper.WAVELENGTH, paper.WAVELENGTH * (1 + rv / LIGHT), row) for row in flux[test]]
+        return scaler.inverse_transform(network.predict(encoder.transform(np.array(moved))))
+
+    for rv in (0.5, 1, 2, 3, 5):
+        moved = np.concatenate([estimates(rv), estimates(-rv)]) - np.tile(estimates(0), (2, 1))
+        print(f"{rv} km/s, rms:", *(f"{name} {value:.3g}" for name, value in
+                                    zip(paper.PARAMETERS, np.sqrt(np.mean(moved**2, axis=0)))))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--velocities", action="store_true")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--shifts", type=Path)
     args = parser.parse_args()
+    if args.shifts:
+        shifts(args.shifts, args.seed)
+        return
     rng = np.random.default_rng(args.seed)
     print(f"seed {args.seed}, gap seeds {list(GAP_SEEDS)}, {args.n} false stars and {args.n} M dwarfs")
     labels = label_grid()
