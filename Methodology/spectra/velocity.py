@@ -13,11 +13,11 @@ MAX_VELOCITY = 300  # [km/s] searched to each side
 VELOCITY_STEP = 0.3  # [km/s] of the cross-correlation, less than a pixel
 BROADEST = 200  # [km/s] sigma of the smoothing that is subtracted: continuum, blaze and bands do not count
 PEAK = 60  # [km/s] to each side of a peak that belong to it
-# Limits of a peak: its height, also without any one fifth of the window, and in standard deviations of the rest
-LOWEST, CONTRAST = 0.4, 3.5
+# Limits of a peak: its height, that without any one fifth of a window seen whole, and in deviations of the rest
+LOWEST, REMAINING, CONTRAST = 0.4, 0.3, 3.5
 N_PARTS, STAYS = 5, 15  # parts of the window left out in turn, and [km/s] within which the peak must stay
 SHALLOWEST = 0.5  # depth of the star's lines in units of the template's; below 0.5 are early types and poor giants
-VAGUEST = 5.0  # [km/s] of noise in the velocity
+VAGUEST = 5.0  # [km/s] of noise in the velocity, where all of the window is seen
 SEEN, SHARE = 0.25, 0.6  # depth in a fifth of the window with lines like the template's; the share there must be of it
 DWARFS = (2500, 5.2), (2900, 5.1), (3300, 4.9), (3700, 4.8), (4200, 4.7)  # Teff [K] and log g
 TEMPLATE_NODES = [(*dwarf, 0.0, vsini) for dwarf in DWARFS for vsini in (2, 5, 10, 15, 25)]  # solar; v sin i [km/s]
@@ -120,6 +120,7 @@ class Velocity:
     second: float  # depth of the lines of a second star, by the highest peak of what the first leaves
     second_contrast: float  # of that peak
     second_rv: float  # [km/s]
+    seen: float  # part of the window that is seen at all velocities
     template: int  # which of them it was
     lags: np.ndarray  # [km/s]
     correlation: np.ndarray  # with that one
@@ -141,10 +142,10 @@ class Velocity:
         if self.depth < SHALLOWEST:
             return (f"has lines of {self.depth:.2f} of the depth that those of an M dwarf have, less than "
                     f"{SHALLOWEST:g}: no M dwarf, or much stray light")
-        if self.weakest < LOWEST or self.share < SHARE:
+        if self.weakest < REMAINING * self.seen or self.share < SHARE:
             return (f"correlates with the synthetic spectra in a part of the window alone (lines in {self.share:.0%} "
                     f"of it; height {self.weakest:.2f} without the fifth that it rests on): no M dwarf")
-        if self.noise > VAGUEST:
+        if self.noise > VAGUEST / np.sqrt(self.seen):
             return f"has a velocity that is uncertain by {self.noise:.1f} km/s: no M dwarf, or too noisy"
         return ""
 
@@ -233,7 +234,8 @@ def measure_velocity(wave, flux, templates, ignored=None):
         parts=np.array([_slope(observed[part][places == k], lines[best][places == k], weights[part][places == k])
                         for k in range(N_PARTS)]),
         second=slope_left[0, second], second_contrast=_contrast(correlation_left[0], second, beyond),
-        second_rv=lags[second], template=int(best), lags=lags, correlation=correlation[best],
+        second_rv=lags[second], seen=(high - low) / np.ptp(paper.WINDOW),
+        template=int(best), lags=lags, correlation=correlation[best],
     )
 
 
