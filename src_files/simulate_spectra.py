@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper
 from synthetic.folder import Folder
+from synthetic.gap_families import FAMILIES
 from synthetic.simulation import VERSION, simulate
 from workflow.command_line import Help, command, folder, number
 from workflow.files import lock
@@ -39,6 +40,7 @@ def parse(argv):
     add("--gap", type=number(float, 0, MAX_GAP), default=1.0, help="how far the observed physics is off; 0: only noise")
     add("--seed", type=number(int, 0, MAX_SEED), default=paper.SPLIT_SEED, help="of the subset and the true parameters")
     add("--gap-seed", type=number(int, 0, MAX_SEED), default=0, help="of the observed physics and noise")
+    add("--gap-family", choices=FAMILIES, default="lines", help="in what form the observed physics is off")
     add("--resolution", type=number(float, 1000, 1e6), default=paper.RESOLVING_POWER, metavar="R",
         help="resolving power of the instrument, of both kinds of spectra")
     add("--overwrite", action="store_true", help="replace another simulation, or files of one that were changed")
@@ -52,15 +54,16 @@ def main(argv=None):
     settings = {name: getattr(options, name) for name in SETTINGS}
     if options.resolution != paper.RESOLVING_POWER:
         settings["resolving_power"] = options.resolution
-    mark = {"spectra": "simulated", "simulator": VERSION, **settings}
-    print("SIMULATED spectra:", ", ".join(f"{name} {value}" for name, value in settings.items()), flush=True)
+    named = settings if options.gap_family == "lines" else {**settings, "gap_family": options.gap_family}
+    mark = {"spectra": "simulated", "simulator": VERSION, **named}
+    print("SIMULATED spectra:", ", ".join(f"{name} {value}" for name, value in named.items()), flush=True)
     target = Folder(options.out, FILES, mark, options.overwrite)
     with lock(options.out):
         if target.is_done():
             print(f"{options.out} already holds this simulation; nothing to do")
             return
         target.begin()
-        flux_ph, labels_ph, flux_carm, stars = simulate(**settings)
+        flux_ph, labels_ph, flux_carm, stars = simulate(**settings, family=FAMILIES[options.gap_family])
         target.install(flux_ph, labels_ph, flux_carm, stars.round(6))
     print(f"{options.out}: {len(flux_ph)} synthetic and {len(flux_carm)} observed spectra, all simulated")
 

@@ -49,6 +49,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     seed: Union[int, UnsetType] = UNSET
     gap: Union[NotNegative, UnsetType] = UNSET
     gap_seed: Union[int, UnsetType] = UNSET
+    gap_family: Union[Name, UnsetType] = UNSET  # that of the first family is not written down
     n_spectra: Union[Count, UnsetType] = UNSET
     n_observed: Union[Count, UnsetType] = UNSET
     settings: Union[dict[str, Any], UnsetType] = UNSET  # of spectra made from models

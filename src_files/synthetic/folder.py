@@ -75,8 +75,9 @@ class Folder:
 
 
 def _flat(mark):
-    """A mark with its settings beside the rest; a resolving power other than that of CARMENES alone is written down."""
-    return {"resolving_power": "that of CARMENES", **mark, **mark.get("settings", {}), "settings": None}
+    """A mark with its settings beside the rest, and what is written down only where it is another than usual."""
+    usual = {"resolving_power": "that of CARMENES", "gap_family": "lines"}
+    return {**usual, **mark, **mark.get("settings", {}), "settings": None}
 
 
 def _holds(path, array):

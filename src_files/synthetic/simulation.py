@@ -91,6 +91,16 @@ class Physics:
             log_gf=np.r_[log_gf, extra_gf], species=np.r_[self.species, ["TiO"] * GAP_EXTRA], damping=damping)
 
 
+    def emergent(self, planck, opacity):
+        """Flux of an opacity (n_nodes, n_pixels) relative to the continuum's; planck = h c / (lambda k Teff)."""
+        return np.exp(-planck * ((1 + opacity) ** GRADIENT - 1))
+
+    def continuum(self, gap, rng):
+        """Velocity left over [km/s], and what multiplies the flux of a star: a tilt."""
+        rv, tilt = gap * rng.normal(0, GAP_RV), gap * rng.normal(0, GAP_TILT)
+        return rv, 1 + tilt * np.linspace(-1, 1, len(WAVE))
+
+
 def line_strengths(nodes, physics):
     """Opacity at the centre of every line (n_nodes, n_lines), the continuum's being 1, and gas pressure (n_nodes,).
 
@@ -134,7 +144,7 @@ def intrinsic_spectra(nodes, physics):
                 add_line(opacity[node], strengths[node, line], physics, line, LAYER * teff[node],
                          physics.damping * pressure[node])
     planck = 1.43878e8 / MIDDLE / teff[:, None]  # h c / lambda k Teff; Wien's law is close enough here
-    return np.exp(-planck * ((1 + opacity) ** GRADIENT - 1))
+    return physics.emergent(planck, opacity)
 
 
 def add_line(opacity, strength, physics, line, temperature, damping):
@@ -201,20 +211,21 @@ def observe(stars, physics, gap, gap_seed, resolving_power=paper.RESOLVING_POWER
         for row, flux in zip(rows, spectra):
             # every star has its own stream, whichever others are simulated
             rng = np.random.default_rng([gap_seed, 3, *stars["karmn"].iloc[row].encode()])
-            snr, rv, tilt = rng.uniform(*SNR), gap * rng.normal(0, GAP_RV), gap * rng.normal(0, GAP_TILT)
+            snr = rng.uniform(*SNR)
+            rv, level = nature.continuum(gap, rng)
             flux = np.interp(WAVE, WAVE * (1 + rv / LIGHT), flux)
             flux = flux + rng.normal(size=len(WAVE)) * np.sqrt(flux) / snr
-            flux_carm[row] = normalise(flux * (1 + tilt * np.linspace(-1, 1, len(WAVE))))
+            flux_carm[row] = normalise(flux * level)
             seen[row] = snr, rv
     return flux_carm, stars.assign(snr=seen[:, 0], rv=seen[:, 1])
 
 
 def simulate(seed=paper.SPLIT_SEED, gap=1.0, gap_seed=0, n_spectra=paper.N_SYNTHETIC, n_observed=paper.N_OBSERVED,
-             resolving_power=paper.RESOLVING_POWER):
+             resolving_power=paper.RESOLVING_POWER, family=Physics):
     """Both domains: flux_ph (independent of `gap` and `gap_seed`), labels_ph, flux_carm and stars."""
     labels = label_grid()
     if n_spectra < len(labels):
         labels = labels[np.sort(np.random.default_rng([seed, 0]).permutation(len(labels))[:n_spectra])]
-    physics = Physics.reference()
+    physics = family.reference()
     flux_carm, stars = observe(draw_stars(seed, n_observed), physics, gap, gap_seed, resolving_power)
     return synthesise(labels, physics, resolving_power), labels, flux_carm, stars
