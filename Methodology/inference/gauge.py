@@ -1,0 +1,129 @@
+"""What the spectra cannot tell of a joint fit's labels, an affine map that is the same for all stars, from outside.
+
+Of the labels theta of a fit whose sample mean was pinned (`inference.joint_fit`) the true ones are
+
+    theta'_ik = theta_ik + b_k + sum_j A_kj (theta_ij - mean_j) U_k / U_j,      j over Teff, log g and [M/H]
+
+with offsets b and slopes A shrunk to the identity by normal priors (MAP), so that six anchors do no harm. v sin i has
+an offset and a slope of its own. For each parameter k these are the coefficients c of a linear regression with design
+x_i = (1, (theta_i - mean) U_k / U), prior covariance P, and observations
+
+    an anchor a        y_a - theta_ak = x_a . c + error,     variance own_ak^2 + e_a^2, and covariance s^2 of any two,
+                                                             where all anchors of a parameter share an error s
+    a mean             m - mean_k = b_k + error,             variance e_m^2
+
+so that with X, V and y of all of them
+
+    C = (P^-1 + X^T V^-1 X)^-1,    c = C X^T V^-1 y,    shared variance of a star = x_i^T C x_i
+
+and the interval of a star is its own part, from its spectrum, and the shared part in quadrature. With no observation c
+is zero and the shared part is that of the prior: how far zero points and slopes of such a fit are off.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+import paper
+
+UNITS = {"teff": 300.0, "logg": 0.1, "mh": 0.2}  # U: spreads of a sample of M dwarfs
+LABELS = tuple(UNITS)
+
+
+@dataclass(frozen=True)
+class Map:
+    """Prior widths of the map of one parameter, in its own unit: offset, and each slope times the unit.
+
+    Slopes are 1.5 times as wide as they were behind gap seeds 0 to 2 of the simulation's first family. Offsets are
+    how far an assumed mean may be off.
+    """
+
+    offset: float
+    slopes: tuple
+
+
+MAPS = {
+    "teff": Map(150.0, (25.0, 20.0, 25.0)),
+    "logg": Map(0.10, (0.020, 0.020, 0.015)),
+    "mh": Map(0.15, (0.10, 0.06, 0.04)),
+    "vsini": Map(0.2, (0.03,)),
+}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is known from outside of one parameter.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (n_anchors,)
+        The stars that are anchors.
+    values, errors : ndarray of shape (n_anchors,)
+    shared : float
+        Error that all anchors have in common.
+    mean : tuple of float, optional
+        Mean of the whole sample, and its error.
+    """
+
+    rows: np.ndarray = ()
+    values: np.ndarray = ()
+    errors: np.ndarray = ()
+    shared: float = 0.0
+    mean: tuple = None
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """The map of one parameter: coefficients and their covariance, as of this module's docstring."""
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+
+
+def design(par, labels):
+    """x_i of the stars, (n_stars, 4), or (n_stars, 2) of v sin i; labels (n_stars, 4)."""
+    away = labels - labels.mean(axis=0)
+    if par == "vsini":
+        return np.c_[np.ones(len(labels)), away[:, 3]]
+    return np.c_[np.ones(len(labels)), away[:, :3] / np.array(list(UNITS.values()))]
+
+
+def solve(par, labels, own, known, prior=None):
+    """The map of one parameter.
+
+    Parameters
+    ----------
+    par : {"teff", "logg", "mh", "vsini"}
+    labels : ndarray of shape (n_stars, 4)
+    own : ndarray of shape (n_stars,)
+        Each star's own uncertainty of this parameter.
+    known : Observation
+    prior : Map, optional
+
+    Returns
+    -------
+    Gauge
+    """
+    x, column = design(par, labels), list(paper.PARAMETERS).index(par)
+    prior = prior or MAPS[par]
+    inverse = np.diag(np.r_[prior.offset, prior.slopes] ** -2.0)
+    rows = np.asarray(known.rows, int)
+    matrix, y = x[rows], np.asarray(known.values, float) - labels[rows, column]
+    variance = np.diag(np.asarray(known.errors, float) ** 2 + own[rows] ** 2) + known.shared**2
+    if known.mean is not None:
+        value, error = known.mean
+        matrix = np.r_[matrix, [np.r_[1.0, np.zeros(x.shape[1] - 1)]]]
+        y = np.r_[y, value - labels[:, column].mean()]
+        variance = np.pad(variance, (0, 1))
+        variance[-1, -1] = error**2
+    if not len(y):
+        return Gauge(np.zeros(x.shape[1]), np.linalg.inv(inverse))
+    weight = np.linalg.solve(variance, matrix)
+    covariance = np.linalg.inv(inverse + matrix.T @ weight)
+    return Gauge(covariance @ (weight.T @ y), covariance)
+
+
+def apply(par, labels, gauge):
+    """Values of a parameter after the map, and the part of their uncertainty that all stars share: two (n_stars,)."""
+    x = design(par, labels)
+    value = labels[:, list(paper.PARAMETERS).index(par)] + x @ gauge.coefficients
+    return value, np.sqrt(np.einsum("ij,jk,ik->i", x, gauge.covariance, x))

@@ -1,0 +1,512 @@
+"""All stars at once: their labels and, pixel by pixel, what the synthetic spectra lack, which all stars share (ours).
+
+**Model.** Star i has the labels theta_i = (Teff, log g, [M/H]), v sin i, a velocity and a continuum; its optical depth
+in pixel p, at the library's slowest rotation, is
+
+    z_ip = tau_p(theta_i) + sum_k (kappa A_pk + D_pk) phi_k(theta_i) + gamma_p dtau_p/dlambda
+    f_ip = (1 + o_i + t_i x_p) R_i[exp(-z_i)]_p
+
+with tau, R and the library's K response functions phi_k from `inference.emulator`: tau_p is nearly sum_k A_pk phi_k. D
+lets each pixel mix them anew, so that lines may be missing, extra, stronger, weaker, or depend otherwise on the labels,
+without a list of lines; kappa is one strength for everything, gamma [Angstrom] a shift of what absorbs there.
+
+**Objective**, half of
+
+    sum_ip w_ip (y_ip - f_ip)^2                                        the data, weights fixed
+    + sum_ip wz_p (phi_i . D_p)^2                                      corrections, as the stars see them
+    + sum_p (|D_p|^2 / d^2 + gamma_p^2 / g^2) / c + kappa^2 / k^2
+    + sum_i |theta_i - mean theta|^2 / s^2 + |mean theta - m|^2 / e^2  stars about their mean, the mean pinned
+    + sum_i of velocity^2, o^2, t^2, v sin i about its centre
+
+PRIORS has all widths, with reasons. The weights are those of few stars: w = n_eff / n / (noise^2 + floor^2), since what
+the model cannot fit is the same in all stars, and ten times as many stars tell no more of it.
+
+**The gauge.** Labels moved by an affine map, alike for all stars, and other D describe the spectra nearly as well. The
+mean of the labels is therefore pinned to an assumed value, and `inference.gauge` says what is known of the map.
+
+**Minimum.** Gauss and Newton with the exact gradient (broadening is not local: the derivative with respect to D_pk is
+the adjoint R^T of the residual times -exp(-z) phi_k). The linear system of some 2,000 numbers of stars and 6,000 of
+pixels is solved by conjugate gradients; their preconditioner is the system as if broadening were local, in which the
+pixels are eliminated one by one:
+
+    S = H_ss - sum_p H_sp H_pp^-1 H_ps
+
+A step is taken only if the objective falls.
+"""
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import linalg
+
+from inference.emulator import Motion
+
+LABELS, N_OWN = 3, 7  # theta; and with it v sin i, velocity, tilt and offset of the continuum
+BOUNDS = np.array([[2600.0, 4.2, -1.5, 0.3], [4800.0, 5.7, 1.0, 60.0]])  # of labels: beyond, the emulator is lost
+LARGEST_STEP = np.array([200.0, 0.2, 0.25, 3.0, 0.5, 0.05, 0.05])
+OWN = np.array([0.73, 0.64, 0.96, 0.63])  # true over stated own uncertainty, gap seeds 0 to 2 of the first family
+FEWEST = 10  # stars that can teach the shared fields
+RENEW = 6, 2  # steps that have a preconditioner each, and how many of the others share one
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Widths of all priors, and weights; each with its reason."""
+
+    responses: int = 4  # K: with 3 the residual stays above the noise, with 5 or 6 nothing is gained
+    response_teff: tuple = (2800.0, 4300.0)  # [K] the sample's range
+    depth: float = 0.1  # expected correction of tau: this ...
+    relative: float = 0.5  # ... and this share of what the library has there
+    mixing: float = 5.0  # d, bound of D in units of the library's own A; loose
+    shift: float = 0.012  # g [Angstrom]: errors of line positions, a fifth of a resolution element
+    strength: float = 1.0  # k, ln; as good as free
+    alike: float = 20.0  # c, pixels that err together: a resolution element, and lines of one species
+    floor: float = 0.01  # [flux] error of the model in a bin that no correction can take up
+    n_effective: float = 20.0  # stars as which all of them count; with 7 log g suffers, with more nothing is gained
+    alone: float = 0.15  # the weight of one star never exceeds this
+    spread: tuple = (5000.0, 2.0, 2.0)  # s [K, dex, dex]: with a fifth of it the scale of log g shrinks by a third
+    vsini: tuple = (2.5, 6.0)  # [km/s] centre and width
+    nuisance: tuple = (0.3, 0.05, 0.05)  # velocity [km/s] after alignment; tilt and offset of the continuum
+    mean: tuple = (3500.0, 4.9, -0.1)  # m [K, dex, dex]: a gauge, see inference.gauge
+    pinned: tuple = (5.0, 0.01, 0.01)  # e
+    fast: float = 7.0  # [km/s]: broader lines teach the fields nothing; these stars are fitted at the end
+    fast_weight: float = 0.02
+
+
+PRIORS = Priors()
+START = replace(PRIORS, n_effective=7.15, spread=(1000.0, 0.3, 0.3))  # the first stage, and a star by itself
+
+
+@dataclass
+class Fields:
+    """What all stars share: D and gamma, (K + 1, n_pixels), and kappa."""
+
+    pixels: np.ndarray
+    kappa: float = 0.0
+
+    @classmethod
+    def none(cls, n_responses, n_pixels):
+        return cls(np.zeros((n_responses + 1, n_pixels)))
+
+
+@dataclass
+class Fit:
+    """Where a fit ended.
+
+    Parameters
+    ----------
+    own : ndarray of shape (n_stars, 7)
+        Teff [K], log g, [M/H], v sin i [km/s], velocity [km/s], tilt, offset.
+    fields : Fields
+    curvature : ndarray of shape (n_stars, 7, 7)
+        Of half of the objective with respect to a star's own numbers, fields fixed.
+    objective : list of float
+        After each step.
+    converged : bool
+    shared : bool
+        Whether the fields were fitted.
+    """
+
+    own: np.ndarray
+    fields: Fields
+    curvature: np.ndarray
+    objective: list
+    converged: bool
+    shared: bool
+
+    @property
+    def error(self):
+        """Each star's own uncertainty of the labels and v sin i, fields and gauge as they are: (n_stars, 4).
+
+        From the curvature, in which the data count little (the model errs), times OWN.
+        """
+        covariance = np.linalg.inv(self.curvature)
+        return OWN * np.sqrt(np.einsum("ijj->ij", covariance)[:, : LABELS + 1])
+
+
+class JointFit:
+    """The objective of some stars, and the way to its minimum.
+
+    Parameters
+    ----------
+    emulator : inference.emulator.Emulator
+    flux : ndarray of shape (n_stars, n_pixels)
+    variance : ndarray of shape (n_stars, n_pixels)
+        Of the noise; infinite where a pixel is not to be used.
+    priors : Priors
+    """
+
+    def __init__(self, emulator, flux, variance, priors=PRIORS):
+        self.emulator, self.priors = emulator, priors
+        self.n_stars, self.n_pixels = flux.shape
+        usable = np.isfinite(flux) & np.isfinite(variance)
+        self.flux = np.where(usable, flux, 1.0)
+        each = min(priors.alone, priors.n_effective / self.n_stars)
+        self.weight_of_one = np.where(usable, priors.alone / (np.where(usable, variance, 1.0) + priors.floor**2
+                                                              + emulator.error**2), 0.0)
+        self.full_weight = self.weight = self.weight_of_one * (each / priors.alone)
+        self.x = np.linspace(-1, 1, self.n_pixels)
+        self.mixture, self.projection = emulator.responses(priors.responses, *priors.response_teff)
+        self.k = self.mixture.shape[1]
+        self.pixel_prior = np.r_[np.full(self.k, priors.mixing**-2.0), priors.shift**-2.0] / priors.alike
+        self.centre = np.r_[priors.mean, priors.vsini[0], np.zeros(3)]
+        self.own_prior = np.r_[priors.spread, priors.vsini[1], priors.nuisance] ** -2.0
+        self.pin = (np.array(priors.pinned) * self.n_stars) ** -2.0
+        self.teaching = np.ones(self.n_stars)
+        self.own = np.tile(self.centre, (self.n_stars, 1))
+        self.fields = Fields.none(self.k, self.n_pixels)
+        self.seen_weight = np.zeros(self.n_pixels)
+
+    # ------------------------------------------------------------ the model and its derivatives
+    def forward(self, own, fields, derivatives=True):
+        """Set the residual, and what the derivatives are made of, at these numbers."""
+        terms, slopes = self.emulator.features(own[:, :LABELS])
+        tau, self.phi = terms @ self.emulator.coefficients, terms @ self.projection
+        mixed = fields.kappa * self.mixture + fields.pixels[: self.k].T
+        self.tau_slope = self.emulator.slope(tau)
+        gamma = fields.pixels[self.k]
+        self.light = np.exp(-np.maximum(tau + self.phi @ mixed.T + gamma * self.tau_slope, -1.0))
+        self.motion = Motion(self.emulator, self.n_pixels, own[:, 3], own[:, 4], BOUNDS[1, 3])
+        self.level = 1 + own[:, 6:7] + own[:, 5:6] * self.x
+        broadened = self.motion.apply(self.light)
+        self.residual = self.flux - self.level * broadened
+        self.seen = self.phi @ fields.pixels[: self.k]
+        if not derivatives:
+            return
+        self.by_own = np.empty((self.n_stars, N_OWN, self.n_pixels))
+        phi_slopes = slopes @ self.projection
+        for k in range(LABELS):
+            by_label = slopes[k] @ self.emulator.coefficients
+            change = by_label + phi_slopes[k] @ mixed.T + gamma * self.emulator.slope(by_label)
+            self.by_own[:, k] = self.level * self.motion.apply(-self.light * change)
+        self.by_own[:, 3] = self.level * self.motion.apply(self.light, self.motion.by_vsini)
+        self.by_own[:, 4] = self.level * self.motion.apply(self.light, self.motion.by_rv)
+        self.by_own[:, 5], self.by_own[:, 6] = broadened * self.x, broadened
+        self.by_kappa = self.level * self.motion.apply(-self.light * (self.phi @ self.mixture.T))
+        self.seen_by_label = np.einsum("kij,jp->ikp", phi_slopes, fields.pixels[: self.k])
+        self.seen_by_label *= self.teaching[:, None, None]
+
+    def _by_fields(self, pixels):
+        """Change of the model spectra with a change of D and gamma."""
+        depth = self.phi @ pixels[: self.k] + self.tau_slope * pixels[self.k]
+        return self.level * self.motion.apply(-self.light * depth)
+
+    def _to_fields(self, spectra):
+        """Transpose of `_by_fields`."""
+        back = -self.light * self.motion.adjoint(self.level * spectra)
+        return np.concatenate([self.phi.T @ back, (self.tau_slope * back).sum(axis=0)[None]])
+
+    def by_fields_locally(self):
+        """Derivatives with respect to the same pixel's D and gamma, broadening as if local: (n, K + 1, n_pixels)."""
+        local = np.empty((self.n_stars, self.k + 1, self.n_pixels))
+        local[:, : self.k] = (self.residual - self.flux)[:, None] * self.phi[:, :, None]
+        local[:, self.k] = self.level * self.motion.apply(-self.light * self.tau_slope)
+        return local
+
+    def pixel_covariance(self):
+        """Inverse curvature of each pixel's D and gamma, as if broadening were local: (n_pixels, K + 1, K + 1)."""
+        local, phi = self.by_fields_locally(), self.phi * self.teaching[:, None]
+        pixels = np.einsum("iap,ibp->pab", self.weight[:, None] * local, local, optimize=True)
+        pixels[:, np.arange(self.k + 1), np.arange(self.k + 1)] += self.pixel_prior
+        pixels[:, : self.k, : self.k] += self.seen_weight[:, None, None] * (phi.T @ phi)
+        return np.linalg.inv(pixels)
+
+    def _pull(self, own):
+        """Gradient of the stars' prior: (n_stars, 7)."""
+        pull = self.own_prior * (own - self.centre)
+        mean = own[:, :LABELS].mean(axis=0)
+        pull[:, :LABELS] = self.own_prior[:LABELS] * (own[:, :LABELS] - mean)
+        pull[:, :LABELS] += self.n_stars * self.pin * (mean - self.centre[:LABELS])
+        return pull
+
+    def objective(self, own, fields):
+        """Half of the sum in the docstring of this module."""
+        self.forward(own, fields, derivatives=False)
+        total = (self.weight * self.residual**2).sum() + ((own - self.centre) * self._pull(own)).sum()
+        total += (self.seen_weight * (self.teaching[:, None] * self.seen) ** 2).sum()
+        total += (self.pixel_prior[:, None] * fields.pixels**2).sum() + (fields.kappa / self.priors.strength) ** 2
+        return float(total) / 2
+
+    def descent(self, own, fields):
+        """Minus the exact gradient of the objective, by the stars' numbers, D and gamma, and kappa, after `forward`."""
+        weighted, seen = self.weight * self.residual, self.seen * self.teaching[:, None]
+        stars = np.einsum("iap,ip->ia", self.by_own, weighted, optimize=True) - self._pull(own)
+        stars[:, :LABELS] -= np.einsum("iap,ip->ia", self.seen_by_label, self.seen_weight * seen)
+        pixels = self._to_fields(weighted) - self.pixel_prior[:, None] * fields.pixels
+        pixels[: self.k] -= (self.phi * self.teaching[:, None]).T @ (self.seen_weight * seen)
+        return stars, pixels, (self.by_kappa * weighted).sum() - fields.kappa / self.priors.strength**2
+
+    # ------------------------------------------------------------ one step
+    def _own_terms(self, own):
+        """Gradient and curvature of each star's data with respect to its own numbers, and the weighted derivatives."""
+        weighted = self.by_own * self.weight[:, None]
+        blocks = np.einsum("iap,ibp->iab", weighted, self.by_own, optimize=True)
+        return np.einsum("iap,ip->ia", weighted, self.residual), blocks, weighted
+
+    def step_alone(self, own, fields, damping):
+        """Change of the stars' numbers by a Gauss-Newton step, fields as they are; the curvature, (n_stars, 7, 7)."""
+        self.forward(own, fields)
+        gradient, blocks, _ = self._own_terms(own)
+        gradient -= self.own_prior * (own - self.centre)
+        blocks += np.diag(self.own_prior)
+        damped = blocks.copy()
+        damped[:, np.arange(N_OWN), np.arange(N_OWN)] *= 1 + damping
+        return np.linalg.solve(damped, gradient[..., None])[..., 0], blocks
+
+    def step(self, own, fields, damping, solve=None, n_conjugate=25):
+        """Change of the stars' numbers (n_stars, 7), of D and gamma (K + 1, n_pixels), and of kappa.
+
+        `solve` is the preconditioner of an earlier step, else a new one is made; returns it too.
+        """
+        self.forward(own, fields)
+        phi = self.phi * self.teaching[:, None]
+        lean = self.seen_by_label * self.seen_weight
+        _, blocks, weighted = self._own_terms(own)
+        blocks[:, :LABELS, :LABELS] += np.einsum("iap,ibp->iab", lean, self.seen_by_label, optimize=True)
+        solve = solve or _Eliminated(self, weighted, blocks, phi, lean, damping)
+
+        def times(change):
+            a, b, k = change
+            spectra = np.einsum("ia,iap->ip", a, self.by_own, optimize=True) + k * self.by_kappa + self._by_fields(b)
+            spectra *= self.weight
+            views = np.einsum("ia,iap->ip", a[:, :LABELS], self.seen_by_label, optimize=True) + phi @ b[: self.k]
+            views *= self.seen_weight
+            stars = np.einsum("iap,ip->ia", self.by_own, spectra, optimize=True)
+            stars += self._pull(self.centre + a) + solve.added[:-1].reshape(a.shape) * a
+            stars[:, :LABELS] += np.einsum("iap,ip->ia", self.seen_by_label, views, optimize=True)
+            pixels = self._to_fields(spectra) + self.pixel_prior[:, None] * b
+            pixels[: self.k] += phi.T @ views
+            return stars, pixels, (self.by_kappa * spectra).sum() + k * (self.priors.strength**-2.0 + solve.added[-1])
+
+        return conjugate_gradients(times, solve, self.descent(own, fields), n_conjugate), solve
+
+    # ------------------------------------------------------------ descent
+    def alone(self, own, fields, n_steps=6, which=None):
+        """Every star by itself, or those of a mask, with the fields as they are; the curvature too."""
+        curvature = None
+        for k in range(n_steps):
+            change, curvature = self.step_alone(own, fields, 0.05 if k < n_steps - 2 else 0.0)
+            if which is not None:
+                change = change * which[:, None]
+            own = bounded(own + np.clip(change, -LARGEST_STEP, LARGEST_STEP))
+        return own, curvature
+
+    def set_teachers(self, own):
+        """Leave what broad lines say out of the shared fields, and set the weights of the corrections' prior."""
+        slow = own[:, 3] <= self.priors.fast
+        self.teaching = slow.astype(float) if slow.sum() >= FEWEST else np.ones(self.n_stars)
+        self.weight = self.full_weight * np.where(self.teaching > 0, 1.0, self.priors.fast_weight)[:, None]
+        depth = np.clip(self.emulator.depths(own[self.teaching > 0, :LABELS]), 0, None).mean(axis=0)
+        size = self.priors.depth**2 + (self.priors.relative * depth) ** 2
+        self.seen_weight = 1 / self.priors.alike / self.teaching.sum() / size
+
+    def minimise(self, start=None, n_steps=25, enough=0.5, tick=None, say=None):
+        """Fit everything; with fewer than FEWEST stars each by itself.
+
+        Parameters
+        ----------
+        start : Fit, optional
+            Else each star's own fit.
+        n_steps : int
+            At most.
+        enough : float
+            A full step by which half of the objective falls by less ends the fit.
+        tick : callable, optional
+            Called after each step.
+        say : callable(str), optional
+
+        Returns
+        -------
+        Fit
+        """
+        fields = Fields.none(self.k, self.n_pixels)
+        own, curvature = (start.own, start.curvature) if start else self.alone(self.own, fields, 8)
+        if self.n_stars < FEWEST:
+            return Fit(own, fields, curvature, [], True, shared=False)
+        self.set_teachers(own)
+        fields = start.fields if start else fields
+        own = own.copy()
+        own[:, :LABELS] += self.centre[:LABELS] - own[:, :LABELS].mean(axis=0)  # a gauge: no worse, and nearer
+        own = bounded(own)
+        history, damping, converged = [self.objective(own, fields)], 1e-3, False
+        solve = None
+        for k in range(n_steps):
+            change, solve = self.step(own, fields, damping, solve)
+            for share in (1, 0.4, 0.15, 0.05, 0.01):
+                trial = moved(own, fields, change, share)
+                value = self.objective(*trial)
+                if value < history[-1]:
+                    break
+            fell = history[-1] - value
+            if fell > 0:
+                own, fields = trial
+                history.append(value)
+            if say:
+                say(f"objective {history[-1]:.1f}, fell by {fell:.2f}, share {share}, damping {damping:.0e}")
+            if tick:
+                tick()
+            if 0 <= fell < enough and share == 1:
+                converged = True
+                break
+            if fell <= 0 and damping > 1:
+                break
+            damping = damping / 4 if fell > 0 and share == 1 else min(6 * damping, 10.0)
+            if share < 1 or k < RENEW[0] or k % RENEW[1]:
+                solve = None
+        self.weight = self.full_weight
+        fast = self.teaching == 0
+        if fast.any():
+            weight, prior = self.weight, self.own_prior
+            self.weight, self.own_prior = self.weight_of_one, np.r_[np.array(START.spread) ** -2.0, prior[LABELS:]]
+            own, _ = self.alone(own, fields, 8, fast)
+            self.weight, self.own_prior = weight, prior
+        curvature = self.step_alone(own, fields, 0.0)[1]
+        return Fit(own, fields, curvature, history, converged, shared=True)
+
+
+def fit_alone(emulator, flux, variance, mean=PRIORS.mean):
+    """Every star by itself, nothing shared: the baseline. A Fit; arguments as of `JointFit`."""
+    alone = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
+    own, curvature = alone.alone(alone.own, alone.fields, 8)
+    return Fit(own, alone.fields, curvature, [], True, shared=False)
+
+
+def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, tick=None, say=None):
+    """All stars together, in two stages: stiff, from where all starts lead to one place, then wide. A Fit.
+
+    `mean` is where the sample's mean of Teff [K], log g and [M/H] is pinned; other arguments as of `JointFit`.
+    """
+    first = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
+    stiff = first.minimise(enough=5.0, tick=tick, say=say)
+    if not stiff.shared:
+        return stiff
+    joint = JointFit(emulator, flux, variance, replace(PRIORS, mean=tuple(mean)))
+    found = joint.minimise(stiff, tick=tick, say=say)
+    return replace(found, objective=[*stiff.objective, *found.objective])
+
+
+def fit_with(emulator, fields, flux, variance, mean=PRIORS.mean):
+    """Stars by themselves with the fields of another fit, as new stars, or blocks of very many. A Fit."""
+    one = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
+    one.weight = one.weight_of_one
+    own, curvature = one.alone(one.own, fields, 10)
+    slow = own[:, 3] <= PRIORS.fast
+    if slow.any():  # as in the joint fit, nothing draws these to the mean
+        one.own_prior = np.r_[np.array(PRIORS.spread) ** -2.0, one.own_prior[LABELS:]]
+        own, wide = one.alone(own, fields, 4, slow)
+        curvature = np.where(slow[:, None, None], wide, curvature)
+    return Fit(own, fields, curvature, [], True, shared=False)
+
+
+def corrections(emulator, flux, variance, fit, mean=PRIORS.mean):
+    """What the synthetic spectra lack in each pixel, averaged over the stars, with errors.
+
+    Returns
+    -------
+    dict of ndarray of shape (n_pixels,)
+        `depth`: mean optical depth of the synthetic spectra at the stars' labels; `missing` and `e_missing`: what is
+        added to it, phi . (kappa A + D); `shift` and `e_shift` [Angstrom]; `residual`: rms of observed minus fitted
+        flux. Errors are those of the local curvature, labels as they are.
+    """
+    joint = JointFit(emulator, flux, variance, replace(PRIORS, mean=tuple(mean)))
+    joint.set_teachers(fit.own)
+    joint.forward(fit.own, fit.fields)
+    covariance, teach = joint.pixel_covariance(), joint.teaching > 0
+    phi = joint.phi[teach].mean(axis=0)
+    mixed = fit.fields.kappa * joint.mixture + fit.fields.pixels[: joint.k].T
+    used = joint.weight[teach] > 0
+    with np.errstate(invalid="ignore"):
+        residual = np.sqrt(np.where(used, joint.residual[teach] ** 2, 0).sum(axis=0) / used.sum(axis=0))
+    return {"depth": emulator.depths(fit.own[teach, :LABELS]).mean(axis=0), "missing": mixed @ phi,
+            "e_missing": np.sqrt(np.einsum("a,pab,b->p", phi, covariance[:, : joint.k, : joint.k], phi)),
+            "shift": fit.fields.pixels[joint.k], "e_shift": np.sqrt(covariance[:, joint.k, joint.k]),
+            "residual": residual}
+
+
+class _Eliminated:
+    """The Gauss-Newton system as if broadening were local, pixels eliminated: solves it for a right-hand side."""
+
+    def __init__(self, fit, weighted, blocks, phi, lean, damping):
+        n, k, n_pixels = fit.n_stars, fit.k, fit.n_pixels
+        self.shape = k + 1, n_pixels
+        weighted_local = fit.weight[:, None] * fit.by_fields_locally()
+        self.inverse = fit.pixel_covariance()
+        size = N_OWN * n + 1
+        cross = np.empty((size, k + 1, n_pixels), np.float32)
+        cross[:-1] = (fit.by_own[:, :, None] * weighted_local[:, None]).reshape(size - 1, k + 1, n_pixels)
+        cross[:-1].reshape(n, N_OWN, k + 1, n_pixels)[:, :LABELS, :k] += lean[:, :, None] * phi[:, None, :, None]
+        cross[-1] = np.einsum("ip,iap->ap", fit.by_kappa, weighted_local)
+        root = np.linalg.cholesky(self.inverse).astype(np.float32)
+        half = np.matmul(cross.transpose(2, 0, 1), root).transpose(1, 2, 0).reshape(size, -1)  # any order of columns
+        system = np.zeros((size, size))
+        for i in range(n):
+            part = slice(i * N_OWN, (i + 1) * N_OWN)
+            system[part, part] = blocks[i] + np.diag(fit.own_prior)
+        system[:-1, -1] = system[-1, :-1] = np.einsum("iap,ip->ia", weighted, fit.by_kappa).ravel()
+        system[-1, -1] = (fit.weight * fit.by_kappa**2).sum() + fit.priors.strength**-2.0
+        for label in range(LABELS):
+            rows = np.arange(n) * N_OWN + label
+            system[np.ix_(rows, rows)] += fit.pin[label] - fit.own_prior[label] / n
+        self.size = np.sqrt(np.diag(system))  # in these units single precision is enough for a preconditioner
+        system -= half @ half.T
+        self.cross = cross.reshape(size, -1)
+        while True:
+            self.added = damping * np.abs(np.diag(system))
+            try:
+                damped = (system + np.diag(self.added)) / np.outer(self.size, self.size)
+                self.factor = linalg.cho_factor(damped.astype(np.float32), lower=True, check_finite=False)
+                return
+            except linalg.LinAlgError:  # the local approximation need not be positive where the exact system is
+                damping = max(10 * damping, 1e-4)
+
+    def _pixels(self, right):
+        return np.einsum("pab,bp->ap", self.inverse, right)
+
+    def __call__(self, right):
+        """Solution for a gradient (stars, pixels, kappa)."""
+        stars, pixels, kappa = right
+        reduced = np.r_[stars.ravel(), kappa] - self.cross @ self._pixels(pixels).ravel().astype(np.float32)
+        solution = linalg.cho_solve(self.factor, (reduced / self.size).astype(np.float32), check_finite=False)
+        solution = solution.astype(float) / self.size
+        back = (self.cross.T @ solution.astype(np.float32)).reshape(self.shape)
+        return solution[:-1].reshape(stars.shape), self._pixels(pixels - back), solution[-1]
+
+
+def conjugate_gradients(times, solve, right, n_steps=25, enough=1e-4):
+    """Solve a system given as a function for `right`, a tuple of arrays, with a preconditioner."""
+
+    def dot(a, b):
+        return float(sum(np.sum(x * y) for x, y in zip(a, b)))
+
+    def add(a, factor, b):
+        return tuple(x + factor * y for x, y in zip(a, b))
+
+    total = tuple(np.zeros_like(np.asarray(part, float)) for part in right)
+    rest, better = right, solve(right)
+    direction, size = better, dot(right, better)
+    first = size
+    for _ in range(n_steps):
+        image = times(direction)
+        curvature = dot(direction, image)
+        if curvature <= 0:
+            break
+        total, rest = add(total, size / curvature, direction), add(rest, -size / curvature, image)
+        better = solve(rest)
+        new = dot(rest, better)
+        if not new > enough * first:
+            break
+        direction, size = add(better, new / size, direction), new
+    return total
+
+
+def bounded(own):
+    """Numbers of the stars with the labels inside BOUNDS."""
+    own = own.copy()
+    own[:, : LABELS + 1] = np.clip(own[:, : LABELS + 1], *BOUNDS)
+    return own
+
+
+def moved(own, fields, change, share):
+    """Numbers and fields after a share of a step, no star's larger than LARGEST_STEP."""
+    stars, pixels, kappa = change
+    return (bounded(own + np.clip(share * stars, -LARGEST_STEP, LARGEST_STEP)),
+            Fields(fields.pixels + share * pixels, fields.kappa + np.clip(share * kappa, -0.3, 0.3)))

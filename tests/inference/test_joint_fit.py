@@ -1,0 +1,208 @@
+"""The joint fit on a toy library of eight lines: gradients against differences, known corrections found, fallbacks."""
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation.joint import errors_beside_baselines
+from inference import gauge, joint_fit
+from inference.emulator import Emulator, Motion, slow_rows
+from inference.mode import table
+from spectra import bins, transforms
+
+N_PIXELS, STEP = 300, 0.03
+WAVE = STEP * (np.arange(N_PIXELS) - N_PIXELS / 2)
+CENTRES = np.linspace(-3.8, 3.8, 8)
+
+
+def depths(labels):
+    """Optical depth of eight lines, each with its own dependence on Teff, log g and [M/H]."""
+    teff, logg, mh = (labels[:, 0] - 3500) / 500, (labels[:, 1] - 4.9) / 0.2, labels[:, 2] / 0.3
+    k = np.arange(8)[:, None]
+    strength = np.exp(-1.2 + 0.35 * np.cos(1.3 * k) * teff + 0.12 * np.cos(2.1 * k + 1) * logg + 0.2 * np.cos(k) * mh)
+    return strength.T @ np.exp(-0.5 * ((WAVE - CENTRES[:, None]) / 0.09) ** 2)
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    axes = np.meshgrid(np.linspace(2800, 4200, 8), np.linspace(4.5, 5.3, 5), np.linspace(-0.8, 0.6, 6), indexing="ij")
+    labels = np.c_[np.stack(axes, -1).reshape(-1, 3), np.full(240, 1.5)]
+    labels = np.r_[labels, labels[::40] + [0, 0, 0, 9.0]]
+    rows = slow_rows(labels)
+    assert len(rows) == 240
+    return Emulator.fit(np.exp(-depths(labels[rows])), labels[rows], STEP, 8817.5)
+
+
+@pytest.fixture(scope="module")
+def stars(emulator):
+    """Labels of 24 stars, and their spectra in which one line is missing, one is extra and one is twice as strong."""
+    rng = np.random.default_rng(5)
+    labels = np.c_[rng.normal(3500, 250, 24), rng.normal(4.9, 0.1, 24), rng.normal(-0.1, 0.2, 24),
+                   rng.uniform(1.5, 5, 24)]
+    own = depths(labels)
+    line = np.exp(-0.5 * ((WAVE - np.array([[CENTRES[1]], [CENTRES[5]], [1.0]])) / 0.09) ** 2)
+    tau = own - own[:, [np.argmax(line[0])]] * line[0] + own[:, [np.argmax(line[1])]] * line[1] + 0.15 * line[2]
+    light = Motion(emulator, N_PIXELS, labels[:, 3], np.zeros(24), 60.0).apply(np.exp(-tau))
+    flux = light + rng.normal(0, 0.002, light.shape)
+    return labels, flux, np.full(flux.shape, 0.002**2)
+
+
+def rms(error):
+    return np.sqrt((error**2).mean(axis=0))
+
+
+# ---------------------------------------------------------------- the emulator
+def test_the_emulator_and_its_derivatives(emulator):
+    labels = np.array([[3333.0, 4.83, -0.21], [3901.0, 5.02, 0.13]])
+    assert np.allclose(np.exp(-emulator.depths(labels)), np.exp(-depths(labels)), atol=2e-3)
+    assert emulator.error.max() < 2e-3
+    slopes = emulator.features(labels)[1]
+    for k, step in enumerate((1.0, 1e-3, 1e-3)):
+        change = np.eye(3)[k] * step
+        numeric = (emulator.features(labels + change)[0] - emulator.features(labels - change)[0]) / (2 * step)
+        assert np.allclose(slopes[k], numeric, rtol=1e-3, atol=1e-6)
+
+
+def test_rotation_is_that_of_the_profile_and_its_adjoint_is_the_transpose(emulator):
+    rng, vsini, rv = np.random.default_rng(1), np.array([12.0, 30.0]), np.array([0.0, 0.4])
+    smooth = np.exp(-depths(np.array([[3300.0, 4.9, 0.0], [3900.0, 4.8, 0.2]])))
+    kernel = transforms.rotation_kernel(12.0, step=STEP)
+    assert np.allclose(Motion(replace(emulator, v0=0.01), N_PIXELS, vsini, rv, 60.0).apply(smooth)[0, 40:-40],
+                       np.convolve(smooth[0], kernel, mode="same")[40:-40], atol=1e-3)
+    motion = Motion(emulator, N_PIXELS, vsini, rv, 60.0)
+    a, b = rng.normal(size=(2, 2, N_PIXELS))
+    assert (motion.apply(a) * b).sum() == pytest.approx((a * motion.adjoint(b)).sum(), rel=1e-9)
+    for name, step in (("by_vsini", np.array([1e-3, 0])), ("by_rv", np.array([0, 1e-3]))):
+        ahead, behind = (Motion(emulator, N_PIXELS, vsini + s * step[0], rv + s * step[1], 60.0).apply(smooth)
+                         for s in (1, -1))
+        assert np.allclose(motion.apply(smooth, getattr(motion, name)), (ahead - behind) / 2e-3, atol=1e-5)
+
+
+# ---------------------------------------------------------------- the fit
+def test_the_gradient_is_exact(emulator, stars):
+    labels, flux, variance = stars
+    rng = np.random.default_rng(3)
+    fit = joint_fit.JointFit(emulator, flux, variance)
+    own = np.c_[labels, rng.normal(0, 0.01, (24, 3))]
+    fit.set_teachers(own)
+    fields = joint_fit.Fields(rng.normal(0, [[0.05]] * 4 + [[0.003]], (5, N_PIXELS)), 0.1)
+    fit.forward(own, fields)
+    gradient = fit.descent(own, fields)
+    for _ in range(3):
+        change = (rng.normal(0, [20, 0.02, 0.02, 0.1, 0.02, 0.01, 0.01], own.shape),
+                  rng.normal(0, [[0.02]] * 4 + [[1e-3]], fields.pixels.shape), 0.01)
+        ahead, behind = (fit.objective(own + e * change[0],
+                                       joint_fit.Fields(fields.pixels + e * change[1], fields.kappa + e * change[2]))
+                         for e in (1e-4, -1e-4))
+        expected = -sum(np.sum(a * b) for a, b in zip(gradient, change))
+        assert (ahead - behind) / 2e-4 == pytest.approx(expected, rel=1e-5)
+
+
+def test_finds_what_all_stars_share(emulator, stars):
+    labels, flux, variance = stars
+    mean = labels[:, :3].mean(axis=0)
+    alone, joint = (fit(emulator, flux, variance, mean) for fit in (joint_fit.fit_alone, joint_fit.fit_jointly))
+    assert joint.converged and joint.shared
+    stages = np.diff(joint.objective)
+    assert (stages > 0).sum() <= 1  # it only falls, but for the change to the second stage's weights
+    assert (rms(joint.own[:, :4] - labels) < 0.5 * rms(alone.own[:, :4] - labels))[:2].all()
+    found = joint_fit.corrections(emulator, flux, variance, joint, mean)
+    centre = np.argmin(np.abs(WAVE - 1.0))
+    assert found["missing"][centre] == pytest.approx(0.15, abs=0.03)
+    lost = np.argmin(np.abs(WAVE - CENTRES[1]))
+    assert found["missing"][lost] == pytest.approx(-found["depth"][lost], rel=0.2)
+    assert (found["e_missing"] > 0).all() and (found["e_shift"] > 0).all()
+    again = joint_fit.fit_with(emulator, joint.fields, flux, variance, mean)  # block by block: nearly the same
+    assert np.median(np.abs(again.own[:, 0] - joint.own[:, 0])) < 10
+
+
+def test_with_nothing_shared_it_is_each_star_alone(emulator, stars):
+    labels, flux, variance = stars
+    tight = replace(joint_fit.START, depth=1e-7, relative=0.0, mixing=1e-7, shift=1e-7, strength=1e-7,
+                    spread=(1e6, 1e3, 1e3), pinned=(1e6, 1e3, 1e3))
+    fit = joint_fit.JointFit(emulator, flux, variance, tight)
+    together = fit.minimise(enough=1e-5, n_steps=20)
+    one_by_one, _ = fit.alone(fit.own, together.fields, 20)
+    assert np.abs(together.fields.pixels).max() < 1e-6
+    assert np.allclose(together.own[:, :4], one_by_one[:, :4], atol=[3.0, 0.01, 0.01, 0.02])
+
+
+def test_two_stars_are_fitted_alone(emulator, stars):
+    labels, flux, variance = stars
+    joint, alone = (fit(emulator, flux[:2], variance[:2]) for fit in (joint_fit.fit_jointly, joint_fit.fit_alone))
+    assert not joint.shared and not joint.fields.pixels.any()
+    assert np.allclose(joint.own, alone.own)
+
+
+def test_bad_pixels_have_no_weight(emulator, stars):
+    labels, flux, variance = stars
+    bad = np.random.default_rng(2).random(flux.shape) < 0.1
+    absent, garbage = np.where(bad, np.nan, flux), np.where(bad, 77.0, flux)
+    infinite = np.where(bad, np.inf, variance)
+    results = [joint_fit.fit_alone(emulator, *spectra).own for spectra in ((absent, variance), (garbage, infinite))]
+    assert np.array_equal(*results) and np.isfinite(results[0]).all()
+    whole = joint_fit.fit_alone(emulator, flux, variance).own
+    assert np.median(np.abs(results[0][:, 0] - whole[:, 0])) < 30
+
+
+def test_bins_average_what_is_finite():
+    flux = np.array([[1.0, 2.0, 3.0, np.nan, 5.0, np.nan, np.nan, np.nan, np.nan, 9.0]])
+    mean, counts = bins.binned(flux, 3)
+    assert np.allclose(mean, [[2.0, 5.0, np.nan]], equal_nan=True) and (counts == [[3, 1, 0]]).all()
+    assert np.isinf(bins.variance_of(mean, counts, [100.0])[0, 2])
+    noisy = 1 + np.random.default_rng(0).normal(0, 0.01, (1, 4000))
+    assert bins.noise_of(noisy)[0] == pytest.approx(0.01, rel=0.1)
+
+
+# ---------------------------------------------------------------- the gauge
+def made_up(n=200):
+    rng = np.random.default_rng(8)
+    labels = np.c_[rng.normal(3500, 270, n), rng.normal(4.9, 0.1, n), rng.normal(0, 0.2, n), rng.uniform(2, 5, n)]
+    return labels, np.full(n, 10.0)
+
+
+def test_without_anything_from_outside_the_map_is_the_identity_and_as_uncertain_as_its_prior():
+    labels, own = made_up()
+    found = gauge.solve("teff", labels, own, gauge.Observation())
+    value, shared = gauge.apply("teff", labels, found)
+    assert np.array_equal(value, labels[:, 0]) and shared.min() >= gauge.MAPS["teff"].offset
+
+
+def test_many_anchors_find_the_map_and_few_do_no_harm():
+    labels, own = made_up()
+    truth = labels[:, 0] + 120 + 0.06 * (labels[:, 0] - labels[:, 0].mean())
+    rows = np.arange(100)
+    found = gauge.solve("teff", labels, own, gauge.Observation(rows, truth[rows], np.full(100, 5.0)))
+    value, shared = gauge.apply("teff", labels, found)
+    assert rms(value - truth) < 4 and np.median(shared) < 4
+    one = gauge.solve("teff", labels, own, gauge.Observation([0], truth[:1], [60.0]))
+    value, shared = gauge.apply("teff", labels, one)
+    assert rms(value - truth) < rms(labels[:, 0] - truth) and np.median(shared) > 40
+
+
+def test_an_error_that_all_anchors_share_stays():
+    labels, own = made_up()
+    rows = np.arange(150)
+    found = gauge.solve("teff", labels, own, gauge.Observation(rows, labels[rows, 0], np.full(150, 20.0), shared=30.0))
+    assert np.sqrt(found.covariance[0, 0]) == pytest.approx(30, rel=0.1)
+
+
+def test_the_mean_of_the_sample_sets_the_offset_alone():
+    labels, own = made_up()
+    found = gauge.solve("logg", labels, own / 1000, gauge.Observation(mean=(labels[:, 1].mean() + 0.1, 0.01)))
+    assert found.coefficients[0] == pytest.approx(0.1, rel=0.02) and not found.coefficients[1:].any()
+
+
+def test_an_anchor_is_never_scored_and_the_constant_stands_beside():
+    labels, _ = made_up(30)
+    truth = pd.DataFrame({"karmn": [f"J{k}" for k in range(30)], "teff": labels[:, 0], "logg": labels[:, 1],
+                          "mh": labels[:, 2], "vsini": labels[:, 3]})
+    off = labels[:, 0] + np.where(np.arange(30) < 5, 1e6, 50.0)  # the anchors' own estimates do not count
+    estimates = table(truth, {"teff": (off, np.full(30, 60.0), np.full(30, 60.0))})
+    errors = errors_beside_baselines({"ours": estimates}, truth, {"teff": truth["karmn"][:5]})
+    errors = errors.set_index(["parameter", "estimates"])
+    assert errors.loc[("Teff [K]", "ours"), "n"] == 25
+    assert errors.loc[("Teff [K]", "ours"), ["rmse", "r", "held"]].tolist() == pytest.approx([50.0, 1.0, 1.0])
+    assert errors.loc[("Teff [K]", "one constant for all"), "rmse"] == pytest.approx(labels[5:, 0].std())
+    assert errors.loc[("logg [dex]", "one constant for all"), "rmse"] == pytest.approx(labels[:, 1].std())
