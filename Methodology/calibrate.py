@@ -4,6 +4,7 @@ Reads   literature_data/*.csv; a run's final_estimations.csv and its sidecar, if
         of a run of simulated spectra the truth, {data}/stars.csv, instead of the literature
 Prints  offset and extra scatter of each parameter, and how often its 68 % and 95 % intervals hold, before and after
 Writes  final_estimations_calibrated.csv (+ .json)    beside the run's table, or in --out; what was there stays as it is
+        with --anchors instead {name of the table}_anchored.csv (+ .json), in the form of final_estimations.csv
 
 Maximum likelihood finds the offset (literature minus estimate) and a scatter that is added in quadrature to the
 estimate's own uncertainty and to the literature's, see inference/calibration.py. Uncertainties of the offset are from
@@ -21,16 +22,20 @@ the most direct one of those that have ten stars.
 Simulated stars are calibrated on their truth, on one half of them; coverage is that of the other half, behind the same
 gap and in the runs of --test, behind other gaps. What is lost from the one to the other no calibration can know.
 
+With --anchors (ours) any table of estimates, of real or simulated stars, is moved by an affine map onto stars of which
+something is known, shrunk to no map at all where they are few: see inference/gauge.py and docs/joint-fit.md.
+
     python Methodology/calibrate.py                                    # the published estimates; --out DIR writes them
     python Methodology/calibrate.py artifacts/final_estimations.csv    # those of a run
     python Methodology/calibrate.py artifacts/demo/final_estimations.csv --truth src_files/demo/stars.csv
+    python Methodology/calibrate.py artifacts/final_estimations.csv --anchors anchors.csv
 """
 import argparse
 import sys
 from pathlib import Path
 
 import paper
-from evaluation import calibrated, catalogues
+from evaluation import anchors, calibrated, catalogues
 from workflow import schemas
 from workflow.artifacts import Artifacts
 from workflow.command_line import Help, command, folder, number
@@ -51,6 +56,22 @@ def write(path, estimates, used, inputs, args):
     beyond = [f"{paper.PARAMETERS[par].published} {(~estimates[par].between(*fit.estimates)).sum()}"
               for par, fit in fits.items()]
     print(f"\n{len(estimates)} stars -> {path}\nbeyond the range of those it was calibrated on: {', '.join(beyond)}")
+
+
+def write_anchored(path, estimates, args, inputs):
+    """Write a table moved onto --anchors, in the form of final_estimations.csv, with its sidecar."""
+    observations, names = anchors.read(args.anchors, estimates)
+    if not names:
+        raise BadInput(f"{args.anchors}: none of its stars has an estimate here: {anchors.REMEDY}")
+    table, left_out, moves = anchors.moved(estimates, observations)
+    print(f"The map, added to the estimates\n{moves.to_string(index=False, float_format='{:.3g}'.format)}")
+    with lock(path.parent):
+        write_csv(path, table)
+        content = schemas.Estimates(schemas.Origin(spectra=estimates["spectra"].iloc[0]), inputs={
+            file.name: sha256(file) for file in inputs}, outputs={path.name: sha256(path)}, flags_left_out=left_out)
+        write_json(sidecar_of(path), schemas.signed(schemas.plain(content)))
+    scored = " and ".join(f"{len(stars)} of {par}" for par, stars in names.items())
+    print(f"\n{len(table)} stars -> {path}\nanchors, which are not to be scored: {scored}")
 
 
 def reference(text):
@@ -84,9 +105,17 @@ def main(argv=None):
     add("--test", nargs="+", type=Path, default=[], metavar="FILE", help="final_estimations.csv behind other gaps")
     add("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help="of the split in halves")
     add("--out", type=folder, metavar="DIR", help="folder of the calibrated table; None: that of the estimates")
+    add("--anchors", type=Path, metavar="FILE", help="CSV of stars whose parameters are known, to move the table onto")
     args = parser.parse_args(argv)
     estimates = catalogues.load_estimates(args.estimates)
     simulated = schemas.Kind(estimates["spectra"].iloc[0]).simulated
+    if args.anchors:
+        print(f"{len(estimates)} stars, {catalogues.title(estimates)}\n")
+        source = args.estimates or catalogues.FOLDER / "mas24.csv"
+        path = (args.out or source.parent) / f"{source.stem}_anchored.csv"
+        if path.parent == catalogues.FOLDER:
+            raise BadInput("--anchors with the published estimates needs --out, a folder to write to")
+        return write_anchored(path, estimates, args, [source, args.anchors])
     check(args, simulated)
     print(f"{len(estimates)} stars, {catalogues.title(estimates)}\n")
     path = args.estimates or catalogues.FOLDER / "mas24.csv"
