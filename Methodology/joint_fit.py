@@ -1,0 +1,271 @@
+"""Where the paper ends (ours): labels of all stars and what the synthetic spectra lack, fitted together, no networks.
+
+Reads   {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv; --anchors FILE
+Writes  {out}/joint_fields.npy, joint_stars.npy (+ .json)   what all stars share, by bin, and each star's numbers
+        {out}/joint_block_{k}.npy (+ .json)                 of very many stars, block by block, with these fields
+        {out}/joint_estimations.csv (+ .json)               the published columns, then the flags
+        {out}/alone_estimations.csv (+ .json)               each star by itself, the baseline
+        {out}/gauge.csv                                     the affine map of the labels: from where, and how uncertain
+        {out}/corrections.csv, corrections.png              what the synthetic spectra lack, bin by bin
+
+The synthetic spectra are wrong in the same way for all stars, so all stars together tell how, where one cannot: see
+docs/joint-fit.md, inference/joint_fit.py for the equations and inference/gauge.py for what the spectra cannot tell: an
+affine map of the labels, the same for all stars. That comes from outside: the mean of the sample, and anchors, a CSV
+with karmn and any of teff, logg, mh, vsini with their errors e_teff, ..., and s_teff, ... for an error that all anchors
+share. An anchor is never scored.
+
+    python Methodology/joint_fit.py --mean-teff 3500 50
+    python Methodology/joint_fit.py --data src_files/demo --artifacts artifacts/demo --anchors anchors.csv
+"""
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import paper
+from evaluation import anchors
+from evaluation.joint import errors_beside_baselines
+from figures.joint import corrections as figure_of_corrections
+from inference import flags, gauge, joint_fit, mode
+from inference.emulator import Emulator, slow_rows
+from spectra import bins, transforms
+from spectra.dataset import FLUX_RANGE, Dataset, resolving_power_of
+from workflow import runner, schemas
+from workflow.command_line import command, folder, number, parse
+from workflow.files import (
+    BadInput,
+    load_array,
+    lock,
+    sha256,
+    take,
+    write_array,
+    write_csv,
+    write_json,
+    writing,
+)
+from workflow.units import Unit, finish, sidecar_of
+
+TEACHERS = 500  # stars that the shared fields are fitted with: more tell no more of them, and take longer
+BLOCK = 1000  # further stars a unit
+GOOD = 0.5  # share of a spectrum's pixels that must be usable
+COLUMNS = 7, 4, 4, 4  # of a star's numbers: its own, errors of labels and v sin i, the same of the star alone
+
+
+# ---------------------------------------------------------------- spectra
+def grid(data, n_pixels):
+    """Step and middle [Angstrom] of the spectra's wavelengths."""
+    settings = data.provenance.settings
+    window = settings.get("window") if isinstance(settings, dict) else None
+    if window:
+        return (window[1] - window[0]) / (n_pixels - 1), (window[0] + window[1]) / 2
+    return transforms.STEP, paper.WINDOW[0] + transforms.STEP * (n_pixels - 1) / 2
+
+
+def emulator_of(data):
+    """The synthetic spectra as an emulator, and how many pixels make a bin."""
+    step, middle = grid(data, data.flux_ph.shape[1])
+    pixels = bins.pixels_a_bin(resolving_power_of(data.provenance), middle, step)
+    rows = slow_rows(data.labels_ph)
+    flux = bins.binned(take(data.flux_ph, rows), pixels)[0]
+    try:
+        return Emulator.fit(flux, data.labels_ph[rows], step * pixels, middle), pixels
+    except (np.linalg.LinAlgError, ValueError):
+        raise BadInput(f"{data.pars}: {len(rows)} spectra of the slowest rotation are too few to follow their labels: "
+                       "use more synthetic spectra") from None
+
+
+def observed(data, rows, pixels):
+    """Bins of some stars and the variance of their noise, bad pixels left out; and how many pixels are bad: (n,)."""
+    flux = take(data.flux_carm, rows).astype(float)
+    same = flux[:, 2:] == flux[:, 1:-1]
+    same[:, 1:] &= flux[:, 1:-2] == flux[:, 2:-1]
+    bad = ~((flux >= FLUX_RANGE[0]) & (flux <= FLUX_RANGE[1]))  # NaN is neither
+    bad[:, 2:] |= same & (np.abs(flux[:, 2:] - 1) > 0)  # three equal values are no spectrum
+    flux[bad] = np.nan
+    if "snr" in data.stars:
+        snr = pd.to_numeric(data.stars["snr"], errors="coerce").to_numpy(float)[rows]
+    else:
+        snr = np.full(len(flux), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        snr = np.where(snr > 0, snr, 1 / np.maximum(bins.noise_of(flux), 1e-4))
+    binned, counts = bins.binned(flux, pixels)
+    variance = bins.variance_of(binned, counts, snr)
+    variance[bad.mean(axis=1) > 1 - GOOD] = np.inf
+    return binned, variance, bad.sum(axis=1)
+
+
+# ---------------------------------------------------------------- units
+def plan(args, data):
+    """The fit of the shared fields, and blocks of further stars."""
+    n_stars = len(data.flux_carm)
+    teachers = np.unique(np.linspace(0, n_stars - 1, min(n_stars, args.teachers)).round().astype(int))
+    settings = {"mean": args.pin, "priors": asdict(joint_fit.PRIORS), "teachers": len(teachers)}
+    inputs = data.ph, data.pars, data.carm, data.stars_table
+    fields = Unit(args.out / "joint_fields.npy", settings, inputs, args.seed, (args.out / "joint_stars.npy",),
+                  data.provenance)
+    further = np.setdiff1d(np.arange(n_stars), teachers)
+    blocks = [Unit(args.out / f"joint_block_{k}.npy", {**settings, "first": int(part[0]), "last": int(part[-1])},
+                   (*inputs, fields.path), args.seed, (), data.provenance)
+              for k, part in enumerate(further[i : i + BLOCK] for i in range(0, len(further), BLOCK))]
+    return fields, blocks, teachers, further
+
+
+def numbers_of(fit, alone, used):
+    """What is kept of each star, (n_stars, 19), NaN where nothing could be used."""
+    table = np.c_[fit.own, fit.error, alone.own[:, :4], alone.error]
+    table[~used] = np.nan
+    return table
+
+
+def work(unit, tick):
+    """Fit the fields and the stars that teach them, or a block of stars with these fields."""
+    started, data = time.time(), Dataset(unit.inputs[0].parent)
+    emulator, pixels = emulator_of(data)
+    mean, n_stars = unit.settings["mean"], len(data.flux_carm)
+    teachers = np.unique(np.linspace(0, n_stars - 1, unit.settings["teachers"]).round().astype(int))
+    block = "first" in unit.settings
+    rows = teachers
+    if block:
+        rows = np.setdiff1d(np.arange(n_stars), teachers)
+        rows = rows[(rows >= unit.settings["first"]) & (rows <= unit.settings["last"])]
+    flux, variance, _ = observed(data, rows, pixels)
+    used = np.isfinite(variance).any(axis=1)
+    alone = joint_fit.fit_alone(emulator, flux, variance, mean)
+    if block:
+        stored = load_array(unit.inputs[-1], 2, "run again")
+        fields = joint_fit.Fields(np.array(stored[:-1]), float(stored[-1, 0]))
+        fit = joint_fit.fit_with(emulator, fields, flux, variance, mean)
+        write_array(unit.path, numbers_of(fit, alone, used))
+        metrics = {}
+    else:
+        if not used.any():
+            raise BadInput(f"{data.carm}: no spectrum is usable: normalise the flux to 0..1.5")
+        part = joint_fit.fit_jointly(emulator, flux[used], variance[used], mean)
+        if not part.shared:
+            print(f"warning: {used.sum()} stars are too few to share anything, each is fitted alone")
+        if not part.converged:
+            print("warning: the joint fit has not converged")
+        fit = joint_fit.Fit(np.full((len(flux), 7), np.nan), part.fields, np.tile(np.eye(7), (len(flux), 1, 1)),
+                            part.objective, part.converged, part.shared)
+        fit.own[used], fit.curvature[used] = part.own, part.curvature
+        write_array(unit.also[0], numbers_of(fit, alone, used))
+        write_array(unit.path, np.vstack([part.fields.pixels, np.full(flux.shape[1], part.fields.kappa)]))
+        metrics = {"converged": float(part.converged), "shared": float(part.shared),
+                   "steps": float(len(part.objective))}
+    finish(unit, started, metrics)
+    tick()
+
+
+# ---------------------------------------------------------------- tables
+def write_table(path, data, values, args, inputs):
+    """Write a table of estimates in the published form, with its sidecar; return it."""
+    table = mode.table(data.stars, values)
+    of_stars, left_out = flags.table(flags.Evidence(
+        {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}, flags.grid_of(data.labels_ph),
+        resolving_power_of(data.provenance), snr=data.stars.get("snr")))
+    table = pd.concat([table, of_stars], axis=1)
+    write_csv(path, table)
+    sidecar = schemas.Estimates(data.provenance, args.seed, {}, {file.name: sha256(file) for file in inputs},
+                                {path.name: sha256(path)}, left_out)
+    write_json(sidecar_of(path), schemas.signed(schemas.plain(sidecar)))
+    return table
+
+
+def write_corrections(args, data, unit, numbers, teachers):
+    """Write corrections.csv and the figure."""
+    emulator, pixels = emulator_of(data)
+    flux, variance, _ = observed(data, teachers, pixels)
+    used = np.isfinite(numbers[teachers, :7]).all(axis=1)
+    stored = np.load(unit.path)
+    fields = joint_fit.Fields(stored[:-1], float(stored[-1, 0]))
+    fit = joint_fit.Fit(numbers[teachers[used], :7], fields, None, [], True, True)
+    table = pd.DataFrame(joint_fit.corrections(emulator, flux[used], variance[used], fit, args.pin))
+    wave = emulator.middle + emulator.step * (np.arange(len(table)) - (len(table) - 1) / 2)
+    table.insert(0, "wave", wave)
+    table["mean_flux"], table["corrected_flux"] = np.exp(-table["depth"]), np.exp(-table["depth"] - table["missing"])
+    table = table.assign(spectra=data.provenance.spectra, run=True).round(6)
+    write_csv(args.out / "corrections.csv", table.drop(columns="run"))
+    with writing(args.out / "corrections.png") as partial:
+        figure_of_corrections(table).savefig(partial, dpi=150)
+
+
+def add_arguments(parser):
+    add = parser.add_argument
+    add("--out", type=folder, metavar="DIR", help="folder of the results; None: joint in that of --artifacts")
+    add("--anchors", type=Path, metavar="FILE", help="CSV of stars whose parameters are known from elsewhere")
+    for par, unit in (("teff", "K"), ("logg", "dex"), ("mh", "dex")):
+        add(f"--mean-{par}", type=float, nargs=2, metavar=("MEAN", "ERROR"),
+            help=f"what is known of the sample's mean [{unit}]")
+    add("--teachers", type=number(int, 2), default=TEACHERS, metavar="N",
+        help="stars that the shared fields are fitted with")
+
+
+@command
+def main(argv=None):
+    args = parse(__doc__, argv, add_arguments)
+    args.out = args.out or args.artifacts / "joint"
+    results, args.artifacts = args.artifacts, args.out
+    if args.scheduler:
+        args.out = args.artifacts = args.out.absolute()
+    data = Dataset(args.data)
+    data.check_synthetic()
+    means = {par: tuple(getattr(args, f"mean_{par}")) for par in gauge.LABELS if getattr(args, f"mean_{par}")}
+    wrong = [par for par, (_, error) in means.items() if not error > 0]
+    if wrong:
+        raise BadInput(f"--mean-{wrong[0]}: the error must be above zero")
+    args.pin = [means.get(par, (usual,))[0] for par, usual in zip(gauge.LABELS, joint_fit.PRIORS.mean)]
+    observations, names = anchors.read(args.anchors, data.stars)
+    fields, blocks, teachers, further = plan(args, data)
+    if runner.run([fields], work, args, description="joint fit") is None:
+        return
+    if blocks and runner.run(blocks, work, args, description="blocks of stars") is None:
+        return
+    with lock(args.out):
+        numbers = np.empty((len(data.flux_carm), sum(COLUMNS)))
+        numbers[teachers] = np.load(fields.also[0])
+        for unit in blocks:
+            rows = further[(further >= unit.settings["first"]) & (further <= unit.settings["last"])]
+            numbers[rows] = np.load(unit.path)
+        say_bad(data, numbers)
+        estimates, table_of_gauge = anchors.mapped(numbers[:, :4], numbers[:, 7:11], observations, means)
+        inputs = [data.stars_table, *([args.anchors] if args.anchors else [])]
+        total = {par: (value, *2 * [np.hypot(own, shared)]) for par, (value, own, shared) in estimates.items()}
+        single = {par: (numbers[:, 11 + k], *2 * [numbers[:, 15 + k]]) for k, par in enumerate(paper.PARAMETERS)}
+        joint = write_table(args.out / "joint_estimations.csv", data, total, args, inputs)
+        alone = write_table(args.out / "alone_estimations.csv", data, single, args, inputs)
+        write_csv(args.out / "gauge.csv", table_of_gauge.assign(spectra=data.provenance.spectra))
+        write_corrections(args, data, fields, numbers, teachers)
+    print("\nWhat is known of the map that the spectra cannot tell (offsets and slopes, added to the labels)")
+    print(table_of_gauge.to_string(index=False, float_format="{:.3g}".format))
+    print("\nMedian uncertainty of a star: own part, and part that all stars share")
+    for par, (_, own, shared) in estimates.items():
+        print(f"  {par:5}  {np.nanmedian(own):.3g}, {np.nanmedian(shared):.3g} {paper.PARAMETERS[par].unit}")
+    if data.provenance.kind.simulated and set(paper.PARAMETERS) <= set(data.stars):
+        compare(joint, alone, data, names, results)
+    print(f"{len(joint)} stars, spectra: {data.provenance.spectra} -> {args.out / 'joint_estimations.csv'}")
+
+
+def say_bad(data, numbers):
+    """A line for each star that has no estimate."""
+    for row in np.flatnonzero(np.isnan(numbers[:, 0])):
+        print(f"warning: {data.carm} row {row}, {data.stars['karmn'][row]}: more than half of its pixels are NaN, "
+              "constant or far outside 0..1.5; left out")
+
+
+def compare(joint, alone, data, names, results):
+    """Print errors of simulated stars beside the baselines, and beside the recipe's if it has run."""
+    tables = {"each star alone": alone, "joint": joint}
+    recipe = results / "final_estimations.csv"
+    if recipe.exists():
+        table = pd.read_csv(recipe)
+        if list(table["karmn"]) == list(joint["karmn"]):
+            tables = {"the recipe, fine-tuned": table, **tables}
+    print("\nEstimates of SIMULATED stars against the truth, anchors left out")
+    print(errors_beside_baselines(tables, data.stars, names).to_string(index=False, float_format="{:.3g}".format))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

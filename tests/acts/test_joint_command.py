@@ -1,0 +1,88 @@
+"""The command: tables with sidecars, resumed and refused as the acts are; every end in one line."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import joint_fit
+import paper
+from evaluation import catalogues
+from synthetic import simulation
+from workflow import files
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """600 synthetic spectra of the slowest rotation and 14 stars, one with a gap, one without any flux."""
+    path = tmp_path_factory.mktemp("joint")
+    labels = np.array([[teff, logg, mh, 1.5] for teff in range(2800, 4200, 100) for logg in (4.7, 4.9, 5.1)
+                       for mh in (-0.6, -0.3, 0.0, 0.3)])
+    physics = simulation.Physics.reference()
+    flux_carm, stars = simulation.observe(simulation.draw_stars(42, 14), physics, 1.0, 0)
+    flux_carm[3, 500:900], flux_carm[4] = np.nan, np.nan
+    files.write_array(path / "ph_flux_norm.npy", simulation.synthesise(labels, physics))
+    files.write_array(path / "ph_pars.npy", labels)
+    files.write_array(path / "carmf_norm.npy", flux_carm)
+    files.write_csv(path / "stars.csv", stars)
+    files.write_json(path / "provenance.json", {"spectra": "simulated"})
+    return path
+
+
+def test_a_subprocess_leaves_the_published_table_and_goes_on_where_it_was(folder, tmp_path):
+    anchors = pd.read_csv(folder / "stars.csv")[["karmn", "teff"]].iloc[:3].assign(e_teff=60.0)
+    anchors.to_csv(tmp_path / "anchors.csv", index=False)
+    command = [sys.executable, str(ROOT / "Methodology" / "joint_fit.py"), "--data", str(folder), "--artifacts",
+               str(tmp_path / "run"), "--jobs", "1", "--mean-logg", "4.85", "0.05", "--anchors",
+               str(tmp_path / "anchors.csv"), "--teachers", "12"]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stderr
+    out = tmp_path / "run" / "joint"
+    table = catalogues.load_estimates(out / "joint_estimations.csv")
+    assert (table["spectra"] == "simulated").all() and table["teff"].isna().sum() == 1  # no pixel of that one is usable
+    assert {"e_teff", "E_vsini", "flags_logg", "flags"} <= set(table)
+    assert "row 4" in run.stdout and "one constant for all" in run.stdout and "3 anchors" in run.stdout
+    assert {"corrections.csv", "corrections.png", "gauge.csv", "alone_estimations.csv"} <= set(os.listdir(out))
+    digest = files.sha256(out / "joint_estimations.csv")
+    (out / "joint_block_0.json").unlink()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert "1 done, 0 to do" in again.stdout and "blocks of stars: 1 in all, 0 done, 1 to do" in again.stdout
+    files._digest.cache_clear()
+    assert files.sha256(out / "joint_estimations.csv") == digest
+    assert json.loads((out / "joint_estimations.json").read_text())["spectra"]["spectra"] == "simulated"
+
+
+@pytest.mark.parametrize("flags, said", [
+    (["--mean-teff", "3500", "0"], "--mean-teff: the error must be above zero"),
+    (["--anchors", "absent.csv"], "absent.csv not found"),
+    (["--teachers", "1"], None),
+])
+def test_bad_flags_end_in_one_line(folder, tmp_path, capsys, flags, said):
+    arguments = ["--data", str(folder), "--artifacts", str(tmp_path), "--jobs", "1", *flags]
+    if said is None:
+        with pytest.raises(SystemExit):
+            joint_fit.main(arguments)
+        return
+    assert joint_fit.main(arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1 and said in lines[0]
+
+
+def test_anchors_without_a_parameter_or_with_an_error_of_zero_are_refused(folder, tmp_path, capsys):
+    names = pd.read_csv(folder / "stars.csv")[["karmn"]]
+    for table, said in ((names, "none of the columns"), (names.assign(teff=3500.0, e_teff=0.0), "not above zero")):
+        table.to_csv(tmp_path / "anchors.csv", index=False)
+        assert joint_fit.main(["--data", str(folder), "--artifacts", str(tmp_path), "--jobs", "1", "--anchors",
+                               str(tmp_path / "anchors.csv")]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_parameters_are_in_the_order_of_the_labels():
+    assert list(paper.PARAMETERS) == ["teff", "logg", "mh", "vsini"]  # which joint_fit and gauge rely on

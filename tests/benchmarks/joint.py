@@ -1,0 +1,254 @@
+"""The joint fit behind gaps of both families, on simulated stars: what the spectra know, and what the gauge leaves.
+
+Writes {out}/{family}_{seed}.csv, a row a star: the fit's labels and their own uncertainties, each star alone, the truth
+       {out}/errors_by_seed.csv and errors_by_seed.png; prints the tables of docs/joint-fit.md
+
+    python tests/benchmarks/joint.py --family lines --seeds 0 1 2              # chosen on
+    python tests/benchmarks/joint.py --family growth --seeds $(seq 0 19)       # tested on; goes on where it was
+    python tests/benchmarks/joint.py --tables
+"""
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from acts import ROOT  # isort: skip  # puts the scripts on the path
+
+import paper
+from evaluation import catalogues
+from inference import gauge, joint_fit
+from inference.emulator import Emulator, slow_rows
+from spectra import bins, transforms
+from synthetic import simulation
+from synthetic.gap_families import FAMILIES
+from workflow.files import write_array, write_csv
+
+PARAMETERS = list(paper.PARAMETERS)
+
+
+def library(out):
+    """An emulator of all synthetic spectra, which are made once."""
+    names = out / "ph_flux_norm.npy", out / "ph_pars.npy"
+    if not all(path.exists() for path in names):
+        flux_ph, labels_ph, *_ = simulation.simulate(n_observed=1)
+        write_array(names[0], flux_ph)
+        write_array(names[1], labels_ph)
+    flux_ph, labels_ph = np.load(names[0], mmap_mode="r"), np.load(names[1])
+    rows = slow_rows(labels_ph)
+    pixels = bins.pixels_a_bin(paper.RESOLVING_POWER, transforms.MIDDLE, transforms.STEP)
+    return Emulator.fit(bins.binned(flux_ph[rows], pixels)[0], labels_ph[rows], transforms.STEP * pixels,
+                        transforms.MIDDLE), pixels
+
+
+def one(family, seed, emulator, pixels):
+    """Fit the stars behind one gap; a DataFrame with a row a star."""
+    started = time.process_time()
+    stars = simulation.draw_stars(paper.SPLIT_SEED)
+    flux_carm, stars = simulation.observe(stars, FAMILIES[family].reference(), 1.0, seed)
+    flux, counts = bins.binned(flux_carm, pixels)
+    variance = bins.variance_of(flux, counts, stars["snr"])
+    alone = joint_fit.fit_alone(emulator, flux, variance)
+    fit = joint_fit.fit_jointly(emulator, flux, variance)
+    table = stars[["karmn", *PARAMETERS]]
+    parts = {"joint_": fit.own, "error_": fit.error / joint_fit.OWN, "alone_": alone.own,
+             "alone_error_": alone.error / joint_fit.OWN}  # as the curvature says
+    for prefix, values in parts.items():
+        table = table.assign(**{prefix + par: values[:, k] for k, par in enumerate(PARAMETERS)})
+    print(f"{family} {seed}: {len(fit.objective)} steps, converged {fit.converged}, "
+          f"{time.process_time() - started:.0f} s of one core", flush=True)
+    return table.assign(converged=fit.converged)
+
+
+# ---------------------------------------------------------------- tables
+ANCHOR_ERRORS = {"teff": 60.0, "logg": 0.07, "mh": 0.07, "vsini": 0.5}
+MEAN_ERRORS = {"teff": 50.0, "logg": 0.05, "mh": 0.10}
+LEARNING = 0, 1, 3, 6, 14, 143
+RECIPE = {"teff": 168.0, "logg": 0.175, "mh": 0.36, "vsini": 1.91}  # docs/results.md: rmse, first family, seeds 3 to 7
+CHOSEN_ON = {"lines_0", "lines_1", "lines_2"}
+
+
+class Stars:
+    """One gap's stars and their fits."""
+
+    def __init__(self, path):
+        self.name, table = path.stem, pd.read_csv(path)
+        self.karmn = table["karmn"]
+        self.truth = table[PARAMETERS].to_numpy()
+        self.converged = bool(table["converged"].all())
+        self.labels = {way: table[[f"{way}_{par}" for par in PARAMETERS]].to_numpy() for way in ("joint", "alone")}
+        self.own = {"joint": table[[f"error_{par}" for par in PARAMETERS]].to_numpy() * joint_fit.OWN,
+                    "alone": table[[f"alone_error_{par}" for par in PARAMETERS]].to_numpy() * joint_fit.OWN}
+        family, seed = self.name.rsplit("_", 1)
+        self.rng = np.random.default_rng([list(FAMILIES).index(family), int(seed), 22])
+        self.wrong_mean = {par: self.rng.normal(0, error) for par, error in MEAN_ERRORS.items()}
+        self.noise = self.rng.normal(size=(len(table), len(PARAMETERS)))
+        self.order = self.rng.permutation(len(table))
+
+    def known(self, par, rows=(), mean=False, shared=0.0, error=None, more=0.0):
+        """An observation of the anchors `rows` and perhaps the mean, with their errors drawn."""
+        k, rows = PARAMETERS.index(par), np.asarray(rows, int)
+        error = error or ANCHOR_ERRORS[par]
+        values = self.truth[rows, k] + error * self.noise[rows, k]
+        if shared:
+            values = values + shared * np.random.default_rng([int(1e6 * abs(self.noise[0, k]))]).normal()
+        width = MEAN_ERRORS.get(par) if mean is True else mean
+        about = None
+        if width:
+            about = self.truth[:, k].mean() + self.wrong_mean[par] * width / MEAN_ERRORS[par] + more, width
+        return gauge.Observation(rows, values, np.full(len(rows), error), shared, about)
+
+    def mapped(self, way, observations):
+        """Errors, own and shared uncertainty of every star and parameter, NaN for anchors of a parameter."""
+        error, own, shared = np.empty((3, *self.truth.shape))
+        for k, par in enumerate(PARAMETERS):
+            known = observations.get(par, gauge.Observation())
+            found = gauge.solve(par, self.labels[way], self.own[way][:, k], known)
+            value, shared[:, k] = gauge.apply(par, self.labels[way], found)
+            error[:, k], own[:, k] = value - self.truth[:, k], self.own[way][:, k]
+            error[np.asarray(known.rows, int), k] = np.nan
+        return error, own, shared
+
+    def best_affine(self, way="joint"):
+        """Errors after the affine map that fits the truth best: what the spectra know."""
+        labels = self.labels[way]
+        x = gauge.design("teff", labels)
+        error = labels - self.truth
+        error[:, :3] -= x @ np.linalg.lstsq(x, error[:, :3], rcond=None)[0]
+        return error
+
+
+def rms(error):
+    return np.sqrt(np.nanmean(error**2, axis=0))
+
+
+def scenarios(stars):
+    """By name (errors, own, shared) of one gap's stars."""
+    rows = {name: np.flatnonzero(stars.karmn.isin(catalogues.load(name)["karmn"])) for name in ("interf", "fgkm")}
+    mean_teff = {"teff": stars.known("teff", mean=True)}
+    means = {par: stars.known(par, mean=True) for par in MEAN_ERRORS}
+    anchors = {"teff": stars.known("teff", rows["interf"]), "mh": stars.known("mh", rows["fgkm"]),
+               "logg": stars.known("logg", mean=0.03)}
+    shared = {**anchors, "teff": stars.known("teff", rows["interf"], shared=30.0)}
+    constant = stars.truth.mean(axis=0) - stars.truth
+    none = np.full_like(constant, np.nan)
+    return {
+        "one constant for all": (constant, none, none),
+        "each star alone": (stars.labels["alone"] - stars.truth, stars.own["alone"], 0 * constant),
+        "each star alone, 14 + 6 anchors, mean of log g": stars.mapped("alone", anchors),
+        "joint, mean of Teff to 50 K": stars.mapped("joint", mean_teff),
+        "joint, mean of Teff 100 K higher": stars.mapped("joint", {"teff": stars.known("teff", mean=True, more=100.0)}),
+        "joint, all three means": stars.mapped("joint", means),
+        "joint, 14 + 6 anchors, mean of log g": stars.mapped("joint", anchors),
+        "joint, the same, 30 K shared by anchors": stars.mapped("joint", shared),
+        "joint, best affine map": (stars.best_affine(), none, none),
+    }
+
+
+def tables(out):
+    """Print the tables, write errors_by_seed.csv."""
+    folders = sorted(out.glob("*_[0-9]*.csv"), key=lambda path: (path.stem.split("_")[0], int(path.stem.split("_")[1])))
+    gaps, rows, held, curve = [Stars(path) for path in folders if path.stem.split("_")[0] in FAMILIES], [], [], []
+    for stars in gaps:
+        for name, (error, own, shared) in scenarios(stars).items():
+            rows.append([stars.name, name, *rms(error)])
+            if np.isfinite(own).any():
+                inside = np.where(np.isnan(error), np.nan, np.abs(error) < np.hypot(own, shared))
+                held.append([stars.name, name, *np.nanmean(inside, axis=0), *np.nanmedian(own, axis=0),
+                             *np.nanmedian(shared, axis=0)])
+        for k in LEARNING:
+            for shared in (0.0, 30.0):
+                known = {par: stars.known(par, stars.order[:k], shared=shared if par == "teff" else 0.0)
+                         for par in ("teff", "logg", "mh")}
+                curve.append([stars.name, k, shared, *rms(stars.mapped("joint", known)[0])])
+    columns = ["gap", "estimates", *PARAMETERS]
+    rows = pd.DataFrame(rows, columns=columns)
+    parts = [f"{part}_{par}" for part in ("own", "shared") for par in PARAMETERS]
+    held = pd.DataFrame(held, columns=[*columns, *parts])
+    curve = pd.DataFrame(curve, columns=["gap", "anchors", "shared", *PARAMETERS])
+    write_csv(out / "errors_by_seed.csv", rows.round(5))
+    groups = {"lines 0 to 2, chosen on": lambda gap: gap in CHOSEN_ON,
+              "lines, untouched": lambda gap: gap.startswith("lines") and int(gap.split("_")[1]) >= 10,
+              "growth, untouched": lambda gap: gap.startswith("growth"),
+              "lines 3 to 7": lambda gap: gap.startswith("lines") and 3 <= int(gap.split("_")[1]) <= 7}
+    digits = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
+    for title, chosen in groups.items():
+        part = rows[rows["gap"].map(chosen)]
+        if part.empty:
+            continue
+        print(f"\n{title}: {part['gap'].nunique()} gap seeds; rmse, quadratic mean of seeds (median, 90 % quantile)")
+        recipe = pd.Series(RECIPE)
+        for name, of_way in part.groupby("estimates", sort=False):
+            values = of_way[PARAMETERS]
+            ratio = np.exp(np.log(values / recipe).mean(axis=1))
+            cells = [f"{np.sqrt((values[par]**2).mean()):.{digits[par]}f} ({values[par].median():.{digits[par]}f}, "
+                     f"{values[par].quantile(0.9):.{digits[par]}f})" for par in PARAMETERS]
+            print(f"| {name} | {' | '.join(cells)} | {np.exp(np.log(ratio).mean()):.2f} |")
+        print("intervals that hold [%], and median own, shared uncertainty")
+        for name, of_way in held[held["gap"].map(chosen)].groupby("estimates", sort=False):
+            cells = [f"{100 * of_way[par].mean():.0f} (own {of_way[f'own_{par}'].median():.{digits[par]}f}, "
+                     f"shared {of_way[f'shared_{par}'].median():.{digits[par]}f})" for par in PARAMETERS]
+            print(f"| {name} | {' | '.join(cells)} |")
+        print("learning curve: anchors of Teff, log g, [M/H], with errors of 60 K and 0.07 dex")
+        for (shared, k), of_way in curve[curve["gap"].map(chosen)].groupby(["shared", "anchors"], sort=False):
+            cells = [f"{np.sqrt((of_way[par]**2).mean()):.{digits[par]}f}" for par in PARAMETERS[:3]]
+            print(f"| {k}, {shared:.0f} K shared | {' | '.join(cells)} |")
+        best = part[part["estimates"] == "joint, best affine map"][PARAMETERS]
+        within = (best <= [20, 0.04, 0.08, 0.6]).mean()
+        print("after the best affine map within 20 K, 0.04, 0.08 dex, 0.6 km/s at [share of seeds]:",
+              " ".join(f"{value:.2f}" for value in within))
+    print("\nnot converged:", [stars.name for stars in gaps if not stars.converged] or "none")
+    return rows
+
+
+SHOWN = {"one constant for all": "0.6", "each star alone": "#E69F00", "joint, mean of Teff to 50 K": "#56B4E9",
+         "joint, 14 + 6 anchors, mean of log g": "#0072B2", "joint, best affine map": "black"}
+
+
+def draw(rows, out):
+    """Errors by gap seed, a panel a parameter."""
+    import matplotlib.pyplot as plt
+
+    from figures import style
+
+    rows = rows[~rows["gap"].isin(CHOSEN_ON)]
+    gaps = list(dict.fromkeys(rows["gap"]))
+    with plt.rc_context(style.STYLE):
+        figure, axes = plt.subplots(4, 1, figsize=(style.DOUBLE, 1.1 * style.DOUBLE), sharex=True)
+        for ax, (par, parameter) in zip(axes, paper.PARAMETERS.items()):
+            for name, colour in SHOWN.items():
+                values = rows[rows["estimates"] == name].set_index("gap")[par].reindex(gaps)
+                ax.plot(range(len(gaps)), values, "o-", ms=3, lw=0.7, color=colour, label=name)
+            ax.axhline(RECIPE[par], color="#D55E00", ls="--", lw=0.8, label="recipe, full size: lines 3 to 7")
+            ax.set(yscale="log", ylabel=f"rmse of {parameter.label}")
+        axes[0].legend(ncols=2, fontsize=5)
+        axes[-1].set_xticks(range(len(gaps)), [gap.replace("_", " ") for gap in gaps], rotation=90, fontsize=5)
+        figure.suptitle("SIMULATED stars: errors by gap seed", **style.WARNING)
+        figure.savefig(out / "errors_by_seed.png", dpi=150)
+        plt.close(figure)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", choices=FAMILIES, default="lines")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[])
+    parser.add_argument("--out", type=Path, default=ROOT / "artifacts" / "joint_benchmark", metavar="DIR")
+    parser.add_argument("--tables", action="store_true", help="print the tables of what is there, draw the figure")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    emulator = None
+    for seed in args.seeds:
+        path = args.out / f"{args.family}_{seed}.csv"
+        if path.exists():
+            continue
+        emulator = emulator or library(args.out)
+        write_csv(path, one(args.family, seed, *emulator))
+    if args.tables:
+        draw(tables(args.out), args.out)
+
+
+if __name__ == "__main__":
+    main()
