@@ -43,7 +43,9 @@ from inference.emulator import Motion
 LABELS, N_OWN = 3, 7  # theta; and with it v sin i, velocity, tilt and offset of the continuum
 BOUNDS = np.array([[2600.0, 4.2, -1.5, 0.3], [4800.0, 5.7, 1.0, 60.0]])  # of labels: beyond, the emulator is lost
 LARGEST_STEP = np.array([200.0, 0.2, 0.25, 3.0, 0.5, 0.05, 0.05])
-OWN = np.array([0.73, 0.64, 0.96, 0.63])  # true over stated own uncertainty, gap seeds 0 to 2 of the first family
+LARGEST_ALONE = np.array([200.0, 0.2, 0.25, 6.0, 0.5, 0.05, 0.05])  # of stars whose fields stay: v sin i has far to go
+ALONE_STEPS = 14
+OWN = np.array([0.70, 0.50, 0.87, 0.62])  # true over stated own uncertainty, gap seeds 0 to 2 of the first family
 FEWEST = 10  # stars that can teach the shared fields
 RENEW = 6, 2  # steps that have a preconditioner each, and how many of the others share one
 
@@ -287,7 +289,7 @@ class JointFit:
             change, curvature = self.step_alone(own, fields, 0.05 if k < n_steps - 2 else 0.0)
             if which is not None:
                 change = change * which[:, None]
-            own = bounded(own + np.clip(change, -LARGEST_STEP, LARGEST_STEP))
+            own = bounded(own + np.clip(change, -LARGEST_ALONE, LARGEST_ALONE))
         return own, curvature
 
     def set_teachers(self, own):
@@ -357,7 +359,8 @@ class JointFit:
         if fast.any():
             weight, prior = self.weight, self.own_prior
             self.weight, self.own_prior = self.weight_of_one, np.r_[np.array(START.spread) ** -2.0, prior[LABELS:]]
-            own, _ = self.alone(own, fields, 8, fast)
+            own[fast] = self.centre  # in the shared fit they went anywhere
+            own, _ = self.alone(own, fields, ALONE_STEPS, fast)
             self.weight, self.own_prior = weight, prior
         curvature = self.step_alone(own, fields, 0.0)[1]
         return Fit(own, fields, curvature, history, converged, shared=True)
@@ -366,7 +369,7 @@ class JointFit:
 def fit_alone(emulator, flux, variance, mean=PRIORS.mean):
     """Every star by itself, nothing shared: the baseline. A Fit; arguments as of `JointFit`."""
     alone = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
-    own, curvature = alone.alone(alone.own, alone.fields, 8)
+    own, curvature = alone.alone(alone.own, alone.fields, ALONE_STEPS)
     return Fit(own, alone.fields, curvature, [], True, shared=False)
 
 
@@ -388,7 +391,7 @@ def fit_with(emulator, fields, flux, variance, mean=PRIORS.mean):
     """Stars by themselves with the fields of another fit, as new stars, or blocks of very many. A Fit."""
     one = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
     one.weight = one.weight_of_one
-    own, curvature = one.alone(one.own, fields, 10)
+    own, curvature = one.alone(one.own, fields, ALONE_STEPS)
     slow = own[:, 3] <= PRIORS.fast
     if slow.any():  # as in the joint fit, nothing draws these to the mean
         one.own_prior = np.r_[np.array(PRIORS.spread) ** -2.0, one.own_prior[LABELS:]]
