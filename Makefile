@@ -25,6 +25,7 @@ demo: $(VENV)/installed
 	$(RUN) Methodology/autoencoder_training.py $(DEMO)
 	$(RUN) Methodology/autoencoder_fine_tuning.py $(DEMO)
 	$(RUN) Methodology/cnn_training.py $(DEMO)
+	$(RUN) Methodology/joint_fit.py $(DEMO)
 	@echo "All of it lies in artifacts/demo, the SIMULATED spectra in src_files/demo. One page on it, with all figures:"
 	@echo "    make report ARTIFACTS=artifacts/demo DATA=src_files/demo"
 

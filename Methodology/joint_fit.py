@@ -5,6 +5,7 @@ Writes  {out}/joint_fields.npy, joint_stars.npy (+ .json)   what all stars share
         {out}/joint_block_{k}.npy (+ .json)                 of very many stars, block by block, with these fields
         {out}/joint_estimations.csv (+ .json)               the published columns, then the flags
         {out}/alone_estimations.csv (+ .json)               each star by itself, the baseline
+        {out}/anchors.csv                                   the anchors that were used, of each parameter
         {out}/gauge.csv                                     the affine map of the labels: from where, and how uncertain
         {out}/corrections.csv, corrections.png              what the synthetic spectra lack, bin by bin
 
@@ -33,7 +34,9 @@ from inference import flags, gauge, joint_fit, mode
 from inference.emulator import Emulator, slow_rows
 from spectra import bins, transforms
 from spectra.dataset import FLUX_RANGE, Dataset, resolving_power_of
+from spectra.star_tables import read
 from workflow import runner, schemas
+from workflow.artifacts import Artifacts
 from workflow.command_line import command, folder, number, parse
 from workflow.files import (
     BadInput,
@@ -206,7 +209,7 @@ def add_arguments(parser):
 @command
 def main(argv=None):
     args = parse(__doc__, argv, add_arguments)
-    args.out = args.out or args.artifacts / "joint"
+    args.out = args.out or Artifacts(args.artifacts).joint
     results, args.artifacts = args.artifacts, args.out
     if args.scheduler:
         args.out = args.artifacts = args.out.absolute()
@@ -236,6 +239,8 @@ def main(argv=None):
         single = {par: (numbers[:, 11 + k], *2 * [numbers[:, 15 + k]]) for k, par in enumerate(paper.PARAMETERS)}
         joint = write_table(args.out / "joint_estimations.csv", data, total, args, inputs)
         alone = write_table(args.out / "alone_estimations.csv", data, single, args, inputs)
+        used = [(star, par) for par, stars in names.items() for star in stars]
+        write_csv(args.out / "anchors.csv", pd.DataFrame(used, columns=["karmn", "parameter"]))
         write_csv(args.out / "gauge.csv", table_of_gauge.assign(spectra=data.provenance.spectra))
         write_corrections(args, data, fields, numbers, teachers)
     print("\nWhat is known of the map that the spectra cannot tell (offsets and slopes, added to the labels)")
@@ -258,9 +263,9 @@ def say_bad(data, numbers):
 def compare(joint, alone, data, names, results):
     """Print errors of simulated stars beside the baselines, and beside the recipe's if it has run."""
     tables = {"each star alone": alone, "joint": joint}
-    recipe = results / "final_estimations.csv"
+    recipe = Artifacts(results).estimates()
     if recipe.exists():
-        table = pd.read_csv(recipe)
+        table = read(recipe, "restore it")
         if list(table["karmn"]) == list(joint["karmn"]):
             tables = {"the recipe, fine-tuned": table, **tables}
     print("\nEstimates of SIMULATED stars against the truth, anchors left out")

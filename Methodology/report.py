@@ -1,6 +1,6 @@
 """One page on a run, to be sent to a colleague: what was run, what the paper says beside it, and the figures.
 
-Reads   {artifacts}/*.json, final_estimations.csv, final_estimations_before.csv, summary.png; {figures}/*.png
+Reads   {artifacts}/*.json, final_estimations.csv, final_estimations_before.csv, summary.png, joint/; {figures}/*.png
         {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv; literature_data/*.csv
 Writes  {out}/report.md      refers to the pictures where they lie
         {out}/report.html    the same with the pictures in it: this one file can be sent
@@ -25,6 +25,7 @@ import mistune
 
 import paper
 from evaluation import calibrated, catalogues, claims, comparison, gap
+from evaluation.joint import errors_beside_baselines
 from evaluation.run import NotYet, listed, load, settings
 from evaluation.truth import errors_of_estimates
 from figures import style
@@ -145,6 +146,31 @@ def against_truth(run, out):
     elif run.artifacts.summary.exists():
         parts.append(f"{run.artifacts.summary.name} is of other estimates: delete it, and Methodology/cnn_training.py "
                      "draws it again.")
+    return parts
+
+
+def the_joint_fit(run, out):
+    """What Methodology/joint_fit.py left beside the run: errors beside the baselines, the gauge, the corrections."""
+    folder, again = run.artifacts.joint, "run Methodology/joint_fit.py again"
+    if not (folder / "joint_estimations.csv").exists():
+        return []
+    tables = {name: star_tables.read(folder / file, again)
+              for name, file in (("each star alone", "alone_estimations.csv"), ("joint", "joint_estimations.csv"))}
+    parts = ["## Joint fit of all stars (not in the paper)",
+             "All spectra fitted together with what the synthetic ones lack, without networks: docs/joint-fit.md."]
+    if run.truth is not None:
+        anchors = read_table(folder / "anchors.csv", "karmn", again, once=False)
+        names = anchors.groupby("parameter")["karmn"].agg(list).to_dict()
+        recipe = star_tables.read(run.artifacts.estimates(), "restore it")
+        errors = errors_beside_baselines({"the recipe, fine-tuned": recipe, **tables}, run.truth, names)
+        parts += [table(list(errors), [[f"{cell:.3g}" if isinstance(cell, float) else cell for cell in row]
+                                       for row in errors.itertuples(index=False)], range(2, len(errors.columns))),
+                  "Anchors are left out; held is the share of stars whose interval holds the truth."]
+    moves = read_table(folder / "gauge.csv", "parameter", again, once=False)
+    parts += [table(["what the spectra cannot tell", "term", "value", "error", "from"],
+                    [[row["parameter"], row["term"], f"{row['value']:.3g}", f"{row['error']:.3g}", row["from"]]
+                     for row in moves.to_dict("records")], (2, 3)),
+              picture(folder / "corrections.png", "What the synthetic spectra lack, line by line", out)]
     return parts
 
 
@@ -282,6 +308,7 @@ def caption(stem):
 def page(run, args):
     """The whole page in Markdown."""
     parts = [*opening(run), *what_was_run(run), *what_is_missing(run), *against_truth(run, args.out),
+             *the_joint_fit(run, args.out),
              *calibrated_errors(run), *the_networks(run), *the_gap(run, args.out)]
     if run.estimates is not None:
         parts += the_flags(run) + the_estimates(run)

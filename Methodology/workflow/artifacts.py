@@ -38,6 +38,7 @@ class Artifacts:
     summary = file("summary.png")
     gap_report = file("gap_report.csv")
     figures = file("figures")
+    joint = file("joint")  # folder of Methodology/joint_fit.py
 
     def __str__(self):
         return str(self.folder)
