@@ -195,15 +195,14 @@ def write_corrections(args, data, unit, numbers, teachers):
         figure_of_corrections(table).savefig(partial, dpi=150)
 
 
-def add_arguments(parser):
-    add = parser.add_argument
-    add("--out", type=folder, metavar="DIR", help="folder of the results; None: joint in that of --artifacts")
-    add("--anchors", type=Path, metavar="FILE", help="CSV of stars whose parameters are known from elsewhere")
-    for par, unit in (("teff", "K"), ("logg", "dex"), ("mh", "dex")):
-        add(f"--mean-{par}", type=float, nargs=2, metavar=("MEAN", "ERROR"),
-            help=f"what is known of the sample's mean [{unit}]")
-    add("--teachers", type=number(int, 2), default=TEACHERS, metavar="N",
-        help="stars that the shared fields are fitted with")
+def add_arguments(what, how_much, where):
+    what.add_argument("--out", type=folder, metavar="DIR", help="folder of the results; None: joint in --artifacts")
+    what.add_argument("--anchors", type=Path, metavar="FILE", help="CSV of stars whose parameters are known")
+    for par in gauge.LABELS:
+        what.add_argument(f"--mean-{par}", type=float, nargs=2, metavar=("MEAN", "ERROR"),
+                          help=f"what is known of the sample's mean [{paper.PARAMETERS[par].unit}]")
+    how_much.add_argument("--teachers", type=number(int, 2), default=TEACHERS, metavar="N",
+                          help="stars that the shared fields are fitted with")
 
 
 @command
