@@ -19,19 +19,25 @@ def errors_of_estimates(before, after, truth):
 
     `truth` has `karmn`, `teff` [K], `logg` [dex], `mh` [dex], `vsini` [km/s]. A row a parameter that was estimated:
     number of stars; before and after, the bias (mean of estimate minus truth), scatter (its standard deviation) and
-    rmse; and the median of the estimates' own uncertainty after, (e_ + E_) / 2.
+    rmse; the median of the estimates' own uncertainty after, (e_ + E_) / 2; and as a baseline the rmse of one constant
+    for all stars, the mean of the truth, and Pearson's r, which a constant has not.
     """
     rows = {}
     for par, parameter in paper.PARAMETERS.items():
         x, true = parameter.published, truth.set_index("karmn")[par]
-        differences = {when: (table.set_index("karmn")[x] - true).dropna()
-                       for when, table in (("before", before), ("after", after))}
-        if len(differences["after"]):
-            rows[f"{x} [{parameter.unit}]"] = {
-                "n": len(differences["after"]),
-                **{f"{name} {when}": measure(difference)
-                   for name, measure in MEASURES.items() for when, difference in differences.items()},
-                "own uncertainty": ((after[f"e_{x}"] + after[f"E_{x}"]) / 2).median()}
+        differences = {stage: (table.set_index("karmn")[x] - true).dropna()
+                       for stage, table in (("before", before), ("after", after))}
+        if differences["after"].empty:
+            continue
+        rows[f"{x} [{parameter.unit}]"] = {
+            "n": len(differences["after"]),
+            **{f"{name} {stage}": measure(difference)
+               for name, measure in MEASURES.items() for stage, difference in differences.items()},
+            "own uncertainty": ((after[f"e_{x}"] + after[f"E_{x}"]) / 2).median(),
+            "rmse of a constant": true.std(ddof=0),
+            **{f"r {stage}": table.set_index("karmn")[x].corr(true)
+               for stage, table in (("before", before), ("after", after))},
+        }
     return pd.DataFrame(rows).T
 
 
