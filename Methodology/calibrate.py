@@ -38,7 +38,7 @@ import paper
 from evaluation import anchors, calibrated, catalogues
 from workflow import schemas
 from workflow.artifacts import Artifacts
-from workflow.command_line import Help, command, folder, number
+from workflow.command_line import Help, add_seed, command, folder
 from workflow.files import BadInput, lock, sha256, write_csv, write_json
 from workflow.units import CODE, sidecar_of
 
@@ -103,7 +103,7 @@ def main(argv=None):
     add("--linear", action="store_true", help="let the offset depend linearly on Teff")
     add("--truth", nargs="+", type=Path, default=[], metavar="FILE", help="stars.csv of the simulated runs")
     add("--test", nargs="+", type=Path, default=[], metavar="FILE", help="final_estimations.csv behind other gaps")
-    add("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help="of the split in halves")
+    add_seed(parser, "of the split in halves")
     add("--out", type=folder, metavar="DIR", help="folder of the calibrated table; None: that of the estimates")
     add("--anchors", type=Path, metavar="FILE", help="CSV of stars whose parameters are known, to move the table onto")
     args = parser.parse_args(argv)

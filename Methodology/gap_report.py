@@ -26,11 +26,10 @@ of synthetic ones of the same labels.
 import argparse
 import sys
 
-import paper
 from evaluation import gap
 from evaluation.run import load
 from figures.gap import figure_of
-from workflow.command_line import Help, add_run, command, number
+from workflow.command_line import Help, add_run, add_seed, command
 from workflow.files import lock, write_csv, writing
 
 
@@ -39,7 +38,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     add = parser.add_argument
     add_run(parser)
-    add("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help="of folds, halves and draws")
+    add_seed(parser, "of folds, halves and draws")
     add("--truth", action="store_true", help="match simulated stars by their true labels, not by the estimates")
     args = parser.parse_args(argv)
     run = load(args.data, args.artifacts)

@@ -30,7 +30,6 @@ from evaluation.run import NotYet, listed, load, settings
 from evaluation.truth import errors_of_estimates
 from figures import style
 from inference import flags
-from spectra import star_tables
 from workflow import schemas
 from workflow.artifacts import STAGES
 from workflow.command_line import Help, add_run, command, folder
@@ -133,7 +132,7 @@ def against_truth(run, out):
     """Estimates of simulated stars before and after fine-tuning, against the truth."""
     if run.truth is None:
         return []
-    before, after = (star_tables.read(run.artifacts.estimates(stage), "restore it") for stage in STAGES)
+    before, after = (run.table(run.artifacts.estimates(stage)) for stage in STAGES)
     heading = ["before, after fine-tuning", "stars", "rmse", "bias", "scatter", "own uncertainty"]
     rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{measure} before']:.3g}, {row[f'{measure} after']:.3g}"
                                         for measure in heading[2:5]), f"{row['own uncertainty']:.3g}")
@@ -154,14 +153,14 @@ def the_joint_fit(run, out):
     folder, again = run.artifacts.joint, "run Methodology/joint_fit.py again"
     if not (folder / "joint_estimations.csv").exists():
         return []
-    tables = {name: star_tables.read(folder / file, again)
+    tables = {name: run.table(folder / file)
               for name, file in (("each star alone", "alone_estimations.csv"), ("joint", "joint_estimations.csv"))}
     parts = ["## Joint fit of all stars (not in the paper)",
              "All spectra fitted together with what the synthetic ones lack, without networks: docs/joint-fit.md."]
     if run.truth is not None:
         anchors = read_table(folder / "anchors.csv", "karmn", again, once=False)
         names = anchors.groupby("parameter")["karmn"].agg(list).to_dict()
-        recipe = star_tables.read(run.artifacts.estimates(), "restore it")
+        recipe = run.table(run.artifacts.estimates())
         errors = errors_beside_baselines({"the recipe, fine-tuned": recipe, **tables}, run.truth, names)
         parts += [table(list(errors), [[f"{cell:.3g}" if isinstance(cell, float) else cell for cell in row]
                                        for row in errors.itertuples(index=False)], range(2, len(errors.columns))),

@@ -9,7 +9,7 @@ FLOORS = [{"paper"}, {"workflow"}, {"spectra"}, {"training", "observations"}, {"
 FLOOR = {room: k for k, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(path for folder in ("Methodology", "src_files") for path in (ROOT / folder).rglob("*.py"))
 COMMANDS = {path.stem for path in FILES if path.parent.parent == ROOT} - {"paper"}
-N_BOXES, N_ARROWS = 20, 80
+N_BOXES, N_ARROWS = 20, 75
 
 
 def room_of(path):

@@ -309,6 +309,18 @@ class Run:
         catalogues.load_estimates(before)  # as it was left
         return stars
 
+    def table(self, path):
+        """A table of estimates that belongs to the run, as it was left, of the published columns and more."""
+        again = "the script that made it has to run again"
+        sidecar = schemas.read(sidecar_of(path), schemas.Estimates, again)
+        if sidecar.outputs.get(path.name) != sha256(path):
+            raise BadInput(f"{path} was changed after it was made: {again}")
+        others = [name for name, source in self.sources.items() if sidecar.inputs.get(name, sha256(source)) !=
+                  sha256(source)]
+        if others:
+            raise BadInput(f"{path} was made from another {others[0]} than {self.sources[others[0]]}: {again}")
+        return star_tables.read(path, again)
+
     def measured(self):
         """What `claims.of_run` holds against the paper, by the names of paper.CLAIMS_OF_RUNS."""
         values = {metric: [sidecar.metrics[metric] for sidecar in self.networks(stage).values()]

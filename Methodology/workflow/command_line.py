@@ -46,8 +46,7 @@ def parse(doc, argv, add_arguments=None):
                        help="units side by side, one thread each")
     where.add_argument("--scheduler", metavar="tcp://HOST:PORT",
                        help="of a Dask cluster that does the units instead of this machine")
-    what.add_argument("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N",
-                      help="of weights and batch order")
+    add_seed(what, "of weights and batch order")
     how_much.add_argument("--only", type=int, nargs="+", metavar="I",
                           help="only these autoencoders (or grid combinations)")
     how_much.add_argument("--overwrite", action="store_true", help="redo what is done or stale")
@@ -61,6 +60,11 @@ def parse(doc, argv, add_arguments=None):
         print(f"{name:>14}  {value}")
     args.budget = paper.BUDGETS[args.budget]
     return args
+
+
+def add_seed(parser, what):
+    """Add the flag of the seed; `what` it is of."""
+    parser.add_argument("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help=what)
 
 
 def add_run(parser):
