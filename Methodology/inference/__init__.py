@@ -1,1 +1,1 @@
-"""From latent values to a parameter with an uncertainty and flags."""
+"""From latent values, or spectra, to a parameter with an uncertainty and flags."""
