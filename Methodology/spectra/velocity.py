@@ -1,5 +1,5 @@
 """Velocities of spectra against templates, in pixels and in km/s."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ DWARFS = (2500, 5.2), (2900, 5.1), (3300, 4.9), (3700, 4.8), (4200, 4.7)  # Teff
 TEMPLATE_NODES = [(*dwarf, 0.0, vsini) for dwarf in DWARFS for vsini in (2, 5, 10, 15, 25)]  # solar; v sin i [km/s]
 NODE_SCALE = np.array([100, 0.3, 0.3, 1.0])  # what counts as equally far from a node
 ATOMIC_TEFF = 3500  # [K] above which atoms rule the window
+MOST, NEAR = 0.85, 90  # of the window, and [km/s] searched about a velocity that was found with less of it
 SHORTEST = 15  # [Angstrom] of a template that there must be to correlate with
 # Heights of a warm template's peak, in units of the best one's, from which it counts for the velocity, and alone does
 WARM = 0.65, 0.8
@@ -169,7 +170,7 @@ def correlations(flux, weights, templates, parts):
     return covariance / np.sqrt(variance * np.maximum(square_flux - sum_flux**2 / total, 1e-9)), covariance / variance
 
 
-def measure_velocity(wave, flux, templates, ignored=None):
+def measure_velocity(wave, flux, templates, ignored=None, searched=MAX_VELOCITY):
     """Velocity of a star against the best of several templates.
 
     What `PyAstronomy.pyasl.crosscorrRV` finds, but all velocities at once, and for each the correlation coefficient.
@@ -181,6 +182,9 @@ def measure_velocity(wave, flux, templates, ignored=None):
     templates : Templates
     ignored : ndarray of shape (n_pixels,), bool, optional
         Pixels that count for nothing, as those of telluric lines.
+    searched : float
+        [km/s] to each side. Where so much of the window is lost that way that less than MOST of it is seen, all but the
+        peak itself is measured again about its velocity.
 
     Returns
     -------
@@ -190,7 +194,7 @@ def measure_velocity(wave, flux, templates, ignored=None):
         ValueError says that less than 15 Angstrom of the window can be seen at all velocities.
     """
     step = VELOCITY_STEP / LIGHT
-    reach = int(MAX_VELOCITY / VELOCITY_STEP)
+    reach = int(searched / VELOCITY_STEP)
     low = max(paper.WINDOW[0], wave[0] * np.exp(reach * step))
     high = min(paper.WINDOW[1], wave[-1] * np.exp(-reach * step))
     if high - low < SHORTEST:
@@ -225,7 +229,7 @@ def measure_velocity(wave, flux, templates, ignored=None):
     left[part] -= slope[best, peak] * lines[best]
     correlation_left, slope_left = correlations(left, weights, lines[best][None], np.ones((1, n)))
     second = np.where(np.abs(lags - lags[peak]) > STAYS, correlation_left[0], -1).argmax()
-    return Velocity(
+    velocity = Velocity(
         rv=rv, error=np.linalg.norm([noise, APART * (rv - velocities[0]), DISAGREE * np.ptp(velocities),
                                      ATOMIC_POSITIONS * share]),
         noise=noise, height=correlation[best, peak],
@@ -237,6 +241,11 @@ def measure_velocity(wave, flux, templates, ignored=None):
         second_rv=lags[second], seen=(high - low) / np.ptp(paper.WINDOW),
         template=int(best), lags=lags, correlation=correlation[best],
     )
+    if velocity.seen > MOST or searched < MAX_VELOCITY or abs(rv) > MAX_VELOCITY - 1:
+        return velocity
+    near = measure_velocity(wave / (1 + rv / LIGHT), flux, templates, ignored, NEAR)
+    back = {name: getattr(near, name) * (1 + rv / LIGHT) + rv for name in ("rv", "second_rv")}
+    return replace(near, **back, contrast=velocity.contrast, lags=lags, correlation=velocity.correlation)
 
 
 def _contrast(correlation, peak, elsewhere):

@@ -170,6 +170,16 @@ def test_velocities_of_late_and_rotating_stars_are_within_their_errors(templates
     assert abs(record["rv"] - 30) < 2 * record["e_rv"] < 4
 
 
+@pytest.mark.parametrize("labels", [(3100, 5.3, -0.2, 10), (3300, 4.9, -0.2, 3), (3800, 4.8, 0, 20)])
+def test_a_file_that_ends_with_the_window_loses_no_star(templates, labels):
+    """At 300 km/s only half of the window is seen, and what a peak rests on is less."""
+    inside = (NATIVE > 8798.5) & (NATIVE < 8834.5)
+    nature = PHYSICS.perturbed(1, np.random.default_rng([0, 2]))
+    smooth = next(smooth for _, smooth in sim.smooth_spectra(np.array([labels]), nature))[0]
+    record = prepared(observe(-15, smooth=smooth)[inside], templates, NATIVE[inside]).record
+    assert abs(record["rv"] + 15) < 3 * record["e_rv"]
+
+
 def test_a_star_at_the_end_of_the_range_is_told_so(templates):
     with pytest.raises(UnitFailed, match="end of the range searched"):
         prepared(observe(299.6), templates)
