@@ -73,8 +73,8 @@ def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resoluti
     -------
     Series
         The star's row of estimates.csv: Teff [K], logg [dex], [M/H] [dex], vsini [km/s], each with e_ and E_, its
-        uncertainties below and above; `snr`, `rv` and `e_rv` [km/s]; `depth`, `share` and
-        `odd` as in stars.csv; flags, as in flags.COLUMNS.
+        uncertainties below and above; `snr`, `rv` and `e_rv` [km/s]; `depth`, `share` and `odd` as in stars.csv; flags,
+        as in flags.COLUMNS.
     """
     artifacts, data = Path(artifacts), data and Path(data)
     sidecar = sidecar_of(Artifacts(artifacts).estimates())
@@ -194,15 +194,12 @@ def estimate_files(args, paths, ensemble):
     prepared, left_out = batch.prepare(paths, args.out, batch.reading_of(args), ensemble.templates, settings, args.jobs)
     records, flux = [record for _, record in prepared], np.array([batch.load(path).flux for path, _ in prepared])
     fine_tuned_on = tune(ensemble, records, flux, args, settings) if args.tune else ensemble.fine_tuned_on
-    stars = pd.DataFrame(records)
-    stars["karmn"] = batch.name_stars(stars["karmn"])
-    loaded = predictor.load(ensemble, Artifacts(args.out) if args.tune else None)
-    seen = split_usable(flux)[1] if args.tune else None
-    table, predictions, reconstruction = loaded.estimate(stars, flux, fine_tuned_on, seen)
+    stars = pd.DataFrame(records).assign(karmn=batch.name_stars(record["karmn"] for record in records))
+    tuned, seen = (Artifacts(args.out), split_usable(flux)[1]) if args.tune else (None, None)
+    table, predictions, reconstruction = predictor.load(ensemble, tuned).estimate(stars, flux, fine_tuned_on, seen)
     drawn = star_page.write_all(args.out, table, flux, reconstruction, predictions, predictor.about(fine_tuned_on),
                                 args.jobs, earlier.outputs)
-    used = [path for path in paths if path not in left_out]
-    write(args, ensemble, used, table, drawn, fine_tuned_on, settings)
+    write(args, ensemble, [path for path in paths if path not in left_out], table, drawn, fine_tuned_on, settings)
     for name in set(earlier.outputs) - {NAME, *(path.name for path in drawn)}:  # pictures of stars that are gone
         (args.out / name).unlink(missing_ok=True)
     print(shown(table), *predictor.warnings(table, fine_tuned_on), sep="\n")
