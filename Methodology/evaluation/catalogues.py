@@ -15,11 +15,9 @@ from workflow.units import sidecar_of
 FOLDER = ROOT / "literature_data"
 ISOCHRONES = "isochrones.csv"  # the one table there that has no stars, and that need not be there
 # Tables the estimates are compared with, and the paper's names for them
-CATALOGUES = {
-    "mar21": "Mar21", "pass19": "Pass19", "schw19": "Schw19", "pass20": "Pass20", "bello23": "Bello23",
-    "interf": "Interferometry", "fgkm": "FGK+M", "rein18": "Rein18",
-    "pass18": "Pass18", "gaid14": "Gaid14", "gm14": "GM14", "mann15": "Mann15",
-}
+CATALOGUES = {"mar21": "Mar21", "pass19": "Pass19", "schw19": "Schw19", "pass20": "Pass20", "bello23": "Bello23",
+              "interf": "Interferometry", "fgkm": "FGK+M", "rein18": "Rein18", "pass18": "Pass18", "gaid14": "Gaid14",
+              "gm14": "GM14", "mann15": "Mann15"}
 # A catalogue's second column for a parameter, and how to tell it from the first
 SECOND = {"loggc": ("logg", "log g from mass and radius"), "mh_plain": ("mh", "plain metallicity")}
 LIMITS = "rein18"  # where a value without uncertainty is an upper limit; elsewhere it is just not known

@@ -94,7 +94,11 @@ def kiel_and_hr(estimates, isochrones):
     stars = stars.assign(area=AREA * stars["vsini"].fillna(2))
     active, known = stars["active"] == 1, estimates["mh"].dropna()
     norm = Normalize(known.min(), known.max()) if len(known) else None
-    figure, ((kiel, beside), (young, old)) = plt.subplots(2, 2, figsize=(DOUBLE, 0.8 * DOUBLE))
+    figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 0.8 * DOUBLE))
+    for ax, title in zip(axes.flat, TITLES):
+        ax.set_title(title, loc="left", pad=3)
+        ax.set_xlabel(paper.PARAMETERS["teff"].label)
+    kiel, beside, young, old = axes.flat
     _kiel(kiel, estimates.sort_values("karmn").dropna(subset=["teff", "logg"]).assign(area=14), norm)
     _draw_isochrones(kiel, isochrones, paper.KIEL_ISOCHRONES, KIEL_LINES, "logg")
     _hr(beside, stars, {"o": stars.index}, norm)
@@ -105,13 +109,8 @@ def kiel_and_hr(estimates, isochrones):
     _hr(old, stars, {"o": ~active, "^": active}, norm)
     _mark(old, stars, [(r"H$\alpha$ active", "^", active, 0), ("thick disc", "*", stars["population"] == "TD", 4),
                        ("akin to subdwarfs", "s", stars["subdwarf"] == 1, 2.2)])
-    panels = kiel, beside, young, old
-    for ax, title in zip(panels, TITLES):
-        ax.set_title(title, loc="left", pad=3)
-        ax.set_xlabel(paper.PARAMETERS["teff"].label)
-        ax.invert_xaxis()
     if norm:
-        figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=panels, aspect=40, pad=0.01,
+        figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=axes, aspect=40, pad=0.01,
                         label=paper.PARAMETERS["mh"].label).minorticks_off()
     return figure
 
@@ -123,6 +122,7 @@ def _kiel(ax, stars, norm):
                label=f"below the label grid ({len(below)})")
     ax.axhline(paper.GRID_LOGG[0], ls="--", lw=0.8, color="0.4", zorder=0)
     ax.set_ylabel(paper.PARAMETERS["logg"].label)
+    ax.invert_xaxis()
     ax.invert_yaxis()
 
 
@@ -134,6 +134,7 @@ def _hr(ax, stars, markers, norm):
     ax.set_ylabel(r"$L_{\rm bol}$ [$L_\odot$]")
     if len(stars):
         ax.set_yscale("log")
+    ax.invert_xaxis()
 
 
 def _scatter(ax, stars, y, norm, **style):

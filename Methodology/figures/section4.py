@@ -15,12 +15,9 @@ from evaluation import catalogues, comparison
 from figures.style import DOUBLE, N_DENSITY, SINGLE, draw_stars, n_bins, styled, with_pale
 
 # Colours of Okabe and Ito, and a marker for who sees none
-MARKS = {
-    "mar21": ("#0072B2", "o"), "pass19": ("#E69F00", "^"), "schw19": ("#009E73", "s"),
-    "pass20": ("#0072B2", "o"), "bello23": ("#E69F00", "^"), "interf": ("#D55E00", "*"), "fgkm": ("#D55E00", "*"),
-    "rein18": ("#E69F00", "^"), "pass18": ("#0072B2", "o"), "gaid14": ("#E69F00", "^"), "gm14": ("#009E73", "s"),
-    "mann15": ("#CC79A7", "D"),
-}
+MARKS = {"mar21": ("#0072B2", "o"), "pass19": ("#E69F00", "^"), "schw19": ("#009E73", "s"), "pass20": ("#0072B2", "o"),
+         "bello23": ("#E69F00", "^"), "interf": ("#D55E00", "*"), "fgkm": ("#D55E00", "*"), "rein18": ("#E69F00", "^"),
+         "pass18": ("#0072B2", "o"), "gaid14": ("#E69F00", "^"), "gm14": ("#009E73", "s"), "mann15": ("#CC79A7", "D")}
 POPULATIONS = {"YD": ("young disc", "#0072B2"), "D": ("thin disc", "#009E73"), "TD-D": ("transition", "#E69F00"),
                "TD": ("thick disc", "#D55E00")}
 CARMENES = ("mar21", "pass19", "schw19")  # left panels of Figs. 11 to 13
@@ -34,7 +31,6 @@ BOTH = {("schw19", "logg"): {"logg": ", log g", "loggc": ", log g$_c$"}}
 NOT_REAL = ":\nstars drawn around the published estimates\nagainst the literature on the real ones"
 
 
-# ---------------------------------------------------------------- Sect. 4.1
 @styled()
 def metallicity_by_population(estimates):
     """Distribution of [M/H] in each kinematic population, a row each (Fig. 9)."""
@@ -44,7 +40,11 @@ def metallicity_by_population(estimates):
         mh = stars["mh"][stars["population"] == population].to_numpy()
         if len(mh):
             ax.hist(mh, bins=n_bins(mh), density=True, color=colour, alpha=0.4)
-        _density(ax, mh, colour)
+        if len(mh) >= 3 and np.ptp(mh):
+            kde = gaussian_kde(mh)
+            margin = 1.5 * np.sqrt(kde.covariance[0, 0])  # of its bandwidth, beyond the extreme values
+            x = np.linspace(mh.min() - margin, mh.max() + margin, 200)
+            ax.plot(x, kde(x), color=colour)
         ax.text(0.03, 0.9, f"{population}\n{name}, {len(mh)} stars", color=colour, va="top", weight="bold",
                 transform=ax.transAxes)
         ax.set(yticks=[])
@@ -57,16 +57,6 @@ def metallicity_by_population(estimates):
     return figure
 
 
-def _density(ax, values, colour):
-    """Line of a Gaussian kernel density estimate, 1.5 bandwidths beyond the extreme values."""
-    if len(values) >= 3 and np.ptp(values):
-        kde = gaussian_kde(values)
-        margin = 1.5 * np.sqrt(kde.covariance[0, 0])
-        x = np.linspace(values.min() - margin, values.max() + margin, 200)
-        ax.plot(x, kde(x), color=colour)
-
-
-# ---------------------------------------------------------------- Sect. 4.2
 @styled(NOT_REAL)
 def one_to_one(estimates, par, *groups, errors=False):
     """Literature against estimates of `par`, the difference against Teff, and histograms (Figs. 11 to 13, Appendix B).
@@ -104,10 +94,7 @@ def _histogram(ax, values, limits, **style):
 
 @styled(NOT_REAL)
 def vsini_with_errors(estimates):
-    """v sin i of the literature against the estimates, with error bars, and their difference against Teff (Fig. 14).
-
-    Triangles that point down are upper limits of Reiners+18. The dotted line is where the label grid ends.
-    """
+    """v sin i of the literature against the estimates, with error bars, and their difference against Teff (Fig. 14)."""
     figure, axes = plt.subplots(2, figsize=(SINGLE, 1.4 * SINGLE), height_ratios=[3, 1.2])
     series = _series(estimates, "vsini", ("pass20", "rein18"))
     limits = _limits([both[["ours", "lit"]].to_numpy().ravel() for both, *_ in series], LIMITS["vsini"])
@@ -140,10 +127,10 @@ def _compare(scatter, residual, par, series, limits, errors):
                              capsize=1, alpha=0.4)
         difference = both["lit"] - both["ours"]
         for limit, stars in both.groupby("limit"):
-            mark = {**mark, "marker": "v"} if limit else mark
+            form = {**mark, "marker": "v" if limit else mark["marker"]}
             name = f"{label}{', upper limits' * limit} ({len(stars)})"
-            draw_stars(scatter, stars["ours"], stars["lit"], stars["flagged"], {**mark, "label": name})
-            draw_stars(residual, stars["teff"], difference[stars.index], stars["flagged"], mark)
+            draw_stars(scatter, stars["ours"], stars["lit"], stars["flagged"], {**form, "label": name})
+            draw_stars(residual, stars["teff"], difference[stars.index], stars["flagged"], form)
         _running_median(residual, both["teff"], difference, mark["color"])
     label = paper.PARAMETERS[par].label
     scatter.axline((limits[0], limits[0]), slope=1, ls="--", lw=0.8, color="black", zorder=0)
