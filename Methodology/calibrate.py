@@ -7,10 +7,9 @@ Writes  final_estimations_calibrated.csv (+ .json)    beside the run's table, or
         with --anchors instead {name of the table}_anchored.csv (+ .json), in the form of final_estimations.csv
 
 Maximum likelihood finds the offset (literature minus estimate) and a scatter that is added in quadrature to the
-estimate's own uncertainty and to the literature's, see inference/calibration.py. Uncertainties of the offset are from
-the Fisher information, of the scatter from its profile likelihood. Coverage after calibration is leave-one-out: each
-star's by a fit that has not seen it. A parameter's first reference below is used unless --reference says otherwise:
-the most direct one of those that have ten stars.
+uncertainties of both, see inference/calibration.py. Coverage after calibration is leave-one-out: each star's by a fit
+that has not seen it. A parameter's first reference below is used unless --reference says otherwise: the most direct
+one of those that have ten stars.
 
     teff    interf    interferometric Teff: angular diameter and flux, no spectrum
             mann15    Mann+15, whose scale is set by interferometry
@@ -45,7 +44,7 @@ from workflow.units import CODE, sidecar_of
 
 def write(path, estimates, used, inputs, args):
     """Write the calibrated table and its sidecar."""
-    fits = {par: calibrated.record(calibration) for par, calibration in used.items()}
+    fits = {par: calibration.record for par, calibration in used.items()}
     with lock(path.parent):
         write_csv(path, calibrated.apply(estimates, used))
         content = schemas.Calibration(
@@ -128,7 +127,8 @@ def main(argv=None):
     else:
         calibrations, used = calibrated.of_run(estimates, dict(args.reference), args.linear)
         inputs = [path, *sorted(catalogues.FOLDER.glob("*.csv"))]
-    print(calibrated.fits((one.par, calibrated.record(one)) for one in calibrations).to_string(index=False))
+    fits = calibrated.fits((calibration.par, calibration.record) for calibration in calibrations)
+    print(fits.to_string(index=False))
     print(f"\nStars whose value lies in the interval [%]\n{calibrated.coverage(calibrations).to_string(index=False)}")
     if args.out or args.estimates:
         write(Artifacts(args.out or path.parent).calibrated, estimates, used, inputs, args)

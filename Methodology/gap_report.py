@@ -3,21 +3,19 @@
 Reads   {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy
         {artifacts}/params_final.json, dtl_ac_{i}.h5, encoded_ph_ac_{i}.npy, encoded_carm_ac_{i}.npy,
         encoded_carm_before_ac_{i}.npy, final_estimations.csv
-Writes  {artifacts}/gap_report.csv    a row a space and autoencoder
-        {artifacts}/gap_report.png    the same as a picture
+Writes  {artifacts}/gap_report.csv, a row a space and autoencoder, and gap_report.png, the same as a picture
 
-Different stars are no gap: the observed spectra are held against as many synthetic ones of the same labels, those that
-are nearest to the estimates, each used once; stars without one near enough are left out. Latent values are compared as
-the method uses them, synthetic ones of the trained encoder and observed ones of the fine-tuned one, and as a control
-with one encoder for both. As a negative control the same is done to two halves of the observed spectra, and to two sets
-of synthetic ones of the same labels.
+Different stars are no gap: the observed spectra are held against as many synthetic ones, those whose labels are nearest
+to the estimates, each used once; stars without one near enough are left out. Latent values are compared as the method
+uses them, synthetic ones of the trained and observed ones of the fine-tuned encoder, and as a control with one encoder
+for both. Negative controls are two halves of the observed spectra, and two sets of synthetic ones of the same labels.
 
 - distance: to the nearest of all synthetic spectra, Euclidean, over that of a synthetic spectrum to the nearest other
 - correlation: the same of one minus the correlation, the metric of the paper's UMAP
 - MMD: squared maximum mean discrepancy, unbiased (Gretton et al. 2012, JMLR 13, 723), of a Gaussian kernel as wide as
   the median distance; p by permutation
-- AUC: how well a linear classifier tells spectra apart that it has not seen (Lopez-Paz & Oquab 2017): 0.5 not at all,
-  1 always; its interval, 95 %, by bootstrap over these spectra
+- AUC: how well a linear classifier tells unseen spectra apart (Lopez-Paz & Oquab 2017), from 0.5, not at all, to 1; its
+  95 % interval by bootstrap over these spectra
 - reconstruction: mean squared error of the observed over that of the synthetic spectra
 
     python Methodology/gap_report.py --data src_files/simulated

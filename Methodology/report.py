@@ -81,6 +81,7 @@ def what_was_run(run):
     rule = f" ({selection.rule.replace('mse_mean', 'mean error')})" if selection.rule else ""
     seconds = sum(sidecar.seconds for sidecar in sidecars)
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    codes, several = {sidecar.code[:8] for sidecar in sidecars}, ": its units were made by several versions of the code"
     software = [f"{name} {listed(sidecar.versions[library] for sidecar in sidecars)}"
                 for library, name in LIBRARIES.items()]
     return ["## What was run", table(["", "this run", "the paper"], [
@@ -100,12 +101,7 @@ def what_was_run(run):
         ("seed", listed(str(sidecar.seed) for sidecar in sidecars), ""),
         ("computing time", f"{time}, summed over all networks", ""),
         ("software", ", ".join(software), ""),
-        ("code (sha256)", _code(sidecars), "")])]
-
-
-def _code(sidecars):
-    codes = {sidecar.code[:8] for sidecar in sidecars}
-    return listed(codes) + ": its units were made by several versions of the code" * (len(codes) > 1)
+        ("code (sha256)", listed(codes) + several * (len(codes) > 1), "")])]
 
 
 def _number(sidecars):
@@ -191,11 +187,11 @@ def the_gap(run, out):
     path, again = run.artifacts.gap_report, "run Methodology/gap_report.py again"
     if not path.exists():
         return []
-    measured = read_table(path, "run", again, once=False)
+    heading, measured = "## The gap in numbers", read_table(path, "run", again, once=False)
     if set(measured["run"]) != {run.title}:
-        return ["## The gap in numbers", f"They are of this run as it was: {again}."]
+        return [heading, f"They are of this run as it was: {again}."]
     summary = gap.summary(measured)
-    return ["## The gap in numbers", table(list(summary), summary.to_numpy(), range(1, len(summary.columns))),
+    return [heading, table(list(summary), summary.to_numpy(), range(1, len(summary.columns))),
             "Synthetic spectra of the same labels are compared, and distances are relative to theirs among themselves; "
             "brackets hold 90 % of the stars, of the AUC its 95 % interval.",
             picture(path.with_suffix(".png"), "The gap in numbers; in grey, what is no gap", out)]
@@ -229,11 +225,10 @@ def the_estimates(run):
     if unknown:
         note += (f" The tables of published values do not know {len(unknown)} of them, which are left out below: "
                  f"{plain(', '.join(unknown[:5]))}{', ...' * (len(unknown) > 5)}.")
-    parts = ["## What the paper says of its estimates", note]
     if known.empty:
-        return parts
-    parts += [_statements(claims.of_estimates(known), run),
-              "Of two values the first is of the stars up to the temperature named, the second of those above. Where "
+        return ["## What the paper says of its estimates", note]
+    parts = ["## What the paper says of its estimates", note, _statements(claims.of_estimates(known), run),
+             "Of two values the first is of the stars up to the temperature named, the second of those above. Where "
               "the paper says it in words, the words are what is held; a dash stands where it says nothing. Activity, "
               "disc, rings and subdwarfs belong to the stars, whatever the estimates: they were read off the paper's "
               "Figure 8, the disc is that of Marfil+21.",
@@ -244,8 +239,7 @@ def the_estimates(run):
               + 'Under "the paper" is what its text prints; "not read" are numbers that stand, if it gives them, in a '
               "table that we could not read."]
     compared = comparison.printable(comparison.compare(known))
-    if run.spectra.published:
-        parts.append(_score(compared["agrees"], "comparisons"))
+    parts += [_score(compared["agrees"], "comparisons")] * run.spectra.published
     return parts + [_literature(parameter, rows, run) for parameter, rows in compared.groupby("parameter", sort=False)]
 
 

@@ -1,4 +1,5 @@
 """Which stars and references estimates are calibrated on, and the tables that come of it."""
+import functools
 from dataclasses import dataclass
 
 import msgspec
@@ -14,8 +15,7 @@ from workflow import schemas
 from workflow.files import BadInput, sha256
 from workflow.units import sidecar_of
 
-# Of each parameter: table in literature_data/ and its column; the first is the default, the most direct of those with
-# ten stars (see calibrate.py)
+# Of each parameter: table in literature_data/ and its column; the first is the default (see calibrate.py)
 REFERENCES = {"teff": {"interf": "teff", "mann15": "teff"}, "logg": {"schw19": "loggc"},
               "mh": {"mann15": "mh", "fgkm": "mh"}, "vsini": {"rein18": "vsini"}}
 DIGITS = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
@@ -31,8 +31,18 @@ class Calibrated:
     fit: calibration.Fit
     tests: dict  # by name, what `calibration.inside` says `before`, `after` and perhaps `conformal`
 
+    @functools.cached_property
+    def record(self):
+        """What is written down of it, a schemas.CalibrationFit."""
+        test, fit, ours, limits = next(iter(self.tests.values())), self.fit, self.stars["ours"], self.stars["limit"]
+        return schemas.CalibrationFit(
+            reference=self.reference, n_stars=int((~limits).sum()), n_limits=int(limits.sum()),
+            estimates=[float(ours.min()), float(ours.max())], offset=fit.coefficients.tolist(),
+            offset_error=np.sqrt(np.diag(fit.covariance)).tolist(), pivot=fit.pivot, scatter=fit.scatter,
+            scatter_interval=list(calibration.scatter_interval(self.stars, fit)),
+            **{which: {level: float(test[which][level].mean()) for level in LEVELS} for which in ("before", "after")})
 
-# ---------------------------------------------------------------- on the literature
+
 def independent(estimates, par, name):
     """The stars with an estimate and a value of a reference, as `calibration` takes them, but unknown ones."""
     known = estimates[estimates["karmn"].isin(catalogues.known())]
@@ -73,7 +83,6 @@ def of_run(estimates, chosen, linear):
     return calibrations, used
 
 
-# ---------------------------------------------------------------- on the truth
 def truth_of(path, truths):
     """The true parameters of a run's simulated stars, and of these tables the one that its estimates were made with."""
     remedy = "give the stars.csv of the folder of its simulated spectra as --truth"
@@ -90,11 +99,10 @@ def truth_of(path, truths):
 
 def with_truth(estimates, truth, par, names):
     """Those stars of some names that have an estimate and a true value, as `calibration` takes them."""
-    ours = estimates[["karmn", "teff"]].assign(ours=estimates[par], ours_low=estimates[f"e_{par}"],
-                                               ours_high=estimates[f"E_{par}"])
-    lit = truth[["karmn"]].assign(lit=truth[par], lit_low=np.nan, lit_high=np.nan, limit=False)
-    stars = ours.merge(lit, on="karmn", validate="one_to_one").dropna(subset=["ours", "ours_low", "ours_high", "lit"])
-    return stars[stars["karmn"].isin(names)]
+    stars = estimates[["karmn", "teff"]].assign(
+        ours=estimates[par], ours_low=estimates[f"e_{par}"], ours_high=estimates[f"E_{par}"],
+        lit=estimates["karmn"].map(truth.set_index("karmn")[par]), lit_low=np.nan, lit_high=np.nan, limit=False)
+    return stars[stars["karmn"].isin(names)].dropna(subset=["ours", "ours_low", "ours_high", "lit"])
 
 
 def of_simulation(runs, linear, seed):
@@ -130,7 +138,6 @@ def name_of(path):
     return f"gap {spectra.gap:g}, seed {spectra.gap_seed}: {path.parent}" if gap else str(path)
 
 
-# ---------------------------------------------------------------- tables
 def fits(recorded):
     """The fits as text: a row a parameter and reference of (parameter, schemas.CalibrationFit)."""
     rows = []
@@ -174,15 +181,3 @@ def apply(estimates, used):
                 table[f"{side}_{x}_{kind}"] = np.hypot(estimates[f"{side}_{par}"], added).where(table[x].notna())
         table[f"reference_{x}"] = used[par].reference if fit else ""
     return table
-
-
-def record(calibrated):
-    """A calibration as it is written down, a schemas.CalibrationFit."""
-    test, fit = next(iter(calibrated.tests.values())), calibrated.fit
-    limits, ours = calibrated.stars["limit"], calibrated.stars["ours"]
-    return schemas.CalibrationFit(
-        reference=calibrated.reference, n_stars=int((~limits).sum()), n_limits=int(limits.sum()),
-        estimates=[float(ours.min()), float(ours.max())],
-        offset=fit.coefficients.tolist(), offset_error=np.sqrt(np.diag(fit.covariance)).tolist(), pivot=fit.pivot,
-        scatter=fit.scatter, scatter_interval=list(calibration.scatter_interval(calibrated.stars, fit)),
-        **{which: {level: float(test[which][level].mean()) for level in LEVELS} for which in ("before", "after")})

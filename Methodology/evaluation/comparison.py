@@ -95,10 +95,9 @@ def printable(table):
     if "value" in table:
         table["value"] = [number(value, text) for value, text in zip(table["value"], table["paper"])]
     else:
-        digits = [1 if "[K]" in parameter else 3 for parameter in table["parameter"]]
-        for part in ("mean", "rmse"):
-            table[part] = [f"{value:.{d}f}" for value, d in zip(table[part], digits)]
-        table["r"] = [f"{value:.3f}" for value in table["r"]]
+        digits = np.where(table["parameter"].str.contains("[K]", regex=False), 1, 3)
+        for part in ("mean", "rmse", "r"):
+            table[part] = [f"{value:.{3 if part == 'r' else d}f}" for value, d in zip(table[part], digits)]
     return table.replace("nan", "").rename(columns=lambda name: name.replace("_", " "))
 
 

@@ -11,13 +11,10 @@ N_NEIGHBOURS = 15  # umap-learn's default
 
 
 def embed(vectors):
-    """UMAP in two dimensions, (n_spectra, 2), of vectors of shape (n_spectra, n_features), in the correlation metric.
-
-    The neighbours are exact: umap-learn's own search is approximate, and takes longer to compile than this to run.
-    """
-    n_neighbours = min(N_NEIGHBOURS, len(vectors) - 1)
-    distance, rows = neighbours(vectors, vectors, n_neighbours, correlation=True)
-    umap = _umap()(n_neighbors=n_neighbours, metric="correlation", random_state=paper.SPLIT_SEED, n_jobs=1,
+    """UMAP in two dimensions, (n_spectra, 2), of vectors, (n_spectra, n_features), in the correlation metric."""
+    # Exact neighbours: umap-learn's own search is approximate, and takes longer to compile than this to run
+    distance, rows = neighbours(vectors, vectors, n := min(N_NEIGHBOURS, len(vectors) - 1), correlation=True)
+    umap = _umap()(n_neighbors=n, metric="correlation", random_state=paper.SPLIT_SEED, n_jobs=1,
                    precomputed_knn=(rows.astype(np.int32), distance.astype(np.float32)),
                    force_approximation_algorithm=True)  # fewer than 4096 it would compare anew
     with warnings.catch_warnings():

@@ -29,7 +29,6 @@ FLUX, BEFORE, METHOD, ONE = "flux", "latent, before", "latent, after", "latent, 
 HALVES = " (halves of the observed)", " (two synthetic sets)"
 
 
-# ---------------------------------------------------------------- numbers
 def matched(labels, wanted):
     """Choose synthetic spectra of the same labels as some stars, each once: rows of `labels` and of `wanted`.
 
@@ -104,7 +103,6 @@ def told_apart(first, second, rng):
             **dict(zip(("auc", "auc_low", "auc_high"), auc(first, second, rng)))}
 
 
-# ---------------------------------------------------------------- tables
 def report(run, by_truth=False, seed=paper.SPLIT_SEED):
     """Measure the gap of a run that has estimates and a fine-tuned autoencoder.
 

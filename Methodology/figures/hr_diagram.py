@@ -24,7 +24,6 @@ TITLES = "a  Kiel diagram", "b  HR diagram: isochrones", "c  HR diagram: young s
 AREA = 4  # [pt^2] of a star for every km/s of v sin i
 
 
-# ---------------------------------------------------------------- isochrones
 def load_isochrones():
     """The points of literature_data/isochrones.csv, whose README has its form; no rows if there is no such file.
 
@@ -82,7 +81,6 @@ def _draw_isochrones(ax, isochrones, wanted, lines, y):
             text.set(size=5.5, color="0.35")
 
 
-# ---------------------------------------------------------------- the figure
 @styled()
 def kiel_and_hr(estimates, isochrones):
     """log g, and in three panels luminosity, against Teff, coloured by [M/H] (Fig. 8); isochrones of `load_isochrones`.

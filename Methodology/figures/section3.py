@@ -38,7 +38,6 @@ def show(draw, run, name, folder):
         return figure
 
 
-# ---------------------------------------------------------------- UMAP (Figs. 1 and 5)
 @styled()
 def embedded_fluxes(run):
     """UMAP of the fluxes of both domains, synthetic ones coloured by Teff and by [M/H] (Fig. 1)."""
@@ -75,7 +74,6 @@ def _embedded(run, ph, carm):
     return figure
 
 
-# ---------------------------------------------------------------- reconstructions (Figs. 3 and 4)
 @styled()
 def reconstruction(run, example=1):
     """One of `Dataset.examples_ph`, its reconstruction, their difference and the 32 latent values (Fig. 3)."""
@@ -128,7 +126,6 @@ def _spectrum_and_latent(flux, reconstructed, encoded):
     return figure
 
 
-# ---------------------------------------------------------------- estimates of one star (Fig. 7)
 @styled()
 def ensemble(run, example=1):
     """Predictions for the star of `fine_tuning`: density, its maximum, 16 % and 84 % quantiles (Fig. 7)."""
@@ -144,7 +141,6 @@ def ensemble(run, example=1):
     return figure
 
 
-# ---------------------------------------------------------------- beyond the paper
 @styled()
 def training_curves(run):
     """Loss, mean squared error and penalty of every epoch, of all autoencoders, in training and in fine-tuning."""

@@ -22,7 +22,6 @@ LINE = 115  # letters of the note in a line
 FEW = 50  # pages are drawn sooner than another process has started
 
 
-# ---------------------------------------------------------------- panels
 def wavelength(n_pixels):
     """Where the pixels lie and the label of that axis: only the paper's own are known by wavelength."""
     if n_pixels == paper.N_PIXELS:
@@ -66,7 +65,6 @@ def predicted(ax, par, predictions):
     ax.set_ylim(0, None)
 
 
-# ---------------------------------------------------------------- the page of a star
 def write(path, title, note, flux, reconstruction, predictions, estimated):
     """Write the picture of a star as PNG: its spectrum as the networks see it, and what they make of it.
 
