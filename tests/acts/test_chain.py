@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,13 +26,14 @@ import paper
 from evaluation import claims
 from evaluation.run import load
 from figures import section3
+from inference import mode, predictor
 from inference.flags import COLUMNS
 from spectra import dataset
 from spectra.dataset import Dataset
 from training import backend, grid_search, networks
 from workflow import dask_cluster, schemas
-from workflow.artifacts import Artifacts
-from workflow.units import read_sidecar
+from workflow.artifacts import STAGES, Artifacts
+from workflow.units import read_sidecar, sidecar_of
 
 METHODOLOGY = Path(cnn_training.__file__).parent
 
@@ -51,6 +53,25 @@ def test_chain_ends_in_the_published_columns(chain, tiny):
     assert list(table.karmn) == list(stars.karmn)
     assert table[expected].notna().all(axis=None)
     assert (table.filter(regex="^[eE]_") >= 0).all(axis=None)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_tables_are_made_of_the_predictions_of_their_stage(stage, chain):
+    path = Artifacts(chain).estimates(stage)
+    table, kept = pd.read_csv(path), schemas.read(sidecar_of(path), schemas.Estimates, "").kept
+    for par, parameter in paper.PARAMETERS.items():
+        units = [re.fullmatch(r".*?(\d+)_ac_(\d+)", name).groups() for name in kept[par].members]
+        predictions = [np.load(Artifacts(chain).prediction(par, int(k), int(i), stage)) for k, i in units]
+        columns = [table[name].to_numpy() for name in (f"{sign}{parameter.published}" for sign in ("", "e_", "E_"))]
+        np.testing.assert_allclose(columns, mode.estimate(np.array(predictions)), rtol=1e-5)
+
+
+def test_distances_of_new_stars_are_held_against_the_synthetic_spectra_trained_on(chain):
+    artifacts = Artifacts(chain)
+    loaded = predictor.load(predictor.Ensemble(artifacts, {}, {}, {}, artifacts.made(), {}, *[None] * 6))
+    for i, held in loaded.encoded_ph.items():
+        encoded = np.load(artifacts.encoded_ph(i))
+        assert np.array_equal(held, encoded[dataset.split(len(encoded), "ph")[0]])
 
 
 def test_chain_says_simulated_everywhere(chain):

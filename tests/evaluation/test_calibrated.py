@@ -127,6 +127,14 @@ def test_simulated_stars_are_tested_on_the_other_half_and_behind_another_gap(tmp
     assert sidecar.spectra.spectra == "simulated" and "truth" in fit.reference
 
 
+def test_truth_is_matched_by_name():
+    truth = pd.DataFrame({"karmn": ["A", "B", "C"], "logg": [1.0, 2, 3]})
+    estimates = pd.DataFrame({"karmn": ["C", "D", "A"], "teff": 3000.0, "logg": [30.0, 40, 10]})
+    estimates = estimates.assign(e_logg=0, E_logg=0)
+    stars = calibrated.with_truth(estimates, truth, "logg", ["A", "C", "D"])
+    assert list(zip(stars["karmn"], stars["ours"], stars["lit"])) == [("C", 30, 3), ("A", 10, 1)]
+
+
 def test_the_halves_have_no_star_in_common(tmp_path):
     (path, file), (other, other_file) = (simulated(tmp_path / str(k), k, 5 * k) for k in (0, 1))
     runs = {name: (catalogues.load_estimates(run), calibrated.truth_of(run, [file, other_file])[0])

@@ -74,6 +74,14 @@ def test_zero_gap_leaves_only_photon_noise():
     assert (stars["rv"] == 0).all()
 
 
+def test_another_gap_seed_draws_another_noise_and_velocity():
+    stars = sim.draw_stars(seed=1, n_observed=4)
+    its, others = (sim.observe(stars, PHYSICS, 1, gap_seed)[1][["snr", "rv"]] for gap_seed in (0, 1))
+    assert not (its == others).any(axis=None)
+    one, same, other = (sim.observe(stars, PHYSICS, 0, gap_seed)[0] for gap_seed in (0, 0, 1))  # photon noise alone
+    assert np.array_equal(one, same) and (one != other).mean() > 0.9
+
+
 def test_gap_grows_and_is_shared_by_the_stars():
     stars = sim.draw_stars(seed=1, n_observed=8)
     truth = sim.synthesise(stars[list(paper.PARAMETERS)].to_numpy(), PHYSICS)

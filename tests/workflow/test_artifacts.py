@@ -46,6 +46,16 @@ def test_done_needs_file_and_sidecar(unit):
     assert not load(unit)
 
 
+def test_input_that_changed_while_the_unit_was_at_work_is_refused(unit):
+    kept = unit.path.with_suffix(".json").read_bytes()
+    again = replace(unit, seed=2)
+    assert again.identity["inputs"]  # as when the work begins
+    np.save(unit.inputs[0], np.arange(5))
+    with pytest.raises(BadInput, match="input.npy was changed while unit was made from it"):
+        finish(again, time.time(), {})
+    assert unit.path.with_suffix(".json").read_bytes() == kept
+
+
 def changed(unit, what):
     source = unit.inputs[0]
     if what == "input":

@@ -39,6 +39,14 @@ def test_failed_writing_keeps_the_old_file(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_reader_of_a_file_that_is_replaced_keeps_the_old_one(tmp_path):
+    path = tmp_path / "file.npy"
+    files.write_array(path, np.arange(3000))
+    mapped = np.load(path, mmap_mode="r")
+    files.write_array(path, np.zeros(3))
+    assert np.array_equal(mapped, np.arange(3000)) and np.array_equal(np.load(path), np.zeros(3))
+
+
 def test_failed_writing_leaves_no_file(tmp_path):
     with pytest.raises(TypeError):
         files.write_json(tmp_path / "x.json", {"a": object()})
