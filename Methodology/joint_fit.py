@@ -5,7 +5,7 @@ Writes  {out}/joint_fields.npy, joint_stars.npy (+ .json)   what all stars share
         {out}/joint_block_{k}.npy (+ .json)                 of very many stars, block by block, with these fields
         {out}/joint_estimations.csv (+ .json)               the published columns, then the flags
         {out}/alone_estimations.csv (+ .json)               each star by itself, the baseline
-        {out}/anchors.csv                                   the anchors that were used, of each parameter
+        {out}/anchors_used.csv                              the anchors that were used, of each parameter
         {out}/gauge.csv                                     the affine map of the labels: from where, and how uncertain
         {out}/corrections.csv, corrections.png              what the synthetic spectra lack, bin by bin
 
@@ -239,7 +239,7 @@ def main(argv=None):
         joint = write_table(args.out / "joint_estimations.csv", data, total, args, inputs)
         alone = write_table(args.out / "alone_estimations.csv", data, single, args, inputs)
         used = [(star, par) for par, stars in names.items() for star in stars]
-        write_csv(args.out / "anchors.csv", pd.DataFrame(used, columns=["karmn", "parameter"]))
+        write_csv(args.out / "anchors_used.csv", pd.DataFrame(used, columns=["karmn", "parameter"]))
         write_csv(args.out / "gauge.csv", table_of_gauge.assign(spectra=data.provenance.spectra))
         write_corrections(args, data, fields, numbers, teachers)
     print("\nWhat is known of the map that the spectra cannot tell (offsets and slopes, added to the labels)")

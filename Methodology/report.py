@@ -154,7 +154,7 @@ def the_joint_fit(run, out):
     parts = ["## Joint fit of all stars (not in the paper)",
              "All spectra fitted together with what the synthetic ones lack, without networks: docs/joint-fit.md."]
     if run.truth is not None:
-        anchors = read_table(folder / "anchors.csv", "karmn", again, once=False)
+        anchors = read_table(folder / "anchors_used.csv", "karmn", again, once=False)
         names = anchors.groupby("parameter")["karmn"].agg(list).to_dict()
         recipe = run.table(run.artifacts.estimates())
         errors = errors_beside_baselines({"the recipe, fine-tuned": recipe, **tables}, run.truth, names)

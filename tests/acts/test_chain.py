@@ -320,7 +320,7 @@ def test_a_flag_without_evidence_is_left_out(copied, tiny, capsys):
     (copied / "lag.csv").unlink()
     assert cnn_training.main(flags(tiny, copied, "--jobs", 1)) == 0
     assert json.loads((copied / "final_estimations.json").read_text())["flags_left_out"] == [
-        "autoencoders-apart", "low-snr", "lag"]
+        "autoencoders-apart", "low-snr", "lag", "odd-spectrum"]
     path = copied / "dtl_ac_0.json"
     content = json.loads(path.read_text())
     del content["metrics"]["mse_ph_test_q99"]
