@@ -192,7 +192,7 @@ def write_corrections(args, data, unit, numbers, teachers):
     table = table.assign(spectra=data.provenance.spectra, run=True).round(6)
     write_csv(args.out / "corrections.csv", table.drop(columns="run"))
     with writing(args.out / "corrections.png") as partial:
-        figure_of_corrections(table).savefig(partial, dpi=150)
+        figure_of_corrections(table).savefig(partial, dpi=110)
 
 
 def add_arguments(what, how_much, where):

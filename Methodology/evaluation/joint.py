@@ -30,7 +30,8 @@ def errors_beside_baselines(tables, truth, anchors=None):
         key = {"parameter": f"{parameter.published} [{parameter.unit}]"}
         constant = scored.mean() - scored
         rows.append({**key, "estimates": "one constant for all", "n": len(scored),
-                     **{name: measure(constant) for name, measure in MEASURES.items()}, "r": np.nan, "held": np.nan})
+                     **{name: measure(constant) for name, measure in MEASURES.items()}, "bias": 0.0, "r": np.nan,
+                     "held": np.nan})
         for name, table in tables.items():
             table = table.set_index("karmn").reindex(scored.index)
             value = table[parameter.published]

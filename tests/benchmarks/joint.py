@@ -196,8 +196,21 @@ def tables(out):
         for (shared, k), of_way in curve[curve["gap"].map(chosen)].groupby(["shared", "anchors"], sort=False):
             cells = [f"{np.sqrt((of_way[par]**2).mean()):.{digits[par]}f}" for par in PARAMETERS[:3]]
             print(f"| {k}, {shared:.0f} K shared | {' | '.join(cells)} |")
+        print("Pearson r, median over seeds (lowest)")
+        for way in ("alone", "joint"):
+            r = np.array([[np.corrcoef(stars.labels[way][:, k], stars.truth[:, k])[0, 1] for k in range(4)]
+                          for stars in gaps if chosen(stars.name)])
+            cells = [f"{median:.3f} ({low:.3f})" for median, low in zip(np.median(r, axis=0), r.min(axis=0))]
+            print(f"| {way} | {' | '.join(cells)} |")
         best = part[part["estimates"] == "joint, best affine map"][PARAMETERS]
         within = (best <= [20, 0.04, 0.08, 0.6]).mean()
+        anchored = part[part["estimates"] == "joint, 14 + 6 anchors, mean of log g"][PARAMETERS]
+        known, alone = (part[part["estimates"] == name][PARAMETERS].to_numpy() for name in (
+            "joint, mean of Teff to 50 K", "each star alone"))
+        print("anchored within 40 K, 0.06, 0.12 dex, 1.0 km/s at [share of seeds]:",
+              " ".join(f"{value:.2f}" for value in (anchored <= [40, 0.06, 0.12, 1.0]).mean()))
+        print("mean of Teff to 50 K worse than each star alone at [share of seeds]:",
+              " ".join(f"{value:.2f}" for value in (known > alone).mean(axis=0)))
         print("after the best affine map within 20 K, 0.04, 0.08 dex, 0.6 km/s at [share of seeds]:",
               " ".join(f"{value:.2f}" for value in within))
     print("\nnot converged:", [stars.name for stars in gaps if not stars.converged] or "none")
