@@ -302,7 +302,7 @@ class JointFit:
         self.seen_weight = 1 / self.priors.alike / self.teaching.sum() / size
 
     def minimise(self, start=None, n_steps=25, enough=0.5, tick=None, say=None):
-        """Fit everything; with fewer than FEWEST stars each by itself.
+        """Fit all stars and the shared fields.
 
         Parameters
         ----------
@@ -322,8 +322,6 @@ class JointFit:
         """
         fields = Fields.none(self.k, self.n_pixels)
         own, curvature = (start.own, start.curvature) if start else self.alone(self.own, fields, 8)
-        if self.n_stars < FEWEST:
-            return Fit(own, fields, curvature, [], True, shared=False)
         self.set_teachers(own)
         fields = start.fields if start else fields
         own = own.copy()
@@ -376,12 +374,13 @@ def fit_alone(emulator, flux, variance, mean=PRIORS.mean):
 def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, tick=None, say=None):
     """All stars together, in two stages: stiff, from where all starts lead to one place, then wide. A Fit.
 
+    Fewer than FEWEST stars are fitted each by itself.
     `mean` is where the sample's mean of Teff [K], log g and [M/H] is pinned; other arguments as of `JointFit`.
     """
+    if len(flux) < FEWEST:
+        return fit_alone(emulator, flux, variance, mean)
     first = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
     stiff = first.minimise(enough=5.0, tick=tick, say=say)
-    if not stiff.shared:
-        return stiff
     joint = JointFit(emulator, flux, variance, replace(PRIORS, mean=tuple(mean)))
     found = joint.minimise(stiff, tick=tick, say=say)
     return replace(found, objective=[*stiff.objective, *found.objective])

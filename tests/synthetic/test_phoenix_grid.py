@@ -319,7 +319,7 @@ def server(broken, monkeypatch):
 
 
 def files_in(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_fetched_models_make_the_same_spectra(made, models, server, tmp_path):

@@ -65,13 +65,13 @@ def test_provenance_says_simulated(folder):
 
 
 def test_same_settings_do_nothing_and_others_are_refused(folder, capsys):
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"}
+    before = {name: (folder / name).stat().st_mtime_ns for name in contents(folder)}
     assert run(folder) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert run(folder, "--gap", "0.5") == 2
     error = capsys.readouterr().err
     assert "gap is 1.0, not 0.5" in error and "--overwrite" in error and error.count("\n") == 1
-    assert before == {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"}
+    assert before == {name: (folder / name).stat().st_mtime_ns for name in contents(folder)}
 
 
 def test_overwrite_changes_the_observed_and_not_the_synthetic(folder, tmp_path):
