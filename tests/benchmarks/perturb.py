@@ -46,6 +46,7 @@ import paper
 from evaluation.truth import rmse
 from inference import mode
 from spectra import dataset
+from spectra.dataset import Dataset
 from training import (
     backend,
     fine_tuning,
@@ -177,7 +178,7 @@ def work(unit, tick):
     s = unit.settings
     seed = seed_of(unit.seed, f"ac_{s['autoencoder']}")  # whatever the variant
     flux_ph = load_array(unit.inputs[0], 2, "simulate again")
-    labels = {par: dataset.label(par, unit.inputs[1]) for par in paper.PARAMETERS}
+    labels = {par: Dataset(unit.inputs[1].parent).label(par) for par in paper.PARAMETERS}
     with backend.device(s["autoencoder"]):
         rows = (on_flux if s["on_flux"] else on_encodings)(s, flux_ph, labels, unit.inputs[2:], seed, tick)
         table = pd.DataFrame(rows)  # here, where the device is chosen, as the rows are made when they are asked for
