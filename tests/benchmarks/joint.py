@@ -173,7 +173,9 @@ def tables(out):
     groups = {"lines 0 to 2, chosen on": lambda gap: gap in CHOSEN_ON,
               "lines, untouched": lambda gap: gap.startswith("lines") and int(gap.split("_")[1]) >= 10,
               "growth, untouched": lambda gap: gap.startswith("growth"),
+              "growth, untouched, converged": lambda gap: gap.startswith("growth") and gap not in failed,
               "lines 3 to 7": lambda gap: gap.startswith("lines") and 3 <= int(gap.split("_")[1]) <= 7}
+    failed = [stars.name for stars in gaps if not stars.converged]
     digits = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
     for title, chosen in groups.items():
         part = rows[rows["gap"].map(chosen)]
@@ -213,7 +215,7 @@ def tables(out):
               " ".join(f"{value:.2f}" for value in (known > alone).mean(axis=0)))
         print("after the best affine map within 20 K, 0.04, 0.08 dex, 0.6 km/s at [share of seeds]:",
               " ".join(f"{value:.2f}" for value in within))
-    print("\nnot converged:", [stars.name for stars in gaps if not stars.converged] or "none")
+    print("\nnot converged:", ", ".join(failed) or "none")
     return rows
 
 
@@ -240,7 +242,7 @@ def draw(rows, out):
         axes[0].legend(ncols=2, fontsize=5)
         axes[-1].set_xticks(range(len(gaps)), [gap.replace("_", " ") for gap in gaps], rotation=90, fontsize=5)
         figure.suptitle("SIMULATED stars: errors by gap seed", **style.WARNING)
-        figure.savefig(out / "errors_by_seed.png", dpi=150)
+        figure.savefig(out / "errors_by_seed.png", dpi=100)
         plt.close(figure)
 
 
