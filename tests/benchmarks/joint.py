@@ -239,7 +239,7 @@ def draw(rows, out):
                 ax.plot(range(len(gaps)), values, "o-", ms=3, lw=0.7, color=colour, label=name)
             ax.axhline(RECIPE[par], color="#D55E00", ls="--", lw=0.8, label="recipe, full size: lines 3 to 7")
             ax.set(yscale="log", ylabel=f"rmse of {parameter.label}")
-        axes[0].legend(ncols=2, fontsize=5)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=6)
         axes[-1].set_xticks(range(len(gaps)), [gap.replace("_", " ") for gap in gaps], rotation=90, fontsize=5)
         figure.suptitle("SIMULATED stars: errors by gap seed", **style.WARNING)
         figure.savefig(out / "errors_by_seed.png", dpi=100)
