@@ -81,13 +81,13 @@ def test_a_second_star_is_flagged(templates):
     assert "second-star" in prepared(0.75 * first + 0.25 * second, templates).record["odd"].split()
 
 
-def test_an_observer_whose_motion_is_unknown_is_flagged(templates):
+def test_velocity_has_that_of_the_observer_added_and_is_flagged_where_it_is_unknown(templates):
     spectrum = orders.from_arrays(NATIVE, observe(), medium="vacuum", resolving_power=paper.RESOLVING_POWER)
-    for berv, word in ((np.nan, "no-barycentric"), (12.0, "")):
+    for berv, word, rv in ((np.nan, "no-barycentric", 30), (12.0, "", 42)):
         observation = replace(spectrum.observation, frame="observer", berv=berv)
         star = preparation.prepare(replace(spectrum, observation=observation), templates,
                                    preparation.Settings(continuum="envelope"))
-        assert star.record["odd"] == word
+        assert star.record["odd"] == word and star.record["rv"] == pytest.approx(rv, abs=0.3)
 
 
 def test_lines_of_water_are_masked_where_the_observer_sees_them(templates):
