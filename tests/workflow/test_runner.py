@@ -111,8 +111,8 @@ def test_signal_ends_the_run_and_its_workers(which, status, tmp_path):
         children = [int(path.name) for path in Path("/proc").glob("[0-9]*") if parent_of(path.name) == process.pid]
         assert len(children) >= 2
         process.send_signal(which)
-        assert process.wait(timeout=10) == status
-        assert gone_after(children, 2 if which == signal.SIGTERM else 10)  # a killed parent: at the end of an epoch
+        assert process.wait(timeout=60) == status
+        assert gone_after(children, 30)  # how soon depends on the machine: what counts is that none goes on
         error = process.stderr.read()
     assert "Traceback" not in error
     if which == signal.SIGTERM:
