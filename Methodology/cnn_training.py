@@ -29,7 +29,7 @@ import numpy as np
 
 import paper
 from evaluation.truth import errors_by_flag, errors_of_estimates
-from figures.truth import estimates_against_truth
+from figures.section4 import estimates_against_truth
 from inference.ensemble import ensembles, epochs, may_write, regressors, write_estimates
 from spectra.dataset import Dataset, split_stratified
 from training import backend, grid_search, loop, networks, perturbation

@@ -26,7 +26,7 @@ import sys
 
 from evaluation import gap
 from evaluation.run import load
-from figures.gap import figure_of
+from figures.section3 import gap_in_numbers
 from workflow.command_line import Help, add_run, add_seed, command
 from workflow.files import lock, write_csv, writing
 
@@ -45,7 +45,7 @@ def main(argv=None):
     with lock(args.artifacts):
         write_csv(run.artifacts.gap_report, table.assign(run=run.title))
         with writing(run.artifacts.gap_report.with_suffix(".png")) as partial:
-            figure_of(run, table).savefig(partial, dpi=200, metadata={"Description": run.title})
+            gap_in_numbers(run, table).savefig(partial, dpi=200, metadata={"Description": run.title})
     print(f"\n-> {run.artifacts.gap_report} and gap_report.png")
 
 

@@ -1,7 +1,10 @@
-"""Numbers of the gap between synthetic and observed spectra, as a table.
+"""The gap between synthetic and observed spectra: its numbers, as a table, and UMAP (Figs. 1 and 5).
 
 Two sets of vectors, spectra or encodings, are compared that belong to the same labels, row by row.
 """
+import sys
+import warnings
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
@@ -24,6 +27,7 @@ FOLDS = 5
 FEWEST = 4 * FOLDS  # stars: two of either half in a fold
 CALIPER = 0.4  # in standard deviations of the labels, beyond which no synthetic spectrum stands for a star (ours)
 QUANTILES = (0.05, 0.5, 0.95)
+N_NEIGHBOURS = 15  # of a UMAP, umap-learn's default
 # What is compared: the space, encoders of synthetic and of observed spectra, and what that is called
 FLUX, BEFORE, METHOD, ONE = "flux", "latent, before", "latent, after", "latent, after, one encoder"
 HALVES = " (halves of the observed)", " (two synthetic sets)"
@@ -101,6 +105,29 @@ def told_apart(first, second, rng):
     """How far two sets of vectors are told apart, by MMD and by a classifier, a dict."""
     return {**dict(zip(("mmd", "p"), mmd(first, second, rng))),
             **dict(zip(("auc", "auc_low", "auc_high"), auc(first, second, rng)))}
+
+
+def embed(vectors):
+    """UMAP in two dimensions, (n_spectra, 2), of vectors, (n_spectra, n_features), in the correlation metric."""
+    # Exact neighbours: umap-learn's own search is approximate, and takes longer to compile than this to run
+    distance, rows = neighbours(vectors, vectors, n := min(N_NEIGHBOURS, len(vectors) - 1), correlation=True)
+    umap = _umap()(n_neighbors=n, metric="correlation", random_state=paper.SPLIT_SEED, n_jobs=1,
+                   precomputed_knn=(rows.astype(np.int32), distance.astype(np.float32)),
+                   force_approximation_algorithm=True)  # fewer than 4096 it would compare anew
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "precomputed_knn.*transform will be unavailable")  # nothing is added later
+        return umap.fit_transform(vectors)
+
+
+def _umap():
+    """The class UMAP; without the TensorFlow that umap-learn imports for another one, if it finds it."""
+    hidden = sys.modules.setdefault("tensorflow", None) is None
+    try:
+        from umap import UMAP
+    finally:
+        if hidden:
+            del sys.modules["tensorflow"]
+    return UMAP
 
 
 def report(run, by_truth=False, seed=paper.SPLIT_SEED):

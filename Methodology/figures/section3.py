@@ -8,9 +8,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator
 
 import paper
-from evaluation import embedding
+from evaluation import gap
 from evaluation.run import NotYet
 from figures import style
 from figures.star_page import predicted, spectrum, wavelength
@@ -61,7 +62,7 @@ def _embedded(run, ph, carm):
     """UMAP of vectors of both domains; of more than N_EMBEDDED synthetic ones, that many drawn with a fixed seed."""
     rng, n = np.random.default_rng(paper.SPLIT_SEED), min(len(ph), N_EMBEDDED)
     rows = np.sort(rng.choice(len(ph), n, replace=False))
-    at = embedding.embed(np.concatenate([take(ph, rows), carm]))
+    at = gap.embed(np.concatenate([take(ph, rows), carm]))
     figure, axes = plt.subplots(1, 2, sharex=True, sharey=True, figsize=(DOUBLE, 0.48 * DOUBLE))
     for ax, par in zip(axes, ("teff", "mh")):
         dots = ax.scatter(*at[:n].T, c=run.labels(par)[rows], s=2, lw=0, cmap="viridis", rasterized=True,
@@ -138,6 +139,35 @@ def ensemble(run, example=1):
     for ax in axes.flat[len(run.kept) :]:
         ax.set_axis_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+@styled()
+def gap_in_numbers(run, table):
+    """Distances, MMD and AUC of each space of `gap.report`'s table, a dot an autoencoder; grey: negative controls."""
+    figure, axes = plt.subplots(1, 3, sharey=True, figsize=(DOUBLE, 0.4 * DOUBLE))
+    colours = {gap.FLUX: "#009E73", gap.BEFORE: "#E69F00"}
+    for at, (name, rows) in enumerate(table.groupby("space", sort=False)):
+        colour = "0.55" if name.endswith(gap.HALVES) else colours.get(name, "#0072B2")
+        for k, row in enumerate(rows.itertuples()):
+            y = at + 0.5 * (k + 0.5) / len(rows) - 0.25
+            if np.isfinite(row.distance):
+                axes[0].plot([row.distance_05, row.distance_95], [y, y], color=colour)
+                axes[0].plot(row.distance, y, "o", color=colour, markersize=4)
+            axes[1].plot(row.mmd, y, "o", color=colour, markersize=4, mfc=colour if row.p < 0.05 else "white")
+            axes[2].plot([row.auc_low, row.auc_high], [y, y], color=colour)
+            axes[2].plot(row.auc, y, "o", color=colour, markersize=4)
+    names = table["space"].unique()
+    axes[0].set(xscale="log", xlabel="relative distance", yticks=range(len(names)), yticklabels=names)
+    axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0].xaxis.set_major_formatter("{x:g}")
+    axes[1].set(xlabel="MMD² (open: p ≥ 0.05)")
+    axes[2].set(xlabel="AUC of a classifier", xlim=(0.3, 1.03))
+    for ax, value in zip(axes, (1, 0, 0.5)):
+        ax.axvline(value, color="black", linewidth=0.7, zorder=0)
+        ax.xaxis.set_minor_formatter("")
+        ax.tick_params(axis="y", which="minor", left=False, right=False)
+    axes[0].invert_yaxis()
     return figure
 
 

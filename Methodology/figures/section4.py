@@ -12,7 +12,9 @@ from scipy.stats import gaussian_kde
 
 import paper
 from evaluation import catalogues, comparison
-from figures.style import DOUBLE, N_DENSITY, SINGLE, draw_stars, n_bins, styled, with_pale
+from evaluation.truth import rmse
+from figures.style import AFTER, BEFORE, DOUBLE, N_DENSITY, SINGLE, STYLE, WARNING, draw_stars, n_bins, styled, with_pale
+from inference import flags
 
 # Colours of Okabe and Ito, and a marker for who sees none
 MARKS = {"mar21": ("#0072B2", "o"), "pass19": ("#E69F00", "^"), "schw19": ("#009E73", "s"), "pass20": ("#0072B2", "o"),
@@ -54,6 +56,29 @@ def metallicity_by_population(estimates):
     p = comparison.thin_against_thick(stars)
     if np.isfinite(p):
         axes[0].set_title(f"Kolmogorov-Smirnov, D against TD: p = {p:.4f}")
+    return figure
+
+
+def estimates_against_truth(before, after, truth):
+    """Estimates as `mode.table` makes them, before and after fine-tuning, against the truth of the simulated stars.
+
+    `truth` has `karmn`, `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s]; stars with a flag are pale.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, DOUBLE))
+        for ax, (par, parameter) in zip(axes.flat, paper.PARAMETERS.items()):
+            true = truth.set_index("karmn")[par]
+            for table, (colour, marker), when in ((before, BEFORE, "before"), (after, AFTER, "after")):
+                stars = table.set_index("karmn").reindex(true.index)
+                estimated = stars[parameter.published]
+                label = f"{when} fine-tuning, rmse {rmse(estimated - true):.3g} {parameter.unit}"
+                mark = {"ls": "", "marker": marker, "color": colour, "ms": 2.5, "alpha": 0.6, "mew": 0, "label": label}
+                draw_stars(ax, true, estimated, flags.flagged(stars, par), mark)
+            ax.plot([true.min(), true.max()], [true.min(), true.max()], color="black", linewidth=0.7, zorder=0)
+            ax.set(xlabel=f"true {parameter.label}", ylabel=f"estimated {parameter.label}")
+            ax.legend(*with_pale(ax), loc="upper left")
+        figure.suptitle("SIMULATED spectra: estimates against the truth of the simulation", **WARNING)
+        plt.close(figure)  # pyplot would keep it
     return figure
 
 

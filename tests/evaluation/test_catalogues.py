@@ -214,7 +214,7 @@ def test_bad_run_is_one_line_with_file_and_remedy(spoil, cause, tmp_path, publis
 @pytest.mark.slow
 def test_no_module_that_draws_or_reports_needs_tensorflow():
     code = ("import sys, calibrate, literature, report; from evaluation import run; "
-            "from figures import gap, hr_diagram, section3, section4, star_page, truth; "
+            "from figures import hr_diagram, section3, section4, star_page; "
             "sys.exit(bool({'tensorflow', 'keras', 'training.networks'} & set(sys.modules)))")
     folder = str(ROOT / "Methodology")
     assert subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {folder!r}); {code}"]).returncode == 0

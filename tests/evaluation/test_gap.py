@@ -11,7 +11,7 @@ import pytest
 import paper
 from evaluation import gap
 from evaluation.run import NotYet
-from figures.gap import figure_of
+from figures.section3 import gap_in_numbers
 from training import networks
 from workflow import schemas
 from workflow.artifacts import Artifacts
@@ -124,7 +124,7 @@ def test_a_gap_is_seen_where_it_is(size, moved, apart, tmp_path, rng):
     assert measured["reconstruction"].tolist()[1:] == [4.0, 0.5, 0.25]
     if not apart:  # the numbers depend on the seed alone
         pd.testing.assert_frame_equal(gap.report(run).set_index("space"), table)
-    figure = figure_of(run, table.reset_index())
+    figure = gap_in_numbers(run, table.reset_index())
     assert figure.get_suptitle().startswith("SIMULATED")
     assert list(gap.summary(table.reset_index())["reconstruction"])[3] == "4.0"
 

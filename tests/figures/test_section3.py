@@ -12,7 +12,7 @@ import pytest
 from made_up_run import make_run
 
 import paper
-from evaluation import claims, embedding
+from evaluation import claims, gap
 from evaluation.run import NotYet, load
 from figures import section3, style
 from workflow import schemas
@@ -37,7 +37,7 @@ def copied(run, data, tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_umap(monkeypatch):
-    monkeypatch.setattr(embedding, "embed", lambda vectors: vectors[:, :2])
+    monkeypatch.setattr(gap, "embed", lambda vectors: vectors[:, :2])
 
 
 def lines(ax):
@@ -212,13 +212,13 @@ UMAP = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from evaluation import embedding, run
+from evaluation import gap, run
 from figures import section3
 rng = np.random.default_rng(1)
 shape = rng.normal(size=(2, 1, 8))
 vectors = np.concatenate([scale * (shape[k] + rng.normal(0, 0.1, (20, 8))) for k, scale in ((0, 1), (1, 1), (0, 9))])
-at = embedding.embed(vectors)
-assert at.shape == (60, 2) and (at == embedding.embed(vectors)).all()
+at = gap.embed(vectors)
+assert at.shape == (60, 2) and (at == gap.embed(vectors)).all()
 first, second = np.r_[at[:20], at[40:]], at[20:40]
 distance = np.linalg.norm(first.mean(axis=0) - second.mean(axis=0))
 assert distance > 2 * max(first.std(axis=0).max(), second.std(axis=0).max())
