@@ -13,7 +13,8 @@ from scipy.stats import gaussian_kde
 import paper
 from evaluation import catalogues, comparison
 from evaluation.truth import rmse
-from figures.style import AFTER, BEFORE, DOUBLE, N_DENSITY, SINGLE, STYLE, WARNING, draw_stars, n_bins, styled, with_pale
+from figures import style
+from figures.style import DOUBLE, N_DENSITY, SINGLE, draw_stars, n_bins, styled, with_pale
 from inference import flags
 
 # Colours of Okabe and Ito, and a marker for who sees none
@@ -64,11 +65,11 @@ def estimates_against_truth(before, after, truth):
 
     `truth` has `karmn`, `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s]; stars with a flag are pale.
     """
-    with plt.rc_context(STYLE):
+    with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, DOUBLE))
         for ax, (par, parameter) in zip(axes.flat, paper.PARAMETERS.items()):
             true = truth.set_index("karmn")[par]
-            for table, (colour, marker), when in ((before, BEFORE, "before"), (after, AFTER, "after")):
+            for table, (colour, marker), when in ((before, style.BEFORE, "before"), (after, style.AFTER, "after")):
                 stars = table.set_index("karmn").reindex(true.index)
                 estimated = stars[parameter.published]
                 label = f"{when} fine-tuning, rmse {rmse(estimated - true):.3g} {parameter.unit}"
@@ -77,7 +78,7 @@ def estimates_against_truth(before, after, truth):
             ax.plot([true.min(), true.max()], [true.min(), true.max()], color="black", linewidth=0.7, zorder=0)
             ax.set(xlabel=f"true {parameter.label}", ylabel=f"estimated {parameter.label}")
             ax.legend(*with_pale(ax), loc="upper left")
-        figure.suptitle("SIMULATED spectra: estimates against the truth of the simulation", **WARNING)
+        figure.suptitle("SIMULATED spectra: estimates against the truth of the simulation", **style.WARNING)
         plt.close(figure)  # pyplot would keep it
     return figure
 
@@ -110,11 +111,11 @@ def one_to_one(estimates, par, *groups, errors=False):
     return figure
 
 
-def _histogram(ax, values, limits, **style):
+def _histogram(ax, values, limits, **steps):
     """Steps of a histogram that integrates to one, in the same bins for all within the limits."""
     if len(values):
         density, edges = np.histogram(values, bins=N_BINS, range=limits, density=True)
-        ax.stairs(density, edges, **style)
+        ax.stairs(density, edges, **steps)
 
 
 @styled(NOT_REAL)
