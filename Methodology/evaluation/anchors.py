@@ -53,20 +53,10 @@ def _numbers(table, column):
 def mapped(labels, own, observations, means):
     """Estimates after the map that anchors and means allow (`inference.gauge`).
 
-    Parameters
-    ----------
-    labels, own : ndarray of shape (n_stars, 4)
-        Teff [K], log g, [M/H], v sin i [km/s], and each star's own uncertainties; NaN of stars without.
-    observations : dict of str to gauge.Observation
-    means : dict of str to tuple
-        Mean of the sample and its error, of the parameters of which it is known.
-
-    Returns
-    -------
-    estimates : dict of str to ndarray of shape (3, n_stars)
-        Value, own and shared uncertainty of each parameter.
-    table : DataFrame
-        The map: parameter, term, value, error, and where it is from.
+    `labels` and each star's `own` uncertainties are of shape (n_stars, 4), Teff [K], log g, [M/H], v sin i [km/s], NaN
+    of stars without; `observations` are a gauge.Observation a parameter, `means` the mean of the sample and its error
+    where it is known. Returns value, own and shared uncertainty of each parameter, (3, n_stars), and the map, a
+    DataFrame of parameter, term, value, error, and where it is from.
     """
     good = np.isfinite(labels).all(axis=1)
     place = np.cumsum(good) - 1
@@ -76,16 +66,16 @@ def mapped(labels, own, observations, means):
         seen = good[np.asarray(known.rows, int)]
         known = gauge.Observation(place[np.asarray(known.rows, int)][seen], np.asarray(known.values, float)[seen],
                                   np.asarray(known.errors, float)[seen], known.shared, means.get(par))
-        found = gauge.solve(par, labels[good], own[good, k], known)
-        value, shared = gauge.apply(par, labels[good], found)
+        solution = gauge.solve(par, labels[good], own[good, k], known)
+        value, shared = gauge.apply(par, labels[good], solution)
         estimates[par] = np.full((3, len(labels)), np.nan)
         estimates[par][:, good] = value, own[good, k], shared
         source = [f"{len(known.values)} anchors"] * bool(len(known.values)) + ["mean"] * (known.mean is not None)
         terms = ["slope vsini"] if par == "vsini" else [f"slope {name}/{unit:g}" for name, unit in gauge.UNITS.items()]
         rows += [{"parameter": par, "term": term, "value": value, "error": error,
                   "from": ", ".join(source) or "prior alone"}
-                 for term, value, error in zip(["offset", *terms], found.coefficients,
-                                               np.sqrt(np.diag(found.covariance)))]
+                 for term, value, error in zip(["offset", *terms], solution.coefficients,
+                                               np.sqrt(np.diag(solution.covariance)))]
     return estimates, pd.DataFrame(rows)
 
 

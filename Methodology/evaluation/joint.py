@@ -9,20 +9,10 @@ from evaluation.truth import MEASURES
 def errors_beside_baselines(tables, truth, anchors=None):
     """Bias, scatter, rmse and Pearson r of some tables of estimates of simulated stars, and of one constant for all.
 
-    Parameters
-    ----------
-    tables : dict of str to DataFrame
-        By what to call them; of the form of `mode.table`.
-    truth : DataFrame
-        `karmn`, `teff` [K], `logg` [dex], `mh` [dex], `vsini` [km/s].
-    anchors : dict of str to collection of str, optional
-        Stars that are left out of a parameter's row, as their true value was used: an anchor is never scored.
-
-    Returns
-    -------
-    DataFrame
-        A row a parameter and table: n, bias, scatter, rmse, r, and the share of stars whose interval holds the truth.
-        The constant is the mean of the truth, the best that there is; its rmse is what an estimate must beat.
+    `tables` is a dict of DataFrames as `mode.table` makes them, by what to call them; `truth` has `karmn`, `teff` [K],
+    `logg` [dex], `mh` [dex], `vsini` [km/s]. `anchors`, by parameter, are names of stars whose true value was used:
+    they are never scored. Returns a row a parameter and table, with n and the share of stars whose interval holds the
+    truth. The constant is the mean of the truth, the best that there is; its rmse is what an estimate must beat.
     """
     rows, truth = [], truth.set_index("karmn")
     for par, parameter in paper.PARAMETERS.items():

@@ -55,26 +55,10 @@ def settings_of(options, target, continuum):
 
 # ---------------------------------------------------------------- all files
 def prepare(paths, out, reading, templates, settings, jobs):
-    """Prepare files side by side, each once, with a line on each.
+    """Prepare files side by side, each once, with a line on each, at the resolving power of the `templates`.
 
-    Parameters
-    ----------
-    paths : list of Path
-    out : Path
-        What is prepared is kept in its folder `prepared`, for the next time.
-    reading : tuple
-        As `reading_of` gives it.
-    templates : velocity.Templates
-        At the resolving power `settings.target`.
-    settings : preparation.Settings
-    jobs : int
-
-    Returns
-    -------
-    stars : list of (Path, dict)
-        What `load` reads and the record of stars.csv, in the order of the files.
-    left_out : dict of Path to str
-        Why each of the rest is no star.
+    What is prepared is kept in the folder `prepared` of `out`, for the next time. Returns the stars, a list of the Path
+    that `load` reads and the record of stars.csv, in the order of the files, and a dict of Path to why it is no star.
     """
     (out / "prepared").mkdir(parents=True, exist_ok=True)
     sweep(out)

@@ -30,21 +30,9 @@ POWERS, DULLEST, MANY = np.geomspace(20_000, 400_000, 40), 0.75, 5
 
 
 def flags(flux, seen, velocity, templates, pixel, power, observation):
-    """Words of FLAGS for one star.
+    """Words of FLAGS for one star, from its normalised flux (3501,) at rest, and where that is `seen`: (3501,), bool.
 
-    Parameters
-    ----------
-    flux : ndarray of shape (3501,)
-        Normalised, at rest.
-    seen : ndarray of shape (3501,), bool
-        Where there are good pixels and no telluric lines.
-    velocity : velocity.Velocity
-    templates : velocity.Templates
-    pixel : float
-        Width of the instrument's pixels [Angstrom].
-    power : float
-        Its resolving power, as stated.
-    observation : headers.Observation
+    `pixel` is the width of the instrument's pixels [Angstrom], `power` its resolving power as stated.
     """
     odd = {
         "shallow-lines": velocity.depth < SHALLOW,

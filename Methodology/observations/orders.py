@@ -51,17 +51,9 @@ def from_arrays(wave, flux, error=None, unit="", medium="", name="", resolving_p
 def from_columns(columns, stated, forced, observation, form):
     """Orders of columns by role: a Spectrum.
 
-    Parameters
-    ----------
-    columns : dict
-        "wave", "flux" and, where known, "error", "variance" or "ivar", and "flag", not 0 where a pixel is bad: arrays
-        of shape (n_pixels,) or (n_orders, n_pixels), of any byte order, masked or not.
-    stated : str
-        Unit of the wavelengths, or "".
-    forced : bool
-        Whether it goes before what the numbers say.
-    observation : headers.Observation
-    form : str
+    Roles are "wave", "flux" and, where known, "error", "variance" or "ivar", and "flag", not 0 where a pixel is bad:
+    arrays (n_pixels,) or (n_orders, n_pixels), of any byte order, masked or not. `stated` is the unit of the
+    wavelengths, or ""; if `forced`, it goes before what the numbers say.
     """
     arrays = {role: np.atleast_2d(np.ma.filled(np.ma.asarray(array).astype(float), np.nan))
               for role, array in columns.items()}

@@ -54,16 +54,9 @@ class Candidate:
 def read(path, columns=(), unit="", medium=""):
     """Read a spectrum: an orders.Spectrum.
 
-    Parameters
-    ----------
-    path : Path
-    columns : sequence of str
-        Names, or numbers from 1, of the columns of wavelength, flux and, if there is a third, error. In FITS files also
-        names or numbers of extensions, and EXTENSION:COLUMN.
-    unit : str
-        One of `orders.UNITS`, where the file says nothing or something wrong.
-    medium : str
-        "air" or "vacuum", likewise.
+    `columns` are names, or numbers from 1, of the columns of wavelength, flux and, if there is a third, error; in FITS
+    files also names or numbers of extensions, and EXTENSION:COLUMN. `unit`, one of orders.UNITS, and `medium`, "air" or
+    "vacuum", go before what the file says.
     """
     content = _content(path)
     name = re.sub(r"\.(fits?|fts|csv|txt|dat|tsv|asc|s)(\.gz|\.fz)?$|\.gz$", "", path.name, flags=re.I)

@@ -21,22 +21,11 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None,
     A block of batches is read at a time, so that memory stays flat, and is one call into TensorFlow: for networks as
     small as the CNNs, Keras' own loop costs more than they do.
 
-    Parameters
-    ----------
-    model, optimizer
-        A SeededModel or CnnStack, and of `backend.adam`.
-    terms, tick, perturb : callable
-        terms(x, y) gives the terms of a batch's loss, a dict of scalar tensors, of which the first is made small;
-        tick() is called after every epoch; perturb(x, rows, epoch) gives what the network sees in place of spectra.
-    x, y : ndarray of shape (n_spectra, ...)
-        May be memory-mapped, and the same array; those of a stack have its members on the second axis.
-    rows : ndarray of int, optional
-        Which spectra to train on; default all.
-
-    Returns
-    -------
-    dict of str to list
-        The terms, a mean over the spectra for every epoch. Where one, or a weight, is not finite: Diverged.
+    `x` and `y`, of shape (n_spectra, ...), may be memory-mapped and the same array; those of a CnnStack have members on
+    the second axis. terms(x, y) gives the terms of a batch's loss, a dict of scalar tensors, of which the first is made
+    small; tick() is called after every epoch; perturb(x, rows, epoch) gives what the network sees in place of spectra;
+    `rows` are those to train on, by default all. Returns the terms, a dict of lists with a mean over the spectra for
+    every epoch. Where one, or a weight, is not finite: Diverged.
     """
     rows = np.arange(len(x)) if rows is None else rows
     targets = x if y is x else np.reshape(y, (len(y), -1))
