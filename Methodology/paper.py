@@ -135,7 +135,7 @@ BUDGETS = {
 CNN_GRID = {"nf1": [32, 64], "nf2": [32], "nu": [64], "lr": [1e-3, 3e-3, 1e-2]}
 
 # ---------------------------------------------------------------- results (Sect. 4)
-# Isochrones of Fig. 8: model, age [Gyr], [M/H] [dex]; that those of the HR diagram are solar is ours
+# Isochrones of Fig. 8: model, age [Gyr], [M/H] [dex]; those of the HR diagram are solar by the text
 KIEL_ISOCHRONES = (("PARSEC", 5, -0.4), ("PARSEC", 5, 0.0), ("PARSEC", 5, 0.1))
 HR_ISOCHRONES = (("PARSEC", 0.1, 0.0), ("PARSEC", 5, 0.0), ("Baraffe+15", 0.1, 0.0), ("Baraffe+15", 5, 0.0))
 
@@ -198,7 +198,7 @@ class Claim:
 
 
 # What Sect. 3 says of the networks. Errors are mean squared errors, distances means over the observed spectra and then
-# over the autoencoders; the first three numbers are "about". The 353 is printed with the unit K.
+# over the autoencoders; the first three numbers are "about". The last four are printed in plain units, K, dex and km/s.
 CLAIMS_OF_RUNS = {
     "synthetic": Claim("synthetic spectra", "2", str(N_SYNTHETIC)),
     "hot": Claim(f"synthetic spectra above {TEFF_SPLIT} K", "4.2", words="a smaller training set there"),
@@ -215,7 +215,7 @@ CLAIMS_OF_RUNS = {
     "mh": Claim("largest test error of those kept, [M/H] [dex²]", "3.3", "0.0016"),
     "vsini": Claim("largest test error of those kept, v sin i [km²/s²]", "3.3", "0.054"),
 }
-N_FULL_GRID = 449_806  # spectra of the whole PHOENIX grid, which earlier works trained on (Sect. 4)
+N_FULL_GRID = 449_806  # spectra of the whole grid (Sect. 2), of which Passegger+20 already used the 22,933 as well
 
 # What Sect. 4 says of the estimates beyond RANGES, KS_THIN_THICK and COMPARISONS. The counts of stars are those of
 # Sect. 4.1 and its Fig. 8.

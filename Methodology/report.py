@@ -87,7 +87,7 @@ def what_was_run(run):
     return ["## What was run", table(["", "this run", "the paper"], [
         ("spectra", one_line(run.spectra) + run.simulation, "PHOENIX-ACES, CARMENES"),
         ("synthetic spectra", _count(run, "ph"),
-         f"{paper.N_SYNTHETIC:,}; earlier works used all {paper.N_FULL_GRID:,} of the grid"),
+         f"{paper.N_SYNTHETIC:,} of the {paper.N_FULL_GRID:,} of the grid"),
         ("observed spectra", _count(run, "carm"), paper.N_OBSERVED),
         ("grid search", f"{len(run.fits)} fits, {paper.CV_FOLDS} an architecture, epochs: "
          f"{settings(run.fits, 'epochs')}", f"epochs: {budget.search_epochs}"),
@@ -201,8 +201,8 @@ def the_networks(run):
     """What Sect. 3 of the paper says."""
     return ["## What the paper says of its networks", _statements(claims.of_run(run.measured(), run.spectra), run),
             "Errors are mean squared errors, distances Euclidean and averaged over the observed spectra; given are the "
-            "mean over the autoencoders and, in brackets, the range. The paper prints its 353 with the unit K. The "
-            "published code's own grid leaves fewer than the paper's 26 autoencoders."]
+            "mean over the autoencoders and, in brackets, the range. The paper prints the test errors in plain units, "
+            "K, dex and km/s. The published code's own grid leaves fewer than the paper's 26 autoencoders."]
 
 
 def the_flags(run):

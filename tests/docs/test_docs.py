@@ -33,10 +33,31 @@ def text(token):
     return token.get("raw", "") + "".join(map(text, token.get("children", [])))
 
 
-def anchors(page):
-    """Anchors of a page's headings, as GitHub makes them."""
-    headings = [text(token).lower() for token in tokens(page) if token["type"] == "heading"]
-    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
+def anchor(heading):
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def sections(page):
+    """By anchor the words of each section of a page, its heading and those below it included."""
+    found = {}
+    level_of = {}
+    for token in mistune.create_markdown(renderer=None, plugins=["table"])(page.read_text(encoding="utf-8")):
+        words = " ".join(read(token))
+        if token["type"] == "heading":
+            level = token["attrs"]["level"]
+            level_of = {name: above for name, above in level_of.items() if above < level}
+            level_of[anchor(text(token))] = level
+        for name in level_of:
+            found[name] = f"{found.get(name, '')} {words}".lower()
+    return found
+
+
+def read(token):
+    """The pieces of text of a token that a reader sees, without the addresses of links."""
+    yield " " if token["type"] == "softbreak" else token.get("raw", "")
+    for child in token.get("children", []):
+        yield from read(child)
 
 
 def commands():
@@ -55,13 +76,37 @@ def test_links_lead_somewhere(page):
     links = [token["attrs"]["url"] for token in tokens(page) if token["type"] in ("link", "image")]
     dead = []
     for link in links:
-        path, _, anchor = link.partition("#")
+        path, _, name = link.partition("#")
         if path.startswith("https://"):
             continue
         target = page.parent / path if path else page
-        if not target.exists() or (anchor and anchor not in anchors(target)):
+        if not target.exists() or (name and name not in sections(target)):
             dead.append(link)
     assert not dead
+
+
+SAYS_NOTHING = {"docs", "from", "have", "here", "more", "page", "same", "that", "them", "these", "they", "this",
+                "those", "three", "what", "where", "which", "with"}
+
+
+def stems(words):
+    """First letters of the words that say something."""
+    return [word[:5] for word in re.findall(r"[a-z]{4,}", words.lower()) if word not in SAYS_NOTHING]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_to_a_section_lead_to_what_they_name(page):
+    """Its text, a word of it or the keyword in its title stands in that section; the name of a page is no text."""
+    lost = []
+    for token in tokens(page):
+        path, _, name = token.get("attrs", {}).get("url", "").partition("#")
+        if token["type"] == "link" and name and not path.startswith("https://"):
+            section = sections(page.parent / path if path else page).get(name, "")
+            words = re.sub(r"[\w/-]+\.md", "", "".join(read(token))).lower().split()
+            named_as = [token["attrs"].get("title", " ".join(words)).lower()]
+            if not words or not any(word in section for word in named_as + stems(" ".join(words))):
+                lost.append((text(token), token["attrs"]["url"]))
+    assert not lost
 
 
 def test_every_page_is_linked_from_the_readme():
