@@ -11,7 +11,7 @@ import paper
 class Instrument:
     """What files of an instrument leave unsaid or say in a way of their own; empty and NaN are unknown."""
 
-    name: str  # INSTRUME begins with it
+    name: str  # one of NAME_KEYS begins with it
     telescopes: tuple = ()  # words of TELESCOP or OBSERVAT
     site: tuple = ()  # longitude, latitude [degree], height [m]
     resolving_power: float = np.nan  # as its makers state it
@@ -24,7 +24,9 @@ class Instrument:
     one_is_good: bool = False  # of its masks
 
 
-# Those that see the window. A serval template is at rest in the barycentre, whatever exposure lent it its header.
+# Those that see the window. Sites are those of astropy-data (coordinates/sites.json) or serval (src/inst_*.py), within
+# 1 km, 0.0001 km/s; what else a row says has its source beside it. A serval template is at rest in the barycentre,
+# whatever exposure lent it its header
 INSTRUMENTS = (
     Instrument("serval", medium="vacuum", frame="barycentre", mark="SERVAL "),
     Instrument("CARMENES", ("CALAR ALTO", "CAHA"), (-2.5463, 37.2236, 2168), paper.RESOLVING_POWER, medium="vacuum"),
@@ -34,28 +36,38 @@ INSTRUMENTS = (
                position=("QRA", "QDEC"), sky=0.951),
     Instrument("McDonald", ("MCDONALD",), (-104.0217, 30.6717, 2076)),
     Instrument("PypeIt", mark="DMODCLS", one_is_good=True),
+    # "Spectroscopy, star only, R=80,000"; star and sky, and polarimetry, 65,000: OPERA, CFHT's pipeline
     Instrument("ESPADONS", ("CFHT",), (-155.4689, 19.8253, 4204), 65_000, (("INSTMODE", "R=80", 80_000),)),
     Instrument("HIRES", ("KECK",), (-155.4747, 19.8264, 4160)),
-    Instrument("NARVAL", ("TBL", "PIC DU MIDI"), (0.1411, 42.9364, 2877), 65_000),
-    Instrument("FEROS", ("LA SILLA", "MPG"), (-70.7346, -29.2584, 2400), 48_000),
+    Instrument("NARVAL", ("TBL", "PIC DU MIDI"), (0.1411, 42.9364, 2877), 65_000),  # tbl.omp.eu/platform
+    Instrument("FEROS", ("LA SILLA", "MPG"), (-70.7346, -29.2584, 2400), 48_000),  # IACOB (Simon-Diaz et al.)
     Instrument("UVES", ("PARANAL", "VLT"), (-70.4045, -24.6272, 2635)),
     Instrument("TRES", ("FLWO",), (-110.8781, 31.6811, 2345), 44_000),
-    Instrument("NEID", ("WIYN",), (-111.6003, 31.9584, 2096), 110_000, (("OBS-MODE", "HE", 60_000),),
-               "vacuum", "observer"),
-    Instrument("MAROON-X", ("GEMINI-NORTH",), (-155.4691, 19.8238, 4213), 85_000),
-    Instrument("GHOST", ("GEMINI-SOUTH",), (-70.7367, -30.2407, 2722), 56_000, (("RESOLUT", "HIGH", 76_000),)),
-    Instrument("FIES", ("NOT",), (-17.8851, 28.7573, 2382), modes=(
+    # RVData (EPRV-RCN): modes HR and HE, the star's place in QRA and QDEC, the Earth's velocity, still in the
+    # wavelengths, in SSBRV with the order's number. The resolving power of HE was not found
+    Instrument("NEID", ("WIYN",), (-111.6006, 31.9581, 2091), modes=(("OBS-MODE", "HR", 110_000),), medium="vacuum",
+               frame="observer", position=("QRA", "QDEC")),
+    Instrument("MAROON-X", ("GEMINI-NORTH",), (-155.4690, 19.8238, 4213), 85_000),  # gemini.edu, 80,000 to 88,000
+    # DRAGONS (gemini_instruments/ghost/adclass.py, geminidr/ghost/primitives_ghost_spect.py): SMPNAME ends with the
+    # mode, wavelengths are in air; Kalari et al. 2024, AJ 168, 208
+    Instrument("GHOST", ("GEMINI-SOUTH",), (-70.7367, -30.2407, 2722), medium="air", modes=(
+        ("SMPNAME", "HI_ONLY", 76_000), ("SMPNAME", "LO_ONLY", 56_000), ("SMPNAME", "STD_ONLY", 56_000))),
+    # "F1 LowRes", "F3 MedRes" or "F4 HiRes"; air, and the Earth's velocity is still in it (IACOB, serval)
+    Instrument("FIES", ("NOT",), (-17.8851, 28.7573, 2382), medium="air", frame="observer", modes=(
         ("FIFMSKNM", "LOW", 25_000), ("FIFMSKNM", "MED", 46_000), ("FIFMSKNM", "HI", 67_000))),
-    Instrument("HERMES", ("MERCATOR",), (-17.8784, 28.7624, 2333), 85_000, (("FIBMODE", "LRF", 63_000),)),
-    Instrument("CHIRON", ("CTIO",), (-70.8065, -30.1691, 2207), modes=(
+    # Raskin and Van Winckel 2014, AN 335, 32; not found: the other fibre. BVCOR is in some wavelengths, in others not
+    Instrument("HERMES", ("MERCATOR",), (-17.8784, 28.7624, 2333), modes=(("OBSMODE", "HRF", 85_000),)),
+    # Tokovinin et al. 2013, PASP 125, 1336, and CTIO's pages, which give the fibre 25,000 to 30,000; its name is in FPA
+    Instrument("CHIRON", ("CTIO",), (-70.8068, -30.1693, 2207), modes=(
         ("DECKER", "FIBER", 28_000), ("DECKER", "SLICER", 79_000), ("DECKER", "NARROW", 136_000),
         ("DECKER", "SLIT", 95_000))),
     Instrument("SARG", ("TNG",), (-17.8891, 28.7540, 2387)),
 )
-RESOLUTION_KEYS = ("SPEC_RES", "SPECRES", "RESOLUTN", "RESPOWER")
+NAME_KEYS = ("INSTRUME", "INSTRUM", "FPA")
+RESOLUTION_KEYS = ("SPEC_RES", "SPECRES", "RESOLUTN", "RESPOWER", "RESOL")
 # Of the velocity of the Earth, in km/s, or m/s where the comment says so or no orbit is as fast
 BERV_KEYS = ("CARACAL BERV", "ESO QC BERV", "ESO DRS BERV", "ESO QC VRAD BARYCOR", "BERV", "BRVCORR", "BCV", "BVCOR",
-             "HELCORR", "VHELIO", "SSBRV")
+             "HELCORR", "VHELIO", "SSBRV", "BARYCORR")
 FASTEST = 35.0  # [km/s] of an observer on the Earth
 DISAGREE = 0.5  # [km/s] between the header's velocity and that by position and time
 YES, NO = ("TRUE", "T", "1", "YES", "VACUUM", "VAC"), ("FALSE", "F", "0", "NO", "AIR")
@@ -81,12 +93,16 @@ def instrument_of(header):
 
     Where several rows fit, such as those of serval and CARMENES, the first that says a thing.
     """
-    name = _text(header, "INSTRUME").upper()
+    name = _name(header).upper()
     rows = [row for row in INSTRUMENTS if name.startswith(row.name.upper())
             or row.mark and any(key.startswith(row.mark) for key in header)]
     unknown = Instrument("")
     return Instrument(**{field.name: next((getattr(row, field.name) for row in rows if _is_said(row, field.name)),
                                           getattr(unknown, field.name)) for field in fields(Instrument)})
+
+
+def _name(header):
+    return next((_text(header, key) for key in NAME_KEYS if _text(header, key)), "")
 
 
 def _is_said(row, field):
@@ -109,7 +125,7 @@ def from_header(header, name):
             conflicts = (f"the Earth moves at {berv:.2f} km/s by its header, {computed:.2f} by position and time",)
         berv = computed if np.isnan(berv) else berv
     return Observation(
-        name=_text(header, "OBJECT") or name, instrument=_text(header, "INSTRUME"), frame=frame,
+        name=_text(header, "OBJECT") or name, instrument=_name(header), frame=frame,
         medium=_medium(header, instrument), berv=berv, ra=ra, dec=dec,
         resolving_power=_resolving_power(header, instrument), conflicts=conflicts,
     )
@@ -122,13 +138,15 @@ def _resolving_power(header, instrument):
 
 
 def _berv(header):
-    """Velocity of the Earth that a header states [km/s]; NaN if none."""
-    for key in (name for known in BERV_KEYS for name in header if re.fullmatch(rf"{known}\d*", name)):
-        value = _number(header[key])
-        metres = "m/s" in _comment(header, key).replace("km/s", "") or abs(value) > FASTEST
-        value = value / 1000 if metres else value
-        if abs(value) < FASTEST:
-            return value
+    """Velocity of the Earth that a header states [km/s], of an order each the middle one; NaN if none."""
+    for known in BERV_KEYS:
+        keys = [key for key in header if re.fullmatch(rf"{known}\d*", key)]
+        values = [_number(header[key]) for key in keys]
+        metres = ["m/s" in _comment(header, key).replace("km/s", "") or abs(value) > FASTEST
+                  for key, value in zip(keys, values)]
+        values = np.where(metres, np.divide(values, 1000), values)
+        if (np.abs(values) < FASTEST).any():
+            return float(np.median(values[np.abs(values) < FASTEST]))
     return np.nan
 
 
@@ -161,7 +179,8 @@ def barycentric_correction(header, ra, dec):
 
 def _frame(header, instrument):
     stated = _text(header, "SPECSYS").upper()
-    if stated.startswith(("BARY", "HELIO")):
+    applied = "applied" in _comment(header, "BERV").lower()  # as DRAGONS says it
+    if stated.startswith(("BARY", "HELIO")) or applied:
         return "barycentre"
     return instrument.frame or "observer" * stated.startswith("TOPO")
 

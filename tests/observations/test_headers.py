@@ -83,10 +83,42 @@ def test_a_velocity_of_the_earth_without_a_frame_is_said():
     assert np.isnan(observation.berv) and "SPECSYS" in observation.conflicts[0]
 
 
-@pytest.mark.parametrize("header, power", [
-    ({"INSTRUME": "FIES", "FIFMSKNM": "F1 LowRes"}, 25_000), ({"INSTRUME": "FIES", "FIFMSKNM": "F4 HiRes"}, 67_000),
-    ({"INSTRUME": "FIES"}, np.nan), ({"INSTRUME": "CHIRON", "DECKER": "narrow_slit"}, 136_000),
-    ({"INSTRUME": "HERMES", "FIBMODE": "LRF"}, 63_000), ({"INSTRUME": "NEID", "OBS-MODE": "HR"}, 110_000),
+@pytest.mark.parametrize("header, power", [  # as the pipelines write them, see headers.INSTRUMENTS
+    ({"INSTRUME": "FIES", "FIFMSKNM": "F1 LowRes"}, 25_000), ({"INSTRUME": "FIES", "FIFMSKNM": "F3 MedRes"}, 46_000),
+    ({"INSTRUME": "FIES", "FIFMSKNM": "F4 HiRes"}, 67_000), ({"INSTRUME": "FIES"}, np.nan),
+    ({"FPA": "CHIRON", "DECKER": "narrow_slit"}, 136_000), ({"FPA": "CHIRON", "DECKER": "slit"}, 95_000),
+    ({"FPA": "CHIRON", "DECKER": "slicer"}, 79_000), ({"INSTRUME": "CHIRON", "DECKER": "fiber"}, 28_000),
+    ({"INSTRUME": "HERMES", "OBSMODE": "HRF_OBJ"}, 85_000), ({"INSTRUME": "HERMES", "OBSMODE": "LRF_OBJ"}, np.nan),
+    ({"INSTRUME": "NEID", "OBS-MODE": "HR"}, 110_000), ({"INSTRUME": "NEID", "OBS-MODE": "HE"}, np.nan),
+    ({"INSTRUME": "GHOST", "SMPNAME": "HI_ONLY"}, 76_000), ({"INSTRUME": "GHOST", "SMPNAME": "LO_ONLY"}, 56_000),
+    ({"INSTRUME": "GHOST", "SMPNAME": "STD_ONLY"}, 56_000),
+    ({"INSTRUME": "ESPaDOnS", "INSTMODE": "Spectroscopy, star only, R=80,000"}, 80_000),
+    ({"INSTRUME": "ESPaDOnS", "INSTMODE": "Spectroscopy, star+sky, R=65,000"}, 65_000),
+    ({"INSTRUME": "ESPaDOnS", "INSTMODE": "Polarimetry, R=65,000"}, 65_000), ({"RESOL": "50000"}, 50_000),
 ])
 def test_an_instrument_of_several_modes_has_a_resolving_power_each(header, power):
     np.testing.assert_equal(from_header(header, "star").resolving_power, float(power))
+
+
+NEID = {"INSTRUME": "NEID", "TELESCOP": "WIYN 3.5m", "QRA": "17:57:48.5", "QDEC": "+04:41:36", "RA": "0:0:1"}
+
+
+@pytest.mark.parametrize("header, comment, medium, frame, berv", [
+    ({"INSTRUME": "GHOST", "BERV": 12.5}, "Barycentric correction applied (km s-1)", "air", "barycentre", np.nan),
+    ({"INSTRUME": "GHOST"}, "", "air", "", np.nan),
+    ({"INSTRUME": "FIES", "VHELIO": 12.5}, "", "air", "observer", 12.5),
+    ({"INSTRUME": "HERMES", "BVCOR": 12.5}, "", "", "", np.nan),
+    ({**NEID, "SSBRV051": 0.0, "SSBRV052": 12.5, "SSBRV053": 12.5}, "", "vacuum", "observer", 12.5),
+])
+def test_frame_and_medium_are_those_of_the_pipeline(header, comment, medium, frame, berv):
+    header = fits.Header(header)
+    if comment:
+        header.comments["BERV"] = comment
+    observation = from_header(header, "star")
+    assert (observation.medium, observation.frame) == (medium, frame)
+    np.testing.assert_equal(observation.berv, berv)
+    assert bool(observation.conflicts) == ("BVCOR" in header)
+
+
+def test_the_place_of_a_star_of_neid_is_that_asked_for():
+    assert from_header(NEID, "star").ra == pytest.approx(269.45, abs=0.01)
