@@ -79,15 +79,24 @@ def two_modes(evidence, par):
     if par not in evidence.predictions:
         return None
     predictions = np.asarray(evidence.predictions[par], float)
-    return np.array([np.isfinite(star).all() and _has_two_modes(star) for star in predictions.T], bool)
+    good = np.isfinite(predictions).all(axis=0)
+    two = np.zeros(len(good), bool)
+    if good.any():
+        two[good] = _have_two_modes(mode.densities(predictions[:, good])[1])
+    return two
 
 
-def _has_two_modes(predictions):
-    height = mode.density(predictions)[1]
-    padded, top = np.r_[-np.inf, height, -np.inf], np.argmax(height)
-    maxima = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:]))
-    seconds = [k for k in maxima if k != top and height[k] >= SECOND_MODE * height[top]]
-    return any(height[min(k, top) : max(k, top)].min() < VALLEY * height[k] for k in seconds)
+def _have_two_modes(height):
+    """Of densities, (n_stars, n_points), whether each has a second maximum that counts."""
+    padded = np.pad(height, ((0, 0), (1, 1)), constant_values=-np.inf)
+    maxima = (height >= padded[:, :-2]) & (height > padded[:, 2:])
+    top = height.argmax(axis=1)
+    seconds = maxima & (height >= SECOND_MODE * height.max(axis=1, keepdims=True))
+    seconds[np.arange(len(height)), top] = False
+    two = np.zeros(len(height), bool)
+    for star, k in np.argwhere(seconds):
+        two[star] |= height[star, min(k, top[star]) : max(k, top[star])].min() < VALLEY * height[star, k]
+    return two
 
 
 def autoencoders_apart(evidence, par):
