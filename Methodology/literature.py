@@ -5,7 +5,7 @@ Prints  what the paper says of its estimates, and the comparison table
 
     python Methodology/literature.py                                    # the published estimates
     python Methodology/literature.py artifacts/final_estimations.csv    # those of a run
-    python Methodology/literature.py --claims                           # what Sect. 4 says in words and counts
+    python Methodology/literature.py --claims                           # what Sect. 4 prints and says in words
 """
 import argparse
 import sys

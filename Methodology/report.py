@@ -228,10 +228,11 @@ def the_estimates(run):
     if known.empty:
         return ["## What the paper says of its estimates", note]
     parts = ["## What the paper says of its estimates", note, _statements(claims.of_estimates(known), run),
-             "Of two values the first is of the stars up to the temperature named, the second of those above. Where "
-              "the paper says it in words, the words are what is held; a dash stands where it says nothing. Activity, "
-              "disc, rings and subdwarfs belong to the stars, whatever the estimates: they were read off the paper's "
-              "Figure 8, the disc is that of Marfil+21.",
+             "Of two values the first is of the stars up to the temperature named, the second of those above. What the "
+              "paper says in words is held as words: most are more than half; cuts, groups and the limits of what is "
+              "strong or within the errors (1 sigma of both) are ours. Counts of ours have nothing in print to be held "
+              "against. Activity, disc, rings and subdwarfs belong to the stars, whatever the estimates: they "
+              "were read off the paper's Figure 8, the disc is that of Marfil+21.",
               "## Against the literature",
               "Literature minus estimate: mean, root mean square and Pearson's r. "
               + "The literature is on the real stars of the same names, so this is **for scale**. "
@@ -257,11 +258,14 @@ def _literature(parameter, compared, run):
 
 def _statements(compared, run):
     """Table of what the paper says beside the run; without marks if the spectra are not the published ones."""
-    rows = [[row.claim, row.section, row.paper or "-", row.value or "-", row.agrees] for row in compared.itertuples()]
-    heading = ["", "Sect.", "the paper", "this run", "agrees"]
+    rows = [[row.claim, row.section, row.kind, row.paper or "-", row.value or "-", row.agrees]
+            for row in compared.itertuples()]
+    heading = ["", "Sect.", "", "the paper", "this run", "agrees"]
     if run.spectra.published:
-        return f"{_score(compared['agrees'], 'statements')}\n\n{table(heading, rows)}"
-    heading[3:] = [f"this run ({'simulated, ' * run.spectra.simulated}for scale)"]
+        scores = [_score(rows["agrees"], f"statements {kind}") for kind, rows in compared.groupby("kind", sort=False)
+                  if kind != "ours"]
+        return "\n\n".join([*scores, table(heading, rows)])
+    heading[4:] = [f"this run ({'simulated, ' * run.spectra.simulated}for scale)"]
     return table(heading, [row[:-1] for row in rows])
 
 

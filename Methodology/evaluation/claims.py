@@ -6,8 +6,12 @@ import paper
 from evaluation import catalogues, comparison
 from evaluation.comparison import agrees, mark, number
 
-COLUMNS = ["claim", "section", "paper", "value", "agrees"]
-TEFF_CATALOGUES = ("mar21", "pass19", "schw19")  # those of which the paper says it
+COLUMNS = ["claim", "section", "kind", "paper", "value", "agrees"]
+CARMENES = ("mar21", "pass19", "schw19")  # the catalogues of which the paper says most
+# Ours, where the paper has only words
+CUTS = (0.25, 0.3, 0.35)  # [dex] from a cubic of luminosity in Teff, from where a star stands out
+COOL = (3200, 3400, paper.TEFF_SPLIT)  # [K] between the groups whose shares of active stars are compared
+STRONG = 0.7  # Pearson r
 
 
 def of_run(measured, spectra):
@@ -15,8 +19,8 @@ def of_run(measured, spectra):
 
     `measured` has for the names of paper.CLAIMS_OF_RUNS the run's value, or those of its autoencoders, or parameters;
     of `hot` 0 or 1 a label; nothing where the run has none yet. `spectra` is where its spectra came from. Columns:
-    `claim`, `section`, what the `paper` prints or says, the `value` here (the mean, and the range in brackets) as text,
-    and whether it `agrees`, see `comparison.mark`.
+    `claim`, `section`, its `kind` (printed or in words), what the `paper` prints or says, the `value` here (the mean,
+    and the range in brackets) as text, and whether it `agrees`, see `comparison.mark`.
     """
     rows = []
     for name, claim in paper.CLAIMS_OF_RUNS.items():
@@ -34,14 +38,26 @@ def of_run(measured, spectra):
 def of_estimates(estimates):
     """Hold what Sect. 4 says of estimates, but for `comparison.compare`; rows as of `of_run`.
 
-    Where the paper says it in words, these are what is held: of two values, up to and above paper.TEFF_SPLIT. First
-    come the rows of `comparison.findings`, some of which the paper has not.
+    Of the kind "ours" is what the paper neither prints nor says. A statement in words that does not hold at every cut
+    that was tried agrees "in part". First come the rows of `comparison.findings`.
     """
     findings = comparison.printable(comparison.findings(estimates)).rename(columns={"finding": "claim"})
     sections = {"": "", paper.KS_THIN_THICK: "4.1"}
     findings["section"] = [sections.get(printed, "abstract") for printed in findings["paper"]]
-    rows = pd.DataFrame([*_rows_of_teff(estimates), *_rows_of_counts(estimates)])
-    return pd.concat([findings[COLUMNS], rows], ignore_index=True)
+    findings["kind"] = ["printed" if printed else "ours" for printed in findings["paper"]]
+    rows = [*_rows_of_teff(estimates), *_rows_of_errors(estimates), *_rows_of_stars(estimates)]
+    table = pd.DataFrame([_row(claim, value, _mark(estimates, agreements), text)
+                          for claim, text, value, agreements in rows])
+    return pd.concat([findings[COLUMNS], table], ignore_index=True)
+
+
+def _mark(estimates, agreements):
+    marks = {mark(estimates["spectra"].iloc[0], [agreement]) for agreement in agreements}
+    return "in part" if len(marks) > 1 else "".join(marks)
+
+
+def _difference(stars):
+    return stars["lit"] - stars["ours"]
 
 
 def _slope(stars):
@@ -53,40 +69,115 @@ def _slope(stars):
 
 # Of the claims on Teff: what is measured of the stars up to and above the split, its digits, and when the claim holds
 ON_TEFF = {
-    "slope": (_slope, ".2f", lambda low, high: max(low, high) < 1),
-    "difference": (lambda stars: (stars["lit"] - stars["ours"]).mean(), "+.0f", lambda low, high: high < min(low, 0)),
+    "slope": (_slope, ".2f", lambda low, high: low < 1),
+    "difference": (lambda stars: _difference(stars).mean(), "+.0f", lambda low, high: high < min(low, 0)),
+    "dispersion": (lambda stars: _difference(stars).std(), ".0f", lambda low, high: low < high),
     "uncertainty": (lambda stars: stars[["e_teff", "E_teff"]].mean(axis=1).mean(), ".1f", lambda low, high: low < high),
+}
+ON_ALL = {  # the same of measures of all stars: the catalogues, the last of which the claim may be about
+    "spread": (ON_TEFF["dispersion"][0], ".0f", (*CARMENES, "bello23"), lambda *others, last: last > max(others)),
+    "correlation": (lambda stars: stars["ours"].corr(stars["lit"]), ".2f", (*CARMENES, "pass20", "bello23"),
+                    lambda *others, last: min(*others, last) > STRONG),
 }
 
 
 def _rows_of_teff(estimates):
-    """Rows on the scale of Teff and its uncertainty; held only where there are stars on both sides of the split."""
-    pairs = {catalogues.CATALOGUES[name]: catalogues.pairs(estimates, name, "teff") for name in TEFF_CATALOGUES}
+    """Rows on the scale of Teff and its uncertainty; held only where all that is compared is there."""
+    compared = dict.fromkeys([*CARMENES, *(name for *_, tables, _ in ON_ALL.values() for name in tables)])
+    pairs = {name: catalogues.pairs(estimates, name, "teff") for name in compared}
     for name, (measure, digits, holds) in ON_TEFF.items():
         claim = paper.CLAIMS_OF_ESTIMATES[name]
-        for label, stars in ({"": estimates} if name == "uncertainty" else pairs).items():
-            teff = stars["teff"]
-            values = [measure(stars[rows]) for rows in (teff <= paper.TEFF_SPLIT, teff > paper.TEFF_SPLIT)]
-            text = f"{claim.text.format(label)}: up to {paper.TEFF_SPLIT} K, above"
-            shown = ", ".join(format(value, digits) if np.isfinite(value) else "none" for value in values)
-            agreements = [holds(*values)] if np.isfinite(values).all() else []
-            yield _row(claim, shown, mark(estimates["spectra"].iloc[0], agreements), text)
+        for table in ("",) if name == "uncertainty" else CARMENES:
+            stars = pairs.get(table, estimates)
+            sides = stars["teff"] <= paper.TEFF_SPLIT, stars["teff"] > paper.TEFF_SPLIT
+            values = [measure(stars[rows]) for rows in sides]
+            text = f"{claim.text.format(catalogues.CATALOGUES.get(table))}: up to {paper.TEFF_SPLIT} K, above"
+            yield claim, text, _listed(values, digits), [holds(*values)] if np.isfinite(values).all() else []
+    for name, (measure, digits, tables, holds) in ON_ALL.items():
+        claim, values = paper.CLAIMS_OF_ESTIMATES[name], [measure(pairs[table]) for table in tables]
+        agreements = [holds(*values[:-1], last=values[-1])] if np.isfinite(values).all() else []
+        yield claim, claim.text.format(_named(tables)), _listed(values, digits), agreements
 
 
-def _rows_of_counts(estimates):
+def _rows_of_errors(estimates):
+    """Rows on differences from the literature that errors should explain."""
+    for name in ("pass20", "rein18"):
+        stars = catalogues.pairs(estimates, name, "vsini")
+        yield _most("within", _within(stars[~stars["limit"]]), catalogues.CATALOGUES[name])
+    limits = stars[stars["limit"]]
+    claim, text, shown, agreements = _most("limits", limits["ours"] - limits["ours_low"] <= limits["lit"],
+                                           catalogues.CATALOGUES[name])
+    yield claim, text, f"{shown}; {(limits['lit'] < limits['ours']).sum()} limits are below the estimate", agreements
+
+
+def _within(stars):
+    """Whether estimate and literature differ by at most 1 sigma, of the sides that face each other, in quadrature."""
+    ours = np.where(_difference(stars) > 0, stars["ours_high"], stars["ours_low"])
+    lit = np.where(_difference(stars) > 0, stars["lit_low"], stars["lit_high"])
+    return _difference(stars).abs() <= np.hypot(ours, lit)
+
+
+def _rows_of_stars(estimates):
     """Rows that count stars, but of claims that no table here can show."""
     stars = catalogues.match(estimates, "stars")
     active, young_disc, fast = stars["active"] == 1, stars["population"] == "YD", stars["vsini"] > paper.VSINI_SPLIT
-    counted = {"active": active, "active_young_disc": active & young_disc, "fast": fast, "fast_active": fast & active,
-               "fast_young_disc": fast & young_disc, "young": stars["young"] == 1, "subdwarf": stars["subdwarf"] == 1}
-    for name, claim in paper.CLAIMS_OF_ESTIMATES.items():
-        if name in counted:
-            n = counted[name].sum()
-            yield _row(claim, str(n), mark(estimates["spectra"].iloc[0], [agrees(n, claim.printed)]))
-        elif name not in ON_TEFF:
-            yield _row(claim, "in no table here", "")
+    for name, chosen in {"active": active, "fast": fast, "young": stars["young"] == 1}.items():
+        yield paper.CLAIMS_OF_ESTIMATES[name], None, str(chosen.sum()), []
+    for name, chosen, group in (("active_young_disc", young_disc, active), ("fast_active", active, fast),
+                                ("fast_young_disc", young_disc, fast)):
+        yield _most(name, chosen[group])
+    yield _later_types(stars["teff"], active)
+    yield _fast_and_cool(stars["teff"], fast)
+    known = stars["teff"].notna() & (stars["lbol"] > 0)
+    x, y = stars["teff"][known] / 1000, np.log10(stars["lbol"][known])
+    excess = y - np.polyval(np.polyfit(x, y, 3), x) if known.sum() > 4 else y * np.nan
+    for name, sign, chosen in (("above", 1, active[known]), ("below", -1, (stars["population"] == "TD")[known])):
+        claim, groups = paper.CLAIMS_OF_ESTIMATES[name], [chosen[sign * excess > cut] for cut in CUTS]
+        yield (claim, claim.text.format(", ".join(map(str, CUTS))), ", ".join(map(_share, groups)),
+               [group.mean() > 0.5 for group in groups if len(group)])
+    claim, n = paper.CLAIMS_OF_ESTIMATES["subdwarf"], (stars["subdwarf"] == 1).sum()
+    yield claim, None, str(n), [agrees(n, claim.printed)]
+    pairs = pd.concat(catalogues.pairs(estimates, name, "mh") for name in CARMENES)
+    akin = stars["karmn"][stars["subdwarf"] == 1]
+    yield _most("subdwarf_mh", _within(pairs[pairs["karmn"].isin(akin)]), _named(CARMENES))
+    for name in ("probable", "very_probable", "associations", "more"):
+        yield paper.CLAIMS_OF_ESTIMATES[name], None, "in no table here", []
+
+
+def _later_types(teff, active):
+    """The row on the share of active stars from the hottest group to the coolest."""
+    claim, groups = paper.CLAIMS_OF_ESTIMATES["active_late"], [0, *COOL, np.inf]
+    shares = [active[(teff > low) & (teff <= high)].mean() for low, high in zip(groups, groups[1:])][::-1]
+    names = [f"above {COOL[-1]}", *(f"to {edge}" for edge in COOL[::-1])]
+    known = np.isfinite(shares).all()
+    return (claim, claim.text.format(", ".join(names)), _listed(shares, ".0%"),
+            [np.all(np.diff(shares) >= 0) and shares[-1] > shares[0]] if known else [])
+
+
+def _fast_and_cool(teff, fast):
+    low, high, median = teff[fast].min(), teff[fast].max(), teff.median()
+    return (paper.CLAIMS_OF_ESTIMATES["fast_cool"], None, f"{_listed([low, high], '.0f', ' to ')}, "
+            f"{_listed([median], '.0f')}", [high < median] if np.isfinite([high, median]).all() else [])
+
+
+def _most(name, chosen, *words):
+    """The row of a claim that holds if it does of more than half of the stars; not held of none."""
+    claim = paper.CLAIMS_OF_ESTIMATES[name]
+    return claim, claim.text.format(*words), _share(chosen), [chosen.mean() > 0.5] if len(chosen) else []
+
+
+def _share(chosen):
+    return f"{chosen.sum()} of {len(chosen)}"
+
+
+def _named(tables):
+    return ", ".join(catalogues.CATALOGUES[name] for name in tables)
+
+
+def _listed(values, digits, between=", "):
+    return between.join(format(value, digits) if np.isfinite(value) else "none" for value in values)
 
 
 def _row(claim, value, agreement, text=None):
     printed = claim.words or comparison.thousands(claim.printed)
-    return dict(zip(COLUMNS, (text or claim.text, claim.section, printed, value, agreement)))
+    return dict(zip(COLUMNS, (text or claim.text, claim.section, claim.kind, printed, value, agreement)))

@@ -69,14 +69,15 @@ def findings(estimates):
     """
     interf, spectra = pairs(estimates, "interf", "teff"), estimates["spectra"].iloc[0]
     inside = interf["lit"].between(interf["ours"] - interf["ours_low"], interf["ours"] + interf["ours_high"])
-    low, high = paper.GRID_LOGG[0], paper.GRID_VSINI[-1]
+    lowest, slowest, fastest = paper.GRID_LOGG[0], paper.GRID_VSINI[0], paper.GRID_VSINI[-1]
     rows = [
         *((f"{which}imum {paper.PARAMETERS[par].published}", estimates[par].agg(which), text, paper.RANGE_STEP[par])
           for par, printed in paper.RANGES.items() for which, text in zip(("min", "max"), printed)),
         ("Kolmogorov-Smirnov p, [M/H] of thin (D) against thick disc (TD)",
          thin_against_thick(match(estimates, "stars")), paper.KS_THIN_THICK, None),
-        (f"stars below the label grid, log g {low}", (estimates["logg"] < low).sum(), "", None),
-        (f"stars above the label grid, v sin i {high:g}", (estimates["vsini"] > high).sum(), "", None),
+        (f"stars below the label grid, log g {lowest}", (estimates["logg"] < lowest).sum(), "", None),
+        (f"stars below the label grid, v sin i {slowest:g}", (estimates["vsini"] < slowest).sum(), "", None),
+        (f"stars above the label grid, v sin i {fastest:g}", (estimates["vsini"] > fastest).sum(), "", None),
         (f"interferometric Teff inside the estimate's 1 sigma, of {len(interf)}", inside.sum(), "", None)]
     marks = [mark(spectra, [agrees(value, text, step)] if text else []) for _, value, text, step in rows]
     return pd.DataFrame(rows, columns=["finding", "value", "paper", "agrees"]).assign(agrees=marks)

@@ -47,12 +47,24 @@ def published():
     for name, words in (("slope", "slope of"), ("difference", "mean of"), ("uncertainty", "mean uncertainty")):
         values = statements.loc[statements["claim"].str.startswith(words), "value"].str.split(", ")
         facts[name], facts[f"{name}_hot"] = zip(*values)
+    facts["words"] = statements[statements["kind"] == "in words"]["agrees"].value_counts().to_dict()
+    values = dict(zip(statements["claim"], statements["value"]))
+    facts["scatter"] = [value.replace(", ", " and ") for claim, value in values.items()
+                        if claim.startswith("standard deviation of") and "above" in claim]
+    facts["printed"] = (statements[statements["kind"] == "printed"]["agrees"] == "yes").sum()
+    facts["spread"], facts["r"] = (next(value.split(", ") for claim, value in values.items() if claim.startswith(words))
+                                   for words in ("standard deviation of Mar21, ", "Pearson r of Teff"))
+    facts["share"], facts["cool"], facts["above"], facts["below"], facts["akin"] = (
+        next(value.replace("%", " %").split(", ") for claim, value in values.items() if claim.startswith(words))
+        for words in ("H-alpha active share", "Teff of stars above", "H-alpha active, of", "of the thick", "[M/H] of"))
     stars = catalogues.match(estimates, "stars")
     fast = stars["vsini"] > paper.VSINI_SPLIT
     facts.update(active=(stars["active"] == 1).sum(), fast=fast.sum(),
                  young_active=((stars["active"] == 1) & (stars["population"] == "YD")).sum(),
                  young_fast=(fast & (stars["population"] == "YD")).sum())
     assert (stars.loc[fast, "active"] == 1).all() and (stars["subdwarf"] == 1).sum() == 4
+    assert facts["above"][1] == "14 of 14" and facts["below"][1] == "8 of 15"
+    assert sum(facts["words"].values()) == 23
     return facts
 
 
@@ -69,6 +81,15 @@ OF_PUBLISHED = [
                            "below the estimate"),
     ("docs/literature.md", "{active} stars active in H-alpha, {young_active} of these in the young disc, {fast} stars "
                            "above 12 km/s, all of them active and {young_fast} of them in the young disc"),
+    ("docs/literature.md", "{words[yes]} of 23 hold"),
+    ("README.md", "{printed} of 8 printed and {words[yes]} of 23 in words agree"),
+    ("docs/literature.md", "({scatter[0]} K, {scatter[1]}, {scatter[2]})"),
+    ("docs/literature.md", "({spread[3]} K of all stars; {spread[0]}, {spread[1]} and {spread[2]})"),
+    ("docs/literature.md", "(r from {r[4]} to {r[3]})"),
+    ("docs/literature.md", "{share[0]} above 3750 K and {share[3]} up to 3200 K"),
+    ("docs/literature.md", "Teff from {cool[0]} K"),
+    ("docs/literature.md", "at 0.35 dex ({below[2]}), not at 0.25 dex ({below[0]})"),
+    ("docs/literature.md", "both in {akin[0]} comparisons"),
     ("docs/literature.md", "{held_mann15_mh} % of {n_mann15_mh} [M/H] hold (Mann+15), {held_schw19_loggc} % of "
                            "{n_schw19_loggc} log g (mass and radius), {held_mann15_teff} % of {n_mann15_teff} Teff "
                            "(Mann+15), {held_rein18_vsini} % of {n_rein18_vsini} v sin i and none"),
