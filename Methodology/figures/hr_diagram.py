@@ -20,7 +20,7 @@ MODELS = tuple(dict.fromkeys(model for model, *_ in WANTED))
 # Colours and dashes of the lines, in the order of paper.py (ours): [M/H] in the one; age and model in the other
 KIEL_LINES = ("#D55E00", "--"), ("black", "-"), ("#0072B2", "-.")
 HR_LINES = ("#D55E00", "-"), ("black", "-"), ("#D55E00", "--"), ("black", "--")
-TITLES = "a  Kiel diagram", "b  HR diagram: isochrones", "c  HR diagram: young stars", "d  HR diagram: active or old"
+TITLES = "a  Kiel diagram", "b  HR diagram: isochrones", "c  HR diagram: active or old", "d  HR diagram: young stars"
 AREA = 4  # [pt^2] of a star for every km/s of v sin i
 
 
@@ -68,17 +68,18 @@ def _name(model, age, mh):
 
 
 def _draw_isochrones(ax, isochrones, wanted, lines, y):
-    """Lines within the limits that the stars set; the legend says in small print what there is no line of."""
+    """Lines within the limits that the stars set; the legend says how many there are no points of."""
+    absent = 0
     for isochrone, (colour, dashes) in zip(wanted, lines):
-        points, name = _points(isochrones, *isochrone), _name(*isochrone)
+        points = _points(isochrones, *isochrone)
         if len(points) < 2:
-            ax.plot([], [], ls="", label=f"{name}: missing")
+            absent += 1
         else:
-            ax.plot(points["teff"], points[y], color=colour, ls=dashes, lw=1, label=name, zorder=3, scalex=False,
-                    scaley=False, path_effects=[withStroke(linewidth=2, foreground="white")])
-    for text in ax.legend(loc="lower left", fontsize=6).get_texts():
-        if text.get_text().endswith("missing"):
-            text.set(size=5.5, color="0.35")
+            ax.plot(points["teff"], points[y], color=colour, ls=dashes, lw=1, label=_name(*isochrone), zorder=3,
+                    scalex=False, scaley=False, path_effects=[withStroke(linewidth=2, foreground="white")])
+    if absent:
+        ax.plot([], [], ls="", label=f"{absent} of {len(wanted)} isochrones missing")
+    ax.legend(loc="lower left", fontsize=6)
 
 
 @styled()
@@ -96,8 +97,9 @@ def kiel_and_hr(estimates, isochrones):
     for ax, title in zip(axes.flat, TITLES):
         ax.set_title(title, loc="left", pad=3)
         ax.set_xlabel(paper.PARAMETERS["teff"].label)
-    kiel, beside, young, old = axes.flat
-    _kiel(kiel, estimates.sort_values("karmn").dropna(subset=["teff", "logg"]).assign(area=14), norm)
+    kiel, beside, old, young = axes.flat
+    _kiel(kiel, estimates.sort_values("karmn").dropna(subset=["teff", "logg"]).assign(area=14),
+          stars[stars["subdwarf"] == 1], norm)
     _draw_isochrones(kiel, isochrones, paper.KIEL_ISOCHRONES, KIEL_LINES, "logg")
     _hr(beside, stars, {"o": stars.index}, norm)
     _draw_isochrones(beside, isochrones, paper.HR_ISOCHRONES, HR_LINES, "lbol")
@@ -113,11 +115,13 @@ def kiel_and_hr(estimates, isochrones):
     return figure
 
 
-def _kiel(ax, stars, norm):
+def _kiel(ax, stars, akin, norm):
     _scatter(ax, stars, "logg", norm, linewidths=0)
     below = stars[stars["logg"] < paper.GRID_LOGG[0]]
     ax.scatter(below["teff"], below["logg"], s=22, facecolors="none", edgecolors="#D55E00", linewidths=0.8,
                label=f"below the label grid ({len(below)})")
+    ax.scatter(akin["teff"], akin["logg"], s=40, marker="s", facecolors="none", edgecolors="black", linewidths=0.8,
+               label=f"akin to subdwarfs ({len(akin)})")
     ax.axhline(paper.GRID_LOGG[0], ls="--", lw=0.8, color="0.4", zorder=0)
     ax.set_ylabel(paper.PARAMETERS["logg"].label)
     ax.invert_xaxis()

@@ -12,9 +12,9 @@ from scipy.stats import gaussian_kde
 
 import paper
 from evaluation import catalogues, comparison
-from evaluation.truth import rmse
+from evaluation.truth import errors_of_estimates
 from figures import style
-from figures.style import DOUBLE, N_DENSITY, SINGLE, draw_stars, n_bins, styled, with_pale
+from figures.style import DOUBLE, N_DENSITY, SINGLE, draw_stars, n_bins, styled
 from inference import flags
 
 # Colours of Okabe and Ito, and a marker for who sees none
@@ -63,24 +63,40 @@ def metallicity_by_population(estimates):
 def estimates_against_truth(before, after, truth):
     """Estimates as `mode.table` makes them, before and after fine-tuning, against the truth of the simulated stars.
 
-    `truth` has `karmn`, `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s]; stars with a flag are pale.
+    `truth` has `karmn`, `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s]; stars with a flag are pale. The legends
+    have what `errors_of_estimates` says: rmse and Pearson's r, the same of one constant, and the uncertainty claimed.
     """
+    errors = errors_of_estimates(before, after, truth)
+    stages = {"before": (before, style.BEFORE), "after": (after, style.AFTER)}
     with plt.rc_context(style.STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, DOUBLE))
+        figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 1.1 * DOUBLE))
         for ax, (par, parameter) in zip(axes.flat, paper.PARAMETERS.items()):
-            true = truth.set_index("karmn")[par]
-            for table, (colour, marker), when in ((before, style.BEFORE, "before"), (after, style.AFTER, "after")):
-                stars = table.set_index("karmn").reindex(true.index)
-                estimated = stars[parameter.published]
-                label = f"{when} fine-tuning, rmse {rmse(estimated - true):.3g} {parameter.unit}"
-                mark = {"ls": "", "marker": marker, "color": colour, "ms": 2.5, "alpha": 0.6, "mew": 0, "label": label}
-                draw_stars(ax, true, estimated, flags.flagged(stars, par), mark)
-            ax.plot([true.min(), true.max()], [true.min(), true.max()], color="black", linewidth=0.7, zorder=0)
-            ax.set(xlabel=f"true {parameter.label}", ylabel=f"estimated {parameter.label}")
-            ax.legend(*with_pale(ax), loc="upper left")
+            true, name = truth.set_index("karmn")[par], f"{parameter.published} [{parameter.unit}]"
+            if name in errors.index:
+                _draw_against(ax, par, true, stages, errors.loc[name])
+            ax.set(xlabel=f"true {parameter.label}", ylabel=f"estimated {parameter.label}", aspect="equal")
         figure.suptitle("SIMULATED spectra: estimates against the truth of the simulation", **style.WARNING)
         plt.close(figure)  # pyplot would keep it
     return figure
+
+
+def _draw_against(ax, par, true, stages, errors):
+    """Estimates of one parameter before and after fine-tuning against the truth, on equal axes, and one constant."""
+    unit, everything = paper.PARAMETERS[par].unit, [true]
+    for when, (table, (colour, marker)) in stages.items():
+        stars = table.set_index("karmn").reindex(true.index)
+        estimated = stars[paper.PARAMETERS[par].published]
+        label = f"{when} fine-tuning: rmse {errors[f'rmse {when}']:.3g} {unit}, r {errors[f'r {when}']:.2f}"
+        mark = {"ls": "", "marker": marker, "color": colour, "ms": 2.5, "alpha": 0.6, "mew": 0, "label": label}
+        draw_stars(ax, true, estimated, flags.flagged(stars, par), mark)
+        everything.append(estimated.dropna())
+    ax.axhline(true.mean(), ls="--", lw=0.8, color="0.4", zorder=0,
+               label=f"one constant: rmse {errors['rmse of a constant']:.3g} {unit}")
+    ax.plot([], [], ls="", label=f"uncertainty claimed after: {errors['own uncertainty']:.2g} {unit}")
+    limits = _limits(everything)
+    ax.axline((limits[0], limits[0]), slope=1, lw=0.7, color="black", zorder=0)
+    ax.set(xlim=limits, ylim=limits)
+    style.legend_above(ax, 1)
 
 
 @styled(NOT_REAL)
@@ -90,14 +106,16 @@ def one_to_one(estimates, par, *groups, errors=False):
     Each of `groups`, a tuple of catalogues, has a column of panels. With `errors` the error bars of both are drawn.
     """
     width = DOUBLE if len(groups) > 1 else SINGLE
-    figure, axes = plt.subplots(3, len(groups), figsize=(width, 1.85 * (width / len(groups))), squeeze=False,
-                                height_ratios=[3, 1.4, 1.4])
+    figure, axes = plt.subplots(3, len(groups), figsize=(width, 2 * (width / len(groups))), squeeze=False,
+                                sharey="row", height_ratios=[3, 1.4, 1.4])
     columns = [_series(estimates, par, group) for group in groups]
     pairs = [both for series in columns for both, *_ in series]
     ours = estimates[par].dropna()
     limits = _limits([ours, *(both["lit"] for both in pairs)], LIMITS[par])
+    hot_and_cool = _limits([both["teff"].dropna() for both in pairs])
     for (scatter, residual, histogram), series in zip(axes.T, columns):
         _compare(scatter, residual, par, series, limits, errors)
+        residual.set_xlim(hot_and_cool)
         residual.set_ylim(_limits([both["lit"] - both["ours"] for both in pairs]))
         _histogram(histogram, ours, limits, fill=True, color="0.5", alpha=0.35, lw=0, label="this work")
         for both, label, mark in series:
@@ -105,9 +123,9 @@ def one_to_one(estimates, par, *groups, errors=False):
                 dashes = "--" if mark["mfc"] == "none" else "-"
                 _histogram(histogram, both["lit"], limits, color=mark["color"], label=label, ls=dashes)
         histogram.set(xlabel=paper.PARAMETERS[par].label, xlim=limits, ylabel="density")
-        if n := len(histogram.patches):
-            histogram.set_ylim(0, (1 + 0.2 * ((n + 1) // 2)) * histogram.get_ylim()[1])  # room for rows of the legend
-            histogram.legend(loc="upper right", ncols=2)
+        if histogram.patches:
+            style.legend_above(histogram, 3, fontsize=6)
+    axes[-1, 0].set_ylim(0, None)
     return figure
 
 
@@ -147,10 +165,10 @@ def _series(estimates, par, group):
 def _compare(scatter, residual, par, series, limits, errors):
     """Draw the pairs, and below them their difference against Teff, with lines of equality and running medians."""
     for both, label, mark in series:
-        if errors:
-            x, y = (both[[f"{side}_low", f"{side}_high"]].fillna(0).clip(lower=0).T for side in ("ours", "lit"))
-            scatter.errorbar(both["ours"], both["lit"], xerr=x, yerr=y, ls="", color=mark["color"], elinewidth=0.5,
-                             capsize=1, alpha=0.4)
+        for flagged, stars in both.groupby("flagged") if errors else ():
+            x, y = (stars[[f"{side}_low", f"{side}_high"]].fillna(0).clip(lower=0).T for side in ("ours", "lit"))
+            scatter.errorbar(stars["ours"], stars["lit"], xerr=x, yerr=y, ls="", color=mark["color"], elinewidth=0.5,
+                             capsize=1, alpha=0.4 * (style.PALE if flagged else 1))
         difference = both["lit"] - both["ours"]
         for limit, stars in both.groupby("limit"):
             form = {**mark, "marker": "v" if limit else mark["marker"]}
@@ -161,11 +179,10 @@ def _compare(scatter, residual, par, series, limits, errors):
     label = paper.PARAMETERS[par].label
     scatter.axline((limits[0], limits[0]), slope=1, ls="--", lw=0.8, color="black", zorder=0)
     scatter.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{label} (this work)", ylabel=f"{label} (literature)")
-    edge = {"logg": paper.GRID_LOGG[0], "vsini": paper.GRID_VSINI[-1]}.get(par)
-    if edge is not None:
+    for edge in {"logg": [paper.GRID_LOGG[0]], "vsini": [paper.GRID_VSINI[0], paper.GRID_VSINI[-1]]}.get(par, []):
         scatter.axvline(edge, ls=":", lw=0.8, color="0.4", zorder=0)
     if series:
-        scatter.legend(*with_pale(scatter), loc="best")
+        style.legend_above(scatter, 2)
     else:
         scatter.text(0.5, 0.5, "no star in common", ha="center", transform=scatter.transAxes)
     residual.axhline(0, ls="--", lw=0.8, color="black", zorder=0)

@@ -105,6 +105,13 @@ def draw_stars(ax, x, y, flagged, mark):
         ax.plot(x[flagged], y[flagged], **{**mark, "alpha": PALE * mark["alpha"], "label": "_pale"})
 
 
+def legend_above(ax, ncols, **options):
+    """A legend above a panel, where it hides nothing; it says what is pale if something is."""
+    handles, labels = with_pale(ax)
+    return ax.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=ncols, frameon=False,
+                     columnspacing=1, **options)
+
+
 def with_pale(ax):
     """Handles and labels of a legend, which says what is pale if something is."""
     handles, labels = ax.get_legend_handles_labels()

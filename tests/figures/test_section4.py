@@ -8,6 +8,7 @@ import pytest
 
 from evaluation import catalogues
 from figures import hr_diagram, section4, style
+from inference import flags, mode
 
 FIGURES = {
     "kiel_and_hr": lambda e: hr_diagram.kiel_and_hr(e, hr_diagram.load_isochrones()),
@@ -127,10 +128,36 @@ def test_error_bars_of_older_catalogues(published):
     plain, scatter = (section4.one_to_one(published, "logg", section4.OLDER, errors=errors).axes[0]
                       for errors in (False, True))
     assert not plain.containers and plain.get_xlim() == scatter.get_xlim()
-    (bars,) = scatter.containers
-    horizontal, vertical = (np.array(part.get_segments()) for part in bars[2])
-    np.testing.assert_allclose(np.ptp(horizontal[:, :, 0], axis=1), pairs["ours_low"] + pairs["ours_high"])
-    np.testing.assert_allclose(np.ptp(vertical[:, :, 1], axis=1), pairs["lit_low"] + pairs["lit_high"])
+    for bars, (flagged, stars_of) in zip(scatter.containers, pairs.groupby("flagged")):  # pale bars of pale stars
+        horizontal, vertical = (np.array(part.get_segments()) for part in bars[2])
+        np.testing.assert_allclose(np.ptp(horizontal[:, :, 0], axis=1), stars_of["ours_low"] + stars_of["ours_high"])
+        np.testing.assert_allclose(np.ptp(vertical[:, :, 1], axis=1), stars_of["lit_low"] + stars_of["lit_high"])
+        assert {part.get_alpha() for part in bars[2]} == {0.4 * (style.PALE if flagged else 1)}
+    assert len(scatter.containers) == 2
+
+
+@pytest.mark.parametrize("par", ["teff", "logg", "mh", "vsini"])
+def test_legends_hide_no_star_and_panels_of_a_row_have_equal_axes(par, published):
+    figure = section4.one_to_one(published, par, section4.CARMENES, section4.DEEP_LEARNING)
+    axes = np.array(figure.axes).reshape(3, 2)
+    for ax in axes.flat:
+        if ax.get_legend():
+            assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
+    for row in axes:
+        assert row[0].get_xlim() == row[1].get_xlim() and row[0].get_ylim() == row[1].get_ylim()
+
+
+def test_estimates_stand_against_the_truth_beside_one_constant():
+    truth = pd.DataFrame({"karmn": list("ABCD"), "teff": [3000.0, 3200, 3400, 3600], "logg": 5.0, "mh": 0.0,
+                          "vsini": 3.0})
+    tables = [mode.table(truth, {"teff": (truth["teff"] + error, 4 * [7.0], 4 * [9.0])}).assign(
+        **dict.fromkeys(flags.COLUMNS, "")) for error in (100, 50)]
+    ax, *others = section4.estimates_against_truth(*tables, truth).axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "before fine-tuning: rmse 100 K, r 1.00", "after fine-tuning: rmse 50 K, r 1.00",
+        "one constant: rmse 224 K", "uncertainty claimed after: 8 K"]
+    assert ax.get_xlim() == ax.get_ylim() and ax.get_aspect() == 1
+    assert not any(other.lines for other in others)  # not estimated
 
 
 def test_vsini_tells_limits_from_measurements(published):
@@ -141,7 +168,7 @@ def test_vsini_tells_limits_from_measurements(published):
     assert [len(xy) for xy in stars(residual).values()] == [286, 41, 245]
     limits, = (line for line in scatter.lines if line.get_label() == "Rein18, upper limits (245)")
     assert limits.get_marker() == "v"
-    assert len(scatter.containers) == 2 and scatter.get_xlim() == scatter.get_ylim() == (0, 42)
+    assert len(scatter.containers) == 4 and scatter.get_xlim() == scatter.get_ylim() == (0, 42)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
