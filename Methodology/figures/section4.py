@@ -63,8 +63,8 @@ def metallicity_by_population(estimates):
 def estimates_against_truth(before, after, truth):
     """Estimates as `mode.table` makes them, before and after fine-tuning, against the truth of the simulated stars.
 
-    `truth` has `karmn`, `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s]; stars with a flag are pale. The legends
-    have what `errors_of_estimates` says: rmse and Pearson's r, the same of one constant, and the uncertainty claimed.
+    `truth` has `karmn`, `teff` [K], `logg` [dex], `mh` [dex] and `vsini` [km/s]; stars with a flag are pale. The
+    legends have what `errors_of_estimates` says: rmse and Pearson's r, that of one constant, the uncertainty claimed.
     """
     errors = errors_of_estimates(before, after, truth)
     stages = {"before": (before, style.BEFORE), "after": (after, style.AFTER)}
