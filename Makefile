@@ -3,6 +3,7 @@
 # make figures    the comparison table and all figures, of the published estimates, or of ESTIMATES=artifacts/final_estimations.csv;
 #                 of a run, with those of Section 3, with ARTIFACTS=artifacts DATA=src_files
 # make report  one page on a run, ARTIFACTS=artifacts DATA=src_files, and before it its figures
+# make docs    the figures of README and docs/, from docs/data/
 # make lint    ruff on the code and the notebooks
 # make bench   our way of training beside the plain one, half an hour on idle cores; OTHER_LANE=.venv-python3.11/bin/python for both lanes
 # make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
@@ -41,6 +42,9 @@ report: figures
 		|| echo "the report goes without the numbers of the gap"
 	$(RUN) Methodology/report.py --artifacts="$(ARTIFACTS)" --data="$(DATA)" --figures="$(FIGURES)"
 
+docs: $(VENV)/installed
+	$(RUN) docs/figures.py
+
 test: $(VENV)/cluster
 	$(RUN) -m pytest $(if $(SLOW),,-m "not slow")
 
@@ -63,4 +67,4 @@ $(VENV)/cluster: requirements-cluster.txt $(VENV)/installed
 	$(RUN) -m pip install -q -r requirements-cluster.txt
 	touch $@
 
-.PHONY: bench demo figures lint report test
+.PHONY: bench demo docs figures lint report test

@@ -1,12 +1,15 @@
 """Numbers in README and docs/, held against the tables that they come from: a sentence of a page, and its values."""
+import importlib.util
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import paper
-from evaluation import catalogues, claims, comparison
+from evaluation import calibrated, catalogues, claims, comparison
+from figures import style
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,3 +108,124 @@ def test_none_is_outside_or_held_where_pages_say_none(published):
     assert [published[f"{par}_outside"] for par in ("teff", "mh")] == [0, 0]
     assert published["held_interf_teff"] == 0 and published["logg_above"] == 0
     assert not (comparison.compare(catalogues.load_estimates())["agrees"] == "no").any()
+
+
+# ---------------------------------------------------------------- tables of docs/data
+def table(name):
+    return pd.read_csv(ROOT / "docs" / "data" / f"{name}.csv")
+
+
+def of_recipe():
+    """Rmse at full size before and after, of one constant, and of what the ensemble says of itself."""
+    recipe = table("recipe_full_size").groupby(["stage", "parameter"])[["rmse", "own uncertainty"]].mean()
+    constant = table("joint_errors").query("estimates == 'one constant for all'")[list(paper.PARAMETERS)].mean()
+    ratios = [recipe.loc[("after", par), "rmse"] / recipe.loc[("after", par), "own uncertainty"]
+              for par in paper.PARAMETERS]
+    return {"before": recipe.loc["before", "rmse"], "after": recipe.loc["after", "rmse"], "constant": constant,
+            "own": recipe.loc["after", "own uncertainty"], "low": min(ratios), "high": max(ratios)}
+
+
+def of_eight_seeds():
+    """Rmse over gap seeds 0 to 7 of the test of perturbed training: the recipe before and after fine-tuning."""
+    rows = table("perturbed_test").query("way == 'published'").set_index(["stage", "seeds"])[list(paper.PARAMETERS)]
+    return {stage: (3 * rows.loc[stage, "0 to 2"] + 5 * rows.loc[stage, "3 to 7"]) / 8 for stage in ("before", "after")}
+
+
+def of_joint():
+    """By family the quadratic means of the joint fit with 14 + 6 anchors, of the seeds that it was not chosen on."""
+    rows = table("joint_errors").query("estimates == 'joint, 14 + 6 anchors, mean of log g'")
+    number = rows["gap"].str.split("_").str[1].astype(int)
+    rows = rows[rows["gap"].str.startswith("growth") | (number >= 10)]
+    square = (rows[list(paper.PARAMETERS)] ** 2).groupby(rows["gap"].str.split("_").str[0]).mean()
+    return (square**0.5).T.to_dict("series")
+
+
+def of_penalties():
+    """Rmse of [M/H] by penalty and stage, a mean over gap seeds."""
+    rows = table("penalties").query("parameter == 'mh'").groupby(["penalty", "stage"])["rmse"].mean()
+    return {f"{penalty}_{stage}": value for (penalty, stage), value in rows.items()}
+
+
+def of_flags():
+    """Range over the gap seeds of the errors of flagged stars over those of the others, in Teff and in the rest."""
+    rows = table("flags").query("flag == 'any doubt'")
+    teff, others = (rows[rows["parameter"].isin(some)]["ratio"] for some in (["teff"], ["logg", "mh", "vsini"]))
+    return {"teff": (teff.min(), teff.max()), "others": (others.min(), others.max())}
+
+
+def of_coverage():
+    """Share [%] of Teff in 68 % intervals that were calibrated behind the same and another gap."""
+    rows = table("coverage_simulated").query("parameter == 'teff' and level == 68").set_index("intervals")["mean"]
+    return {"same": rows["same gap"], "another": rows["another gap"]}
+
+
+def of_real_spectra():
+    """Estimates of real spectra by simulated networks, less Marfil+21."""
+    rows = table("real_spectra")
+    known = rows[rows["spectrum"] == "Marfil+21"].set_index("star")
+    off = {par: [f"{row[par] - known.loc[row['star'], par]:{digits}}" for _, row in rows.iterrows()
+                 if row["spectrum"] != "Marfil+21"]
+           for par, digits in (("teff", ".0f"), ("mh", ".2f"), ("vsini", ".1f"))}
+    return {par: (", ".join(values[:3]), values[3]) for par, values in off.items()}
+
+
+OF_TABLES = [
+    ("docs/results.md", of_recipe, "{before[teff]:.0f} and {after[teff]:.0f} K, {before[logg]:.3f} and "
+                                   "{after[logg]:.3f} dex in log g"),
+    ("docs/results.md", of_recipe, "{constant[teff]:.0f} K, {constant[logg]:.3f} dex, {constant[mh]:.3f} dex, "
+                                   "{constant[vsini]:.2f} km/s"),
+    ("docs/results.md", of_recipe, "{own[teff]:.0f} K, {own[logg]:.3f} dex, {own[mh]:.3f} dex and {own[vsini]:.2f} km/s "
+                                   "of itself (medians): {low:.1f} to {high:.1f} times less than the errors"),
+    ("docs/results.md", of_penalties, "from {live_before:.2f} and {frozen_before:.2f} to {live_after:.2f} dex"),
+    ("README.md", of_eight_seeds, "from {before[teff]:.0f} to {after[teff]:.0f} K"),
+    *((page, of_eight_seeds, words) for page, words in (
+        ("README.md", "| Teff [K] | {after[teff]:.0f} |"), ("README.md", "| log g [dex] | {after[logg]:.3f} |"),
+        ("README.md", "| [M/H] [dex] | {after[mh]:.2f} |"), ("README.md", "| v sin i [km/s] | {after[vsini]:.2f} |"),
+        ("docs/cards.md", "{after[teff]:.0f} K, {after[logg]:.3f} dex, {after[mh]:.2f} dex, {after[vsini]:.2f} km/s"))),
+    ("README.md", of_joint, "{lines[teff]:.0f} K behind one family of gaps and {growth[teff]:.0f} K behind the other"),
+    ("docs/cards.md", of_joint, "{lines[teff]:.0f} and {growth[teff]:.0f} K, {lines[logg]:.2f} and {growth[logg]:.2f} "
+                                "dex in log g, {lines[mh]:.2f} and {growth[mh]:.2f} dex in [M/H]"),
+    ("docs/trust.md", of_flags, "{others[0]:.1f} to {others[1]:.1f} times the error of the others, in Teff "
+                                "{teff[0]:.1f} to {teff[1]:.1f} times"),
+    ("docs/trust.md", of_coverage, "for Teff not behind another one ({same} and {another} %)"),
+    ("docs/trust.md", of_real_spectra, "| {teff[0]} | {mh[0]} | {vsini[0]} above the limit |"),
+    ("docs/trust.md", of_real_spectra, "| {teff[1]} | {mh[1]} | {vsini[1]} |"),
+]
+
+
+@pytest.mark.parametrize(("page", "numbers", "sentence"), OF_TABLES)
+def test_of_tables(page, numbers, sentence):
+    assert sentence.format(**numbers()) in prose(page)
+
+
+def test_calibration_of_the_literature_is_that_of_the_code():
+    row = table("coverage_literature").set_index("reference").loc["FGK+M"]
+    made = calibrated.on_literature(catalogues.load_estimates(), "mh", "fgkm").record
+    assert (row["stars"], row["before"], row["after"]) == (made.n_stars, *(
+        round(100 * shares["68"]) for shares in (made.before, made.after)))
+    assert (row["offset"], row["scatter"]) == pytest.approx((made.offset[0], made.scatter), abs=1e-4)
+
+
+# ---------------------------------------------------------------- figures
+@pytest.fixture(scope="module")
+def drawing():
+    """docs/figures.py as a module: to import it would hide the room of the same name."""
+    spec = importlib.util.spec_from_file_location("figures_of_docs", ROOT / "docs" / "figures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_figures_are_drawn_and_those_of_the_pages_are_of_the_tables_beside_them(drawing, tmp_path):
+    assert drawing.main(["gap", "--out", str(tmp_path)]) in (0, None)
+    assert style.drawn_from(tmp_path / "gap.png") == drawing.digest("gap")
+    stale = [name for name in drawing.FIGURES
+             if style.drawn_from(ROOT / "docs" / f"{name}.png") != drawing.digest(name)]
+    assert not stale, "run `make docs`"
+
+
+def test_every_table_is_drawn_or_linked(drawing):
+    drawn = {name for tables in drawing.TABLES.values() for name in tables}
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    assert not [path.name for path in (ROOT / "docs" / "data").iterdir()
+                if path.stem not in drawn and f"data/{path.name}" not in pages]

@@ -1,0 +1,241 @@
+"""The figures of README and docs/, each from tables in docs/data/.
+
+Reads   docs/data/*.csv; literature_data/mas24.csv for what the published uncertainties are
+Writes  {out}/NAME.png
+
+    python docs/figures.py                  # all of them, as `make docs` does
+    python docs/figures.py errors flags     # these alone
+"""
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "Methodology"))
+
+import paper  # noqa: E402
+from evaluation import catalogues  # noqa: E402
+from figures import style  # noqa: E402
+from workflow.command_line import command  # noqa: E402
+
+LABELS = {par: parameter.label for par, parameter in paper.PARAMETERS.items()}
+FAMILIES = {"lines": ("#0072B2", "o", "first family of gaps"), "growth": ("#D55E00", "^", "second family of gaps")}
+SEEDS = ["#0072B2", "#D55E00", "#009E73"]
+
+
+def path_of(table):
+    return ROOT / "docs" / "data" / f"{table}.csv"
+
+
+def panels(n_rows, n_columns, height, title, **options):
+    """A figure of these panels, of a height relative to its width, that says that its stars are simulated."""
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=(style.DOUBLE, height * style.DOUBLE), **options)
+    figure.suptitle(title, **style.WARNING)
+    return figure, axes
+
+
+def legend(figure, ax, n_columns):
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=n_columns, frameon=False)
+
+
+def scattered(ax, x, values, **mark):
+    """Values as dots side by side about x, in their order, and their median as a bar."""
+    values = np.asarray(values, float)
+    ax.plot(x + np.linspace(-0.14, 0.14, len(values)), values, ls="", mew=0, ms=3, alpha=0.7, **mark)
+    ax.plot([x - 0.17, x + 0.17], [np.median(values)] * 2, color=mark["color"], lw=1.5)
+
+
+# ---------------------------------------------------------------- README
+def errors(networks, joint):
+    """Errors at each gap seed by the recipe before and after fine-tuning and the joint fit, beside one constant."""
+    published = catalogues.load_estimates()
+    joint["family"] = joint["gap"].str.split("_").str[0]
+    joint = joint[~joint["gap"].isin(["lines_0", "lines_1", "lines_2"])]  # on which its form was chosen
+    ways = {"before": "before", "fine-tuned": "after", "joint": "joint, mean of Teff to 50 K",
+            "anchored": "joint, 14 + 6 anchors, mean of log g"}
+    figure, axes = panels(2, 2, 0.75, "SIMULATED stars: error at each gap seed")
+    for ax, (par, label) in zip(axes.flat, LABELS.items()):
+        constant = joint.loc[joint["estimates"] == "one constant for all", par].mean()
+        for k, way in enumerate(ways.values()):
+            for shift, (family, (colour, marker, name)) in zip((-0.2, 0.2), FAMILIES.items()):
+                of_way = joint[(joint["estimates"] == way) & (joint["family"] == family)][par]
+                if way in ("before", "after") and family == "lines":
+                    of_way = networks[(networks["stage"] == way) & (networks["parameter"] == par)]["rmse"]
+                if len(of_way):
+                    scattered(ax, k + shift, of_way, color=colour, marker=marker, label=name if k == 2 else None)
+        ax.axhline(constant, color="black", ls="--", lw=1, label="one constant for all stars")
+        claimed = (published[f"e_{par}"] + published[f"E_{par}"]).median() / 2
+        ax.axhspan(0, claimed, color="0.85", zorder=0, label="what the paper's ensemble claims, median")
+        ax.set(yscale="log", ylabel=f"rmse of {label}", xticks=range(len(ways)), xticklabels=ways)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else "")
+        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+    legend(figure, axes[0, 0], 4)
+    return figure
+
+
+# ---------------------------------------------------------------- docs/results.md
+def recipe(table, joint):
+    """Errors of the recipe at full size before and after fine-tuning, by gap seed."""
+    figure, axes = panels(1, 4, 0.33, "SIMULATED stars: rmse of two autoencoders at full size")
+    for ax, (par, label) in zip(axes, LABELS.items()):
+        of_parameter = table[table["parameter"] == par].pivot(index="seed", columns="stage")
+        for seed, row in of_parameter.iterrows():
+            ax.plot([0, 1], [row["rmse", "before"], row["rmse", "after"]], "o-", color=SEEDS[seed], ms=4,
+                    label=f"gap seed {seed}")
+            ax.plot(1.25, row["own uncertainty", "after"], "_", ms=9, mew=2, color=SEEDS[seed],
+                    label="what it claims" if seed == 0 else None)
+        ax.axhline(joint.loc[joint["estimates"] == "one constant for all", par].mean(), color="black", ls="--", lw=1,
+                   label="one constant")
+        ax.set(title=label, xticks=[0, 1], xticklabels=["before", "fine-tuned"], xlim=(-0.3, 1.5), ylim=0)
+        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+    legend(figure, axes[0], 5)
+    return figure
+
+
+def gap(table):
+    """The gap in numbers, without and with a gap, in each space."""
+    names = {"distance": "distance / that among\nsynthetic spectra", "mmd": "MMD²", "auc": "AUC of a classifier",
+             "reconstruction": "reconstruction error /\nthat of synthetic spectra"}
+    spaces = list(dict.fromkeys(table["space"]))
+    figure, axes = panels(1, 4, 0.3, "SIMULATED spectra, the demo's size: is there a gap?", sharey=True)
+    for ax, (measure, name) in zip(axes, names.items()):
+        for k, space in enumerate(spaces):
+            rows = table[(table["measure"] == measure) & (table["space"] == space)]
+            seeds = rows[rows["seed"].notna()]["value"]
+            ax.plot(rows[rows["gap"] == 0]["value"], [k] * (rows["gap"] == 0).sum(), "o", color="0.6", ms=6,
+                    label="no gap" if k == 0 else None)
+            if len(seeds):
+                ax.plot(seeds, [k] * len(seeds), "d", color=SEEDS[0], ms=4, label="gap 1, three gap seeds" if k == 0
+                        else None)
+            elif len(rows):
+                ax.plot(rows[rows["gap"] == 1]["value"], [k], "d", color=SEEDS[0], ms=4)
+        ax.set(xlabel=name, yticks=range(len(spaces)), yticklabels=spaces, ylim=(len(spaces) - 0.5, -0.5))
+        ax.tick_params(axis="y", which="minor", left=False, right=False)
+        if measure in ("distance", "reconstruction"):
+            ax.set_xscale("log")
+    legend(figure, axes[0], 2)
+    return figure
+
+
+def penalties(table):
+    """Teff and [M/H] before and after fine-tuning by each reading of the penalty."""
+    names = list(dict.fromkeys(table["penalty"]))
+    figure, axes = panels(2, 3, 0.5, "SIMULATED stars, full size: mean and range of three autoencoders", sharex=True,
+                          sharey="row")
+    for axes_of_parameter, par in zip(axes, ("teff", "mh")):
+        for seed, ax in enumerate(axes_of_parameter):
+            for shift, stage, (colour, marker) in ((-0.15, "before", style.BEFORE), (0.15, "after", style.AFTER)):
+                rows = table[(table["parameter"] == par) & (table["seed"] == seed) & (table["stage"] == stage)]
+                off = np.abs(rows[["lowest", "highest"]].to_numpy().T - rows["rmse"].to_numpy())
+                ax.errorbar(np.arange(len(names)) + shift, rows["rmse"], off, fmt=marker, color=colour, ms=4, lw=1,
+                            label="before fine-tuning" if stage == "before" else "after")
+            ax.set(xticks=range(len(names)), xticklabels=names)
+            ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+            axes[0, seed].set_title(f"gap seed {seed}")
+        axes_of_parameter[0].set(ylabel=f"rmse of {LABELS[par]}", ylim=0)
+    legend(figure, axes[0, 0], 2)
+    return figure
+
+
+def perturbed(table):
+    """Errors over those of the recipe, by parameter: without fine-tuning, perturbed, and both."""
+    recipe = table[(table["way"] == "published") & (table["stage"] == "after")].set_index("seeds")
+    ways = {("published", "before"): "recipe, not fine-tuned", ("perturbed", "before"): "perturbed, not fine-tuned",
+            ("perturbed", "after"): "perturbed, fine-tuned"}
+    figure, axes = panels(1, 2, 0.38, "SIMULATED stars, first family: rmse over that of the recipe", sharey=True)
+    for ax, (seeds, rows) in zip(axes, table.groupby("seeds")):
+        for k, ((way, stage), name) in enumerate(ways.items()):
+            row = rows[(rows["way"] == way) & (rows["stage"] == stage)].iloc[0]
+            ratios = [row[par] / recipe.loc[seeds, par] for par in LABELS] + [row["ratio"]]
+            ax.bar(np.arange(5) + 0.25 * (k - 1), ratios, 0.25, color=("0.6", SEEDS[0], "#56B4E9")[k], label=name)
+        ax.axhline(1, color="black", lw=0.8)
+        ax.set(title=f"gap seeds {seeds}{', untouched' if seeds == '3 to 7' else ''}", ylim=(0, 1.6),
+               xticks=range(5), xticklabels=["Teff", "log g", "[M/H]", "v sin i", "mean"])
+        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+    legend(figure, axes[0], 3)
+    return figure
+
+
+# ---------------------------------------------------------------- docs/trust.md
+def flags(table):
+    """Errors of flagged stars over those of the others."""
+    names = list(dict.fromkeys(table["flag"]))
+    figure, axes = panels(1, 4, 0.33, "SIMULATED stars, the demo's size: rmse with a flag over rmse without",
+                          sharey=True)
+    for ax, (par, label) in zip(axes, LABELS.items()):
+        for row in table[table["parameter"] == par].itertuples():
+            ax.plot(row.ratio, names.index(row.flag) + 0.2 * (row.seed - 1), "o", mew=0.8, ms=4, color=SEEDS[row.seed],
+                    mfc=SEEDS[row.seed] if row.n >= 10 else "white")
+        ax.axvline(1, color="black", lw=0.8)
+        ax.set(title=label, xscale="log", xlim=(0.15, 6), yticks=range(len(names)), yticklabels=names,
+               ylim=(len(names) - 0.5, -0.5), xticks=[0.2, 0.5, 1, 2, 5], xticklabels=["0.2", "0.5", "1", "2", "5"])
+        ax.tick_params(which="minor", left=False, right=False, labelbottom=False)
+    for seed, colour in enumerate(SEEDS):
+        axes[0].plot([], [], "o", ms=4, color=colour, label=f"gap seed {seed}")
+    axes[0].plot([], [], "o", ms=4, mfc="white", color="black", label="fewer than ten stars")
+    legend(figure, axes[0], 4)
+    return figure
+
+
+def coverage(literature, simulated):
+    """How often 68 % intervals hold: the published ones against the literature, those of simulations behind gaps."""
+    figure, axes = panels(1, 2, 0.42, "How often a 68 % interval holds: real stars left, SIMULATED ones right")
+    symbols = {par: label.rpartition(" ")[0] for par, label in LABELS.items()}
+    names = [f"{symbols[row.parameter]}, {row.reference} ({row.stars})" for row in literature.itertuples()]
+    for k, row in enumerate(literature.itertuples()):
+        for when, colour, marker in (("before", *style.BEFORE), ("after", *style.AFTER)):
+            value, low, high = (getattr(row, f"{when}{part}") for part in ("", "_low", "_high"))
+            axes[0].errorbar(value, k, xerr=[[value - low], [high - value]], fmt=marker, color=colour, ms=4, lw=1,
+                             label={"before": "as published", "after": "calibrated (leave-one-out)"}[when] * (k == 0))
+    axes[0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    shown = {"before": ("as the ensemble says", *style.BEFORE), "same gap": ("calibrated, same gap", *style.AFTER),
+             "another gap": ("calibrated, another gap", "#CC79A7", "s")}
+    rows = simulated[simulated["level"] == 68]
+    for k, par in enumerate(LABELS):
+        for shift, (which, (name, colour, marker)) in zip((-0.2, 0, 0.2), shown.items()):
+            row = rows[(rows["parameter"] == par) & (rows["intervals"] == which)].iloc[0]
+            off = [[row["mean"] - row["lowest"]], [row["highest"] - row["mean"]]]
+            axes[1].errorbar(row["mean"], k + shift, xerr=off, fmt=marker, color=colour, ms=4, lw=1,
+                             label=name if k == 0 else None)
+    axes[1].set(yticks=range(4), yticklabels=symbols.values(), ylim=(3.5, -0.5))
+    for ax in axes:
+        ax.axvline(68, color="black", lw=0.8)
+        ax.set(xlim=(-3, 103), xlabel="stars that it holds [%]")
+        ax.tick_params(axis="y", which="minor", left=False, right=False)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    return figure
+
+
+TABLES = {  # each figure is drawn from
+    errors: ("recipe_full_size", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
+    penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
+    coverage: ("coverage_literature", "coverage_simulated")}
+FIGURES = {draw.__name__: draw for draw in TABLES}
+
+
+def digest(name):
+    """Of the tables that a figure is drawn from; its PNG carries it, so that one that is out of date is found."""
+    return hashlib.sha256(b"".join(path_of(table).read_bytes() for table in TABLES[FIGURES[name]])).hexdigest()
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *FIGURES], help="figures to draw; default: all")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", metavar="DIR")
+    args = parser.parse_args(argv)
+    for name in args.names or FIGURES:
+        with plt.rc_context(style.STYLE):
+            figure = FIGURES[name](*(pd.read_csv(path_of(table)) for table in TABLES[FIGURES[name]]))
+            figure.savefig(args.out / f"{name}.png", dpi=130, metadata={"Description": digest(name)})
+            plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
