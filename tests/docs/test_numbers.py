@@ -174,8 +174,8 @@ OF_TABLES = [
                                    "{after[logg]:.3f} dex in log g"),
     ("docs/results.md", of_recipe, "{constant[teff]:.0f} K, {constant[logg]:.3f} dex, {constant[mh]:.3f} dex, "
                                    "{constant[vsini]:.2f} km/s"),
-    ("docs/results.md", of_recipe, "{own[teff]:.0f} K, {own[logg]:.3f} dex, {own[mh]:.3f} dex and {own[vsini]:.2f} km/s "
-                                   "of itself (medians): {low:.1f} to {high:.1f} times less than the errors"),
+    ("docs/results.md", of_recipe, "{own[teff]:.0f} K, {own[logg]:.3f} dex, {own[mh]:.3f} dex and {own[vsini]:.2f} "
+                                   "km/s of itself (medians): {low:.1f} to {high:.1f} times less than the errors"),
     ("docs/results.md", of_penalties, "from {live_before:.2f} and {frozen_before:.2f} to {live_after:.2f} dex"),
     ("README.md", of_eight_seeds, "from {before[teff]:.0f} to {after[teff]:.0f} K"),
     *((page, of_eight_seeds, words) for page, words in (
