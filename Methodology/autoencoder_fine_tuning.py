@@ -12,7 +12,7 @@ Writes  {artifacts}/dtl_ac_{i}.h5, dtl_ac_{i}.json     the fine-tuned autoencode
                                                        deviation over the observed spectra, (2, n_pixels)
         {artifacts}/residual_carm_before_ac_{i}.npy    the same before fine-tuning
         {artifacts}/fine_tuning.csv                    a row an autoencoder: errors and distances
-        {artifacts}/lag.csv                            by how many pixels each observed spectrum is shifted
+        {artifacts}/lag.csv (+ .json)                  by how many pixels each observed spectrum is shifted
 
 The sidecars also have, for the flags, the error and the latent distance of each star, and those of the synthetic test
 set.
@@ -147,6 +147,8 @@ def main(argv=None):
     data.check_synthetic()
     data.check_observed()
     units, missing = plan(args, data, artifacts)
+    lag = Unit(artifacts.lag, {}, (data.ph, data.carm), args.seed, (), data.provenance, names=data.names)
+    started, _ = time.time(), lag.identity  # which is taken before they are read
     lags, mean_lag, warnings = check_lag(data.flux_ph, data.flux_carm, data.stars.assign(good=data.usable))
     print(f"{data.carm}: mean spectrum shifted by {mean_lag:+d} pixels against the synthetic ones", *warnings, sep="\n")
     check_names(artifacts.lag, lags, data, args)
@@ -154,6 +156,7 @@ def main(argv=None):
     if failures is None:
         return
     write_csv(artifacts.lag, lags)
+    finish(lag, started, {})
     with runner.reporting(failures + missing):
         everything = [unit_of(i, artifacts.pretrained([i], [], data.provenance)[0][i], args, data, artifacts)
                       for i in artifacts.made(PRETRAINED)]

@@ -30,11 +30,11 @@ import numpy as np
 import paper
 from evaluation.truth import errors_by_flag, errors_of_estimates
 from figures.section4 import estimates_against_truth
-from inference.ensemble import ensembles, epochs, may_write, regressors, write_estimates
+from inference.ensemble import ensembles, epochs, may_write, regressors, require_fine_tuned, write_estimates
 from spectra.dataset import Dataset, split_stratified
 from training import backend, grid_search, loop, networks, perturbation
 from workflow import runner, schemas
-from workflow.artifacts import ACT, FINETUNED, PRETRAINED, Artifacts
+from workflow.artifacts import FINETUNED, PRETRAINED, Artifacts
 from workflow.command_line import command, number, parse
 from workflow.files import BadInput, writing
 from workflow.units import finish
@@ -83,8 +83,7 @@ def plan(args, data, artifacts):
                        "--overwrite")
     tuned = [i for i in sidecars if artifacts.autoencoder(i, FINETUNED).exists()] or list(sidecars)[:1]
     for i in tuned:
-        artifacts.require(artifacts.autoencoder(i, FINETUNED), ACT[FINETUNED],
-                          [artifacts.autoencoder(i), data.ph, data.carm, data.pars], data.provenance, data.names)
+        require_fine_tuned(i, data, artifacts)
     missing += [f"{artifacts.autoencoder(i, FINETUNED)} not found: run Methodology/autoencoder_fine_tuning.py first"
                 for i in sidecars if i not in tuned]
     parameters = dict.fromkeys(args.parameter)

@@ -81,7 +81,7 @@ def what_was_run(run):
     rule = f" ({selection.rule.replace('mse_mean', 'mean error')})" if selection.rule else ""
     seconds = sum(sidecar.seconds for sidecar in sidecars)
     time = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
-    codes, several = {sidecar.code[:8] for sidecar in sidecars}, ": its units were made by several versions of the code"
+    codes, several = {code[:8] for code in run.codes}, ": its units were made by several versions of the code"
     software = [f"{name} {listed(sidecar.versions[library] for sidecar in sidecars)}"
                 for library, name in LIBRARIES.items()]
     return ["## What was run", table(["", "this run", "the paper"], [

@@ -18,7 +18,7 @@ from workflow import schemas
 from workflow.artifacts import ACT, FINETUNED, FITS, PREDICTIONS, PRETRAINED, REGRESSORS, TUNING, Artifacts
 from workflow.command_line import ROOT
 from workflow.files import BadInput, load_array, one_line, sha256
-from workflow.units import read_sidecar, sidecar_of
+from workflow.units import NAMES, read_sidecar, sidecar_of
 
 METRICS = {PRETRAINED: ("mse_test",),
            FINETUNED: ("mse_carm_before", "mse_carm_test_after", "distance_flux", "distance_latent_after")}
@@ -133,13 +133,19 @@ class Run:
     # ------------------------------------------------------------ what the run is
     @property
     def provenance(self):
-        """Of its spectra, a schemas.Provenance: as the sidecars say, not the folder of today."""
-        return (self.sidecars or [self.estimation or self.selection])[0].spectra
+        """Of its spectra, a schemas.Provenance: as what was made last of them says, not the folder of today."""
+        made = [self.selection, *self.sidecars[:1], *self.trained.values(), *self.fine_tuned.values(), self.estimation]
+        return [part for part in made if part][-1].spectra
 
     @property
     def spectra(self):
         """The word for where its spectra come from, a schemas.Kind."""
         return self.provenance.kind
+
+    @property
+    def codes(self):
+        """Digests of the code that made its units and its estimates, a set."""
+        return {part.code for part in [*self.sidecars, self.estimation] if part and part.code}
 
     @property
     def simulation(self):
@@ -263,7 +269,11 @@ class Run:
         """Names of the observed stars, a list of str: those of the estimates if there are any."""
         if self.estimates is not None:
             return list(self.estimates["karmn"])
-        return list(star_tables.read(self.data.stars_table, "see src_files/README.md")["karmn"])
+        for sidecar in self.fine_tuned.values():
+            if sidecar.inputs.get(NAMES, self.data.names) != self.data.names:
+                raise BadInput(f"{self.artifacts}: {sidecar.name} was made for stars of other names, or in another "
+                               f"order, than {self.data.stars_table} has: {OWN}")
+        return list(self.data.stars["karmn"])
 
     # ------------------------------------------------------------ estimates and tables
     @functools.cached_property
@@ -310,11 +320,16 @@ class Run:
         return stars
 
     def table(self, path):
-        """A table of estimates that belongs to the run, as it was left, of the published columns and more."""
+        """A table of estimates that belongs to the run, as it was left, of the published columns and more.
+
+        What else its sidecar names lies beside it as it was left too.
+        """
         again = "the script that made it has to run again"
         sidecar = schemas.read(sidecar_of(path), schemas.Estimates, again)
-        if sidecar.outputs.get(path.name) != sha256(path):
-            raise BadInput(f"{path} was changed after it was made: {again}")
+        for name in {path.name, *sidecar.outputs}:
+            output = path.parent / name
+            if not output.exists() or sidecar.outputs.get(name) != sha256(output):
+                raise BadInput(f"{output} is missing or was changed after it was made: {again}")
         others = [name for name, source in self.sources.items() if sidecar.inputs.get(name, sha256(source)) !=
                   sha256(source)]
         if others:

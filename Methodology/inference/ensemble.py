@@ -11,9 +11,9 @@ from inference import flags, mode
 from spectra.dataset import resolving_power_of
 from training import backend, grid_search, networks, perturbation
 from workflow import runner, schemas
-from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, may_replace
+from workflow.artifacts import ACT, FINETUNED, PRETRAINED, STAGES, may_replace
 from workflow.files import BadInput, lock, read_table, sha256, write_array, write_csv, write_json
-from workflow.units import NAMES, Unit, finish, load, read_sidecar, sidecar_of
+from workflow.units import CODE, NAMES, Unit, finish, load, read_sidecar, sidecar_of
 
 
 def epochs(args):
@@ -29,10 +29,18 @@ def regressors(par, i, args, data, artifacts):
             for k in range(args.budget.repeats)]
 
 
+def require_fine_tuned(i, data, artifacts):
+    """Refuse an autoencoder, and the encodings it left, that was not fine-tuned on these spectra of these stars."""
+    artifacts.require(artifacts.autoencoder(i, FINETUNED), ACT[FINETUNED],
+                      [artifacts.autoencoder(i), data.ph, data.carm, data.pars], data.provenance, data.names)
+
+
 def ensembles(args, data, artifacts, planned=()):
     """By parameter, all regressors of those autoencoders that have all repeats, done by now or `planned`."""
-    numbers = [i for i in artifacts.made() if artifacts.autoencoder(i, FINETUNED).exists()
-               and artifacts.encoded_ph(i, args.perturb).exists()]
+    fine_tuned = artifacts.made(FINETUNED)
+    numbers = [i for i in artifacts.made() if i in fine_tuned and artifacts.encoded_ph(i, args.perturb).exists()]
+    for i in numbers:
+        require_fine_tuned(i, data, artifacts)
     ensembles = {}
     for par in paper.PARAMETERS:
         of_each = [regressors(par, i, args, data, artifacts) for i in numbers]
@@ -105,7 +113,7 @@ def combine(ensembles, stage, args, data, artifacts):
     table, columns, left_out = estimate(data.stars, predictions, autoencoders=autoencoders, **evidence)
     table, path = table.join(columns), artifacts.estimates(stage)
     write_csv(path, table)
-    sidecar = schemas.Estimates(data.provenance, args.seed, kept, inputs, {path.name: sha256(path)}, left_out)
+    sidecar = schemas.Estimates(data.provenance, args.seed, kept, inputs, {path.name: sha256(path)}, left_out, CODE)
     write_json(sidecar_of(path), schemas.signed(schemas.plain(sidecar)))
     return table
 
@@ -123,6 +131,8 @@ def evidence_of(autoencoders, stage, data, artifacts):
     seen[data.rows_carm[1]] = True
     lag = None
     if artifacts.lag.exists():
+        if sidecar_of(artifacts.lag).exists():  # those of earlier runs have none
+            artifacts.require(artifacts.lag, ACT[FINETUNED], [data.ph, data.carm], data.provenance, data.names)
         lag = read_table(artifacts.lag, "karmn", "delete it").set_index("karmn").reindex(data.stars["karmn"]).get("lag")
     sidecars = [read_sidecar(artifacts.autoencoder(i, FINETUNED), flags.limit_metrics(stage).values())
                 for i in sorted(autoencoders)]

@@ -40,7 +40,7 @@ class Dataset:
     def stars_table(self):
         """Where the names of the observed stars stand: stars.csv in the folder, else the 286 of the paper."""
         own = self.folder / "stars.csv"
-        return own if own.exists() else PUBLISHED_STARS
+        return own if own.exists() or own.name in self._note.files else PUBLISHED_STARS
 
     def as_recorded(self, path):
         """A file of the folder, which must be the one that provenance.json has the digest of, if it has one."""

@@ -14,15 +14,29 @@ from pathlib import Path
 import joblib
 
 import paper
-from workflow.files import BadInput, one_line
+from workflow.files import BadInput, escaped, one_line
 
 ROOT = Path(__file__).resolve().parents[2]
+INTERRUPTED = "interrupted: the same command goes on from here"
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there"),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file stands where a folder should"),
     errno.EACCES: "choose a folder you may use", errno.EROFS: "choose a folder you may write to",
     errno.EISDIR: "a folder stands where a file should: delete it, or move it away",
 }
+
+
+class Escaped:
+    """A stream in which the words of others, such as names of files, cannot command the terminal."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text):
+        return self.stream.write(escaped(text, but="\n\r\t"))
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
 
 
 class Terminated(KeyboardInterrupt):
@@ -116,11 +130,13 @@ def command(main):
 
     @functools.wraps(main)
     def wrapped(argv=None):
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # a star's name may have letters that the terminal lacks
-                stream.reconfigure(errors="backslashreplace")
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed, as by >&-
+                setattr(sys, name, open(os.devnull, "w"))
+            if hasattr(getattr(sys, name), "reconfigure"):  # a star's name may have letters that the terminal lacks
+                getattr(sys, name).reconfigure(errors="backslashreplace")
         try:
-            with _interruptible():
+            with _interruptible(), contextlib.redirect_stdout(Escaped(sys.stdout)):
                 main(argv)
                 sys.stdout.flush()
             return 0
@@ -136,10 +152,21 @@ def command(main):
             print(f"error: {text}" + f": {remedy}" * bool(remedy), file=sys.stderr)
             return 2
         except KeyboardInterrupt as error:
-            print("interrupted: the same command goes on from here", file=sys.stderr)
+            print(INTERRUPTED, file=sys.stderr)
             return 143 if isinstance(error, Terminated) else 130
 
     return wrapped
+
+
+def _not_even_begun(kind, error, where):
+    """What Python calls of an error that nobody caught: Ctrl-C, while libraries are imported, is none to be traced."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(INTERRUPTED, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, where)
+
+
+sys.excepthook = _not_even_begun
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import secrets
 import stat
 import time
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import filelock
@@ -35,15 +36,24 @@ class UnitFailed(BadInput):
 
 
 def one_line(error):
-    """The message of an exception, or any text, in one line; what a terminal would obey or not show is escaped."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """The message of an exception, or any text, in one line, escaped."""
+    return escaped(" ".join(str(error).split()) or type(error).__name__)
+
+
+def escaped(text, but=""):
+    """A text in which what a terminal would obey or not show, `but` some characters, is written out."""
+    return "".join(c if c.isprintable() or c in but else c.encode("unicode_escape").decode() for c in text)
 
 
 def clean_name(text):
     """A name as it is known here: Unicode NFKC, without control and invisible characters, single blanks within."""
     text = "".join(c for c in unicodedata.normalize("NFKC", str(text)) if c.isspace() or c.isprintable())
     return " ".join(text.split())
+
+
+def shortened(text, n_bytes):
+    """The beginning of a text that takes at most so many bytes: names of files have 255."""
+    return text.encode(errors="ignore")[:n_bytes].decode(errors="ignore")
 
 
 # ---------------------------------------------------------------- digests
@@ -58,15 +68,15 @@ def git_blob_id(path):
 
 
 def state(path):
-    """What changes whenever a file does: inode, size [bytes] and time of the last change [ns]."""
+    """What changes whenever a file does: inode, size [bytes], and times [ns], of which only the first can be set."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
         raise BadInput(f"{path} is no regular file: put one there")
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @functools.cache
-def _digest(algorithm, path, inode, size, mtime):
+def _digest(algorithm, path, inode, size, *times):
     digest = hashlib.new(algorithm)
     if algorithm == "sha1":  # a git blob starts with its type and size
         digest.update(f"blob {size}\0".encode())
@@ -74,6 +84,16 @@ def _digest(algorithm, path, inode, size, mtime):
         for block in iter(lambda: file.read(1 << 22), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def unchanged(*paths):
+    """Give the digests of files, by name, to a block that reads them; refuse if it may have read two versions of one."""
+    digests = {path: sha256(path) for path in paths}
+    yield {path.name: digest for path, digest in digests.items()}
+    for path, digest in digests.items():
+        if not path.exists() or sha256(path) != digest:
+            raise BadInput(f"{path} was changed while it was read: run again")
 
 
 # ---------------------------------------------------------------- writing
@@ -151,24 +171,43 @@ def write_csv(path, table):
         table.to_csv(partial, index=False)
 
 
+def check_own(path, is_own):
+    """Refuse to replace a file that is there and, as far as can be told, somebody else's."""
+    if os.path.lexists(path) and not is_own:
+        raise BadInput(f"{path} was not made by this script: move it away, or choose another folder")
+
+
 @contextlib.contextmanager
 def lock(folder):
-    """Hold the lock of a folder, alone among all runs in it; wait for it if need be."""
-    # flock(2), let go when a process dies: on local disks, NFS, CephFS, GPFS, and Lustre mounted with -o flock
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold the lock of a folder, alone among all runs in it; wait for it if need be. No new folder stays empty."""
+    is_new = not folder.exists()
     held = filelock.FileLock(folder / ".lock", is_singleton=True)
     try:
-        try:
-            held.acquire(timeout=1)
-        except filelock.Timeout:
-            print(f"{folder}: waiting for another run, which writes its tables there", flush=True)
-            held.acquire()
+        _acquire(held, folder)
     except NotImplementedError:
         raise BadInput(f"{folder}: its file system has no locks (flock): use --artifacts on another one") from None
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            if is_new and os.listdir(folder) == [".lock"]:
+                os.unlink(held.lock_file)
+                folder.rmdir()
         held.release()
+
+
+def _acquire(held, folder):
+    # flock(2), let go when a process dies: on local disks, NFS, CephFS, GPFS, and Lustre mounted with -o flock
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held.acquire(timeout=1)
+        except filelock.Timeout:
+            print(f"{folder}: waiting for another run, which writes its tables there", flush=True)
+            held.acquire()
+        if os.path.exists(held.lock_file):
+            return
+        held.release()  # that of a folder which was removed meanwhile
 
 
 # ---------------------------------------------------------------- reading
@@ -205,7 +244,7 @@ def read_table(path, key, remedy, once=True):
     names = [clean_name(row[heading.index(key)]) for _, row in rows[1:]]
     if "" in names:
         refuse(f"line {rows[1 + names.index('')][0]} has no name under {key}")
-    if once and (twice := list(dict.fromkeys(name for name in names if names.count(name) > 1))):
+    if once and (twice := [name for name, count in Counter(names).items() if count > 1]):
         refuse(f"names {', '.join(twice[:5])} twice under {key}")
     return pd.read_csv(path, encoding="utf-8-sig", index_col=False).assign(**{key: names}).astype({key: str})
 

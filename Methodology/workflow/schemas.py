@@ -21,7 +21,7 @@ Pixels = Annotated[int, Meta(ge=2, le=10_000_000)]
 Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 NotNegative = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
 Name = Annotated[str, Meta(min_length=1)]
-FileName = Annotated[str, Meta(min_length=1, pattern=r"^[^/\\\x00]*$")]  # in the folder of its sidecar
+FileName = Annotated[str, Meta(max_length=255, pattern=r"^(?!\.{1,2}$)[^/\\\x00]+$")]  # in the folder of its sidecar
 
 
 class Kind(str):
@@ -172,6 +172,7 @@ class Estimates(Struct, frozen=True):
     inputs: dict[str, Digest] = {}  # what names the stars
     outputs: dict[FileName, Digest] = {}
     flags_left_out: list[Name] = []  # those of flags.RULES that nothing was there to tell by
+    code: Optional[Digest] = None
     digest: Optional[Digest] = None
 
 
