@@ -8,6 +8,7 @@ Reads:  src_files/lines.csv, src_files/label_grid.csv, literature_data/mas24.csv
 Writes: DIR/ph_flux_norm.npy, DIR/ph_pars.npy, DIR/carmf_norm.npy, DIR/stars.csv, DIR/provenance.json
 Run:    python src_files/simulate_spectra.py                                (all spectra, 15 s)
         python src_files/simulate_spectra.py --out DIR --n-spectra 1000     (seconds)
+        python src_files/simulate_spectra.py --star star.csv        (one raw star, to try estimate.py)
 """
 import argparse
 import sys
@@ -16,11 +17,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper
+from synthetic import raw_star
 from synthetic.folder import Folder
 from synthetic.gap_families import FAMILIES
 from synthetic.simulation import VERSION, simulate
 from workflow.command_line import Help, command, folder, number
-from workflow.files import lock
+from workflow.files import BadInput, lock
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
 SETTINGS = ("seed", "gap", "gap_seed", "n_spectra", "n_observed")
@@ -43,6 +45,8 @@ def parse(argv):
     add("--gap-family", choices=FAMILIES, default="lines", help="in what form the observed physics is off")
     add("--resolution", type=number(float, 1000, 1e6), default=paper.RESOLVING_POWER, metavar="R",
         help="resolving power of the instrument, of both kinds of spectra")
+    add("--star", type=Path, metavar="FILE",
+        help="write nothing but one star of 3300 K as a CSV in air, moving at 30 km/s, behind a blaze, S/N 100")
     add("--overwrite", action="store_true", help="replace another simulation, or files of one that were changed")
     return parser.parse_args(argv)
 
@@ -51,6 +55,12 @@ def parse(argv):
 def main(argv=None):
     """Write the simulated arrays."""
     options = parse(argv)
+    if options.star:
+        if options.star.exists():
+            raise BadInput(f"{options.star} is there already: give --star another name")
+        raw_star.write(options.star, raw_star.observe(raw_star.smooth_spectrum()))
+        print(f"{options.star}: one SIMULATED star")
+        return
     settings = {name: getattr(options, name) for name in SETTINGS}
     if options.resolution != paper.RESOLVING_POWER:
         settings["resolving_power"] = options.resolution

@@ -152,6 +152,16 @@ def test_modules_of_the_same_name_elsewhere_do_no_harm(tmp_path):
     assert process.communicate(timeout=30)[1] == "" and process.returncode == 0
 
 
+def test_a_raw_star_is_one_that_can_be_prepared_and_none_is_replaced(tmp_path, capsys):
+    path = tmp_path / "star.csv"
+    assert simulate_spectra.main(["--star", str(path)]) in (0, None) and "SIMULATED" in capsys.readouterr().out
+    star = pd.read_csv(path)
+    assert list(star) == ["wavelength_air", "flux"] and (star["flux"] > 0).all()
+    assert star["wavelength_air"].min() < paper.WINDOW[0] - paper.MARGIN and star["wavelength_air"].max() > 8839
+    before = path.read_bytes()
+    assert simulate_spectra.main(["--star", str(path)]) == 2 and path.read_bytes() == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["file size", "full", "no permission"])
 def test_a_disk_that_refuses_is_one_line_that_names_the_path(tmp_path, how):
