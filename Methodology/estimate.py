@@ -15,8 +15,13 @@ regressors of the run need, and estimated by these regressors as act 4 does it. 
 out, with the reason. The flag other-instrument is for stars of other instruments than the one whose spectra the
 autoencoders were fine-tuned on; --tune fine-tunes them, as act 3 does, on the given stars first.
 
+With --corrections the stars are fitted with what a run of joint_fit.py found the synthetic spectra to lack, and moved
+by its gauge (docs/joint-fit.md): no networks and no --artifacts are needed, and of a run only OUT/joint_fields.npy (+
+.json), joint_stars.npy and gauge.csv. The table has each uncertainty's own part and the part that all stars share too.
+
     python Methodology/estimate.py --artifacts artifacts/demo star.fits more/*.csv
     python Methodology/estimate.py --artifacts artifacts/demo --tune --out mine spectra/*.fits
+    python Methodology/estimate.py --corrections artifacts/demo/joint star.fits more/*.csv
 """
 import argparse
 import functools
@@ -30,8 +35,8 @@ import numpy as np
 import pandas as pd
 
 import paper
-from figures import star_page
-from inference import flags, predictor
+from figures import joint, star_page
+from inference import flags, joint_run, predictor
 from observations import batch, orders, preparation
 from spectra.dataset import Dataset, split_usable
 from training import backend, fine_tuning, networks
@@ -159,13 +164,16 @@ def check_out(out, paths, overwrite):
 def write(args, ensemble, paths, table, drawn, fine_tuned_on, settings):
     """Write the table, and its sidecar last: from which files, with which networks and settings it was made."""
     write_csv(args.out / NAME, table)
-    fine_tuned = Artifacts(args.out) if args.tune else ensemble.artifacts
-    models = [*(fine_tuned.autoencoder(i, FINETUNED) for i in ensemble.autoencoders),
-              *sum(ensemble.regressors.values(), [])]
+    if args.corrections:
+        models, kept = ensemble.files, {}
+    else:
+        fine_tuned, kept = Artifacts(args.out) if args.tune else ensemble.artifacts, ensemble.kept
+        models = [*(fine_tuned.autoencoder(i, FINETUNED) for i in ensemble.autoencoders),
+                  *sum(ensemble.regressors.values(), [])]
     instruments = ", ".join(sorted({name or "own" for name in table["instrument"]}))
-    word = f"{instruments}, by networks of {fine_tuned_on.spectra} spectra"
+    word = f"{instruments}, by {'corrections' if args.corrections else 'networks'} of {fine_tuned_on.spectra} spectra"
     record = schemas.Estimates(
-        msgspec.structs.replace(fine_tuned_on, spectra=word), kept=ensemble.kept,
+        msgspec.structs.replace(fine_tuned_on, spectra=word), kept=kept,
         inputs={str(path): sha256(path) for path in paths},
         outputs={path.name: sha256(path) for path in (args.out / NAME, *drawn)})
     told = {key: value for key, value in asdict(settings).items() if value == value}  # JSON has no NaN
@@ -195,14 +203,20 @@ def estimate_files(args, paths, ensemble):
     records, flux = [record for _, record in prepared], np.array([batch.load(path).flux for path, _ in prepared])
     fine_tuned_on = tune(ensemble, records, flux, args, settings) if args.tune else ensemble.fine_tuned_on
     stars = pd.DataFrame(records).assign(karmn=batch.name_stars(record["karmn"] for record in records))
-    tuned, seen = (Artifacts(args.out), split_usable(flux)[1]) if args.tune else (None, None)
-    table, predictions, reconstruction = predictor.load(ensemble, tuned).estimate(stars, flux, fine_tuned_on, seen)
-    drawn = star_page.write_all(args.out, table, flux, reconstruction, predictions, predictor.about(fine_tuned_on),
-                                args.jobs, earlier.outputs)
+    if args.corrections:
+        table, sheets = ensemble.estimate(stars, flux, predictor.other_instrument(stars, fine_tuned_on))
+        drawn = joint.write_pages(args.out, table, sheets, joint_run.about(fine_tuned_on), earlier.outputs)
+        warnings = joint_run.warnings(table, fine_tuned_on)
+    else:
+        tuned, seen = (Artifacts(args.out), split_usable(flux)[1]) if args.tune else (None, None)
+        table, predictions, reconstruction = predictor.load(ensemble, tuned).estimate(stars, flux, fine_tuned_on, seen)
+        drawn = star_page.write_all(args.out, table, flux, reconstruction, predictions, predictor.about(fine_tuned_on),
+                                    args.jobs, earlier.outputs)
+        warnings = predictor.warnings(table, fine_tuned_on)
     write(args, ensemble, [path for path in paths if path not in left_out], table, drawn, fine_tuned_on, settings)
     for name in set(earlier.outputs) - {NAME, *(path.name for path in drawn)}:  # pictures of stars that are gone
         (args.out / name).unlink(missing_ok=True)
-    print(shown(table), *predictor.warnings(table, fine_tuned_on), sep="\n")
+    print(shown(table), *warnings, sep="\n")
     print(f"{args.out / NAME}: {len(stars)} of {len(paths)} files estimated, {len(left_out)} left out"
           + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))
 
@@ -217,11 +231,19 @@ def main(argv=None):
     add("--data", type=folder, metavar="DIR", help="folder of the synthetic set that they were trained on; default: "
         "looked for in src_files")
     add("--out", type=folder, metavar="DIR", help="folder to write; default: estimates in that of --artifacts")
+    add("--corrections", type=folder, metavar="OUT", help="folder that joint_fit.py wrote: fit the stars with its "
+        "corrections; no networks and no --artifacts are needed")
     add("--tune", action="store_true", help=f"fine-tune the autoencoders on the given stars first, {TO_TUNE} at least")
     add("--overwrite", action="store_true", help="replace the estimates of other stars, and networks tuned on them")
     args = parser.parse_args(argv)
-    args.out = args.out or args.artifacts / "estimates"
-    paths, ensemble = list(dict.fromkeys(args.files)), predictor.select(args.artifacts, args.data)
+    args.out, paths = args.out or (args.corrections or args.artifacts) / "estimates", list(dict.fromkeys(args.files))
+    if args.corrections:
+        if args.tune:
+            raise BadInput("--tune fine-tunes networks, --corrections uses none: leave one of them out")
+        ensemble = joint_run.load(args.corrections, args.data or predictor.find_synthetic(
+            args.corrections / joint_run.FIELDS, "joint_fit"))
+    else:
+        ensemble = predictor.select(args.artifacts, args.data)
     with lock(args.out):
         estimate_files(args, paths, ensemble)
 

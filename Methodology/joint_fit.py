@@ -3,11 +3,12 @@
 Reads   {data}/ph_flux_norm.npy, ph_pars.npy, carmf_norm.npy, stars.csv; --anchors FILE
 Writes  {out}/joint_fields.npy, joint_stars.npy (+ .json)   what all stars share, by bin, and each star's numbers
         {out}/joint_block_{k}.npy (+ .json)                 of very many stars, block by block, with these fields
-        {out}/joint_estimations.csv (+ .json)               the published columns, then the flags
+        {out}/joint_estimations.csv (+ .json)               the published columns, own and shared parts, the flags
         {out}/alone_estimations.csv (+ .json)               each star by itself, the baseline
         {out}/anchors_used.csv                              the anchors that were used, of each parameter
         {out}/gauge.csv                                     the affine map of the labels: from where, and how uncertain
         {out}/corrections.csv, corrections.png              what the synthetic spectra lack, bin by bin
+        {out}/pages/{name}.png                              a page a star, of the --pictures that are fitted worst
 
 The synthetic spectra are wrong in the same way for all stars, so all stars together tell how, where one cannot: see
 docs/joint-fit.md, inference/joint_fit.py for the equations and inference/gauge.py for what the spectra cannot tell: an
@@ -18,6 +19,7 @@ share. An anchor is never scored.
     python Methodology/joint_fit.py --mean-teff 3500 50
     python Methodology/joint_fit.py --data src_files/demo --artifacts artifacts/demo --anchors anchors.csv
 """
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -29,75 +31,27 @@ import pandas as pd
 import paper
 from evaluation import anchors
 from evaluation.joint import errors_beside_baselines
-from figures.joint import corrections as figure_of_corrections
-from inference import flags, gauge, joint_fit, mode
-from inference.emulator import Emulator, slow_rows
-from spectra import bins, transforms
-from spectra.dataset import FLUX_RANGE, Dataset, resolving_power_of
+from figures import joint as figures
+from inference import flags, gauge, joint_fit, joint_run
+from spectra.dataset import Dataset
 from spectra.star_tables import read
 from workflow import runner, schemas
 from workflow.artifacts import Artifacts
 from workflow.command_line import command, folder, number, parse
 from workflow.files import (
     BadInput,
-    load_array,
     lock,
     sha256,
-    take,
     write_array,
     write_csv,
     write_json,
     writing,
 )
-from workflow.units import Unit, finish, sidecar_of
+from workflow.units import Unit, finish, read_sidecar, sidecar_of
 
 TEACHERS = 500  # stars that the shared fields are fitted with: more tell no more of them, and take longer
 BLOCK = 1000  # further stars a unit
-GOOD = 0.5  # share of a spectrum's pixels that must be usable
-COLUMNS = 7, 4, 4, 4  # of a star's numbers: its own, errors of labels and v sin i, the same of the star alone
-
-
-# ---------------------------------------------------------------- spectra
-def grid(data, n_pixels):
-    """Step and middle [Angstrom] of the spectra's wavelengths."""
-    settings = data.provenance.settings
-    window = settings.get("window") if isinstance(settings, dict) else None
-    if window:
-        return (window[1] - window[0]) / (n_pixels - 1), (window[0] + window[1]) / 2
-    return transforms.STEP, paper.WINDOW[0] + transforms.STEP * (n_pixels - 1) / 2
-
-
-def emulator_of(data):
-    """The synthetic spectra as an emulator, and how many pixels make a bin."""
-    step, middle = grid(data, data.flux_ph.shape[1])
-    pixels = bins.pixels_a_bin(resolving_power_of(data.provenance), middle, step)
-    rows = slow_rows(data.labels_ph)
-    flux = bins.binned(take(data.flux_ph, rows), pixels)[0]
-    try:
-        return Emulator.fit(flux, data.labels_ph[rows], step * pixels, middle), pixels
-    except (np.linalg.LinAlgError, ValueError):
-        raise BadInput(f"{data.pars}: {len(rows)} spectra of the slowest rotation are too few to follow their labels: "
-                       "use more synthetic spectra") from None
-
-
-def observed(data, rows, pixels):
-    """Bins of some stars and the variance of their noise, bad pixels left out; and how many pixels are bad: (n,)."""
-    flux = take(data.flux_carm, rows).astype(float)
-    same = flux[:, 2:] == flux[:, 1:-1]
-    same[:, 1:] &= flux[:, 1:-2] == flux[:, 2:-1]
-    bad = ~((flux >= FLUX_RANGE[0]) & (flux <= FLUX_RANGE[1]))  # NaN is neither
-    bad[:, 2:] |= same & (np.abs(flux[:, 2:] - 1) > 0)  # three equal values are no spectrum
-    flux[bad] = np.nan
-    if "snr" in data.stars:
-        snr = pd.to_numeric(data.stars["snr"], errors="coerce").to_numpy(float)[rows]
-    else:
-        snr = np.full(len(flux), np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        snr = np.where(snr > 0, snr, 1 / np.maximum(bins.noise_of(flux), 1e-4))
-    binned, counts = bins.binned(flux, pixels)
-    variance = bins.variance_of(binned, counts, snr)
-    variance[bad.mean(axis=1) > 1 - GOOD] = np.inf
-    return binned, variance, bad.sum(axis=1)
+COLUMNS = 20  # of a star's numbers: 7 of its own, errors of labels and v sin i, 4 and 4 of the star alone, its misfit
 
 
 # ---------------------------------------------------------------- units
@@ -107,7 +61,7 @@ def plan(args, data):
     teachers = np.unique(np.linspace(0, n_stars - 1, min(n_stars, args.teachers)).round().astype(int))
     settings = {"mean": args.pin, "priors": asdict(joint_fit.PRIORS), "teachers": len(teachers)}
     inputs = data.ph, data.pars, data.carm, data.stars_table
-    fields = Unit(args.out / "joint_fields.npy", settings, inputs, args.seed, (args.out / "joint_stars.npy",),
+    fields = Unit(args.out / joint_run.FIELDS, settings, inputs, args.seed, (args.out / "joint_stars.npy",),
                   data.provenance)
     further = np.setdiff1d(np.arange(n_stars), teachers)
     blocks = [Unit(args.out / f"joint_block_{k}.npy", {**settings, "first": int(part[0]), "last": int(part[-1])},
@@ -116,17 +70,17 @@ def plan(args, data):
     return fields, blocks, teachers, further
 
 
-def numbers_of(fit, alone, used):
-    """What is kept of each star, (n_stars, 19), NaN where nothing could be used."""
-    table = np.c_[fit.own, fit.error, alone.own[:, :4], alone.error]
-    table[~used] = np.nan
-    return table
+def numbers_of(fit, alone, misfit, used):
+    """What is kept of each star, (n_stars, COLUMNS), NaN where nothing could be used."""
+    numbers = np.c_[fit.own, fit.error, alone.own[:, :4], alone.error, misfit]
+    numbers[~used] = np.nan
+    return numbers
 
 
 def work(unit, tick):
     """Fit the fields and the stars that teach them, or a block of stars with these fields."""
     started, data = time.time(), Dataset(unit.inputs[0].parent)
-    emulator, pixels = emulator_of(data)
+    emulator, pixels = joint_run.emulator_of(data)
     mean, n_stars = unit.settings["mean"], len(data.flux_carm)
     teachers = np.unique(np.linspace(0, n_stars - 1, unit.settings["teachers"]).round().astype(int))
     block = "first" in unit.settings
@@ -134,14 +88,13 @@ def work(unit, tick):
     if block:
         rows = np.setdiff1d(np.arange(n_stars), teachers)
         rows = rows[(rows >= unit.settings["first"]) & (rows <= unit.settings["last"])]
-    flux, variance, _ = observed(data, rows, pixels)
+    flux, variance = joint_run.observed(data, rows, pixels)
     used = np.isfinite(variance).any(axis=1)
     alone = joint_fit.fit_alone(emulator, flux, variance, mean)
     if block:
-        stored = load_array(unit.inputs[-1], 2, "run again")
-        fields = joint_fit.Fields(np.array(stored[:-1]), float(stored[-1, 0]))
-        fit = joint_fit.fit_with(emulator, fields, flux, variance, mean)
-        write_array(unit.path, numbers_of(fit, alone, used))
+        fit = joint_fit.fit_with(emulator, joint_run.fields_of(unit.inputs[-1]), flux, variance, mean)
+        misfit = joint_fit.misfit(emulator, fit, flux, variance)
+        write_array(unit.path, numbers_of(fit, alone, misfit, used))
         metrics = {}
     else:
         if not used.any():
@@ -154,22 +107,20 @@ def work(unit, tick):
         fit = joint_fit.Fit(np.full((len(flux), 7), np.nan), part.fields, np.tile(np.eye(7), (len(flux), 1, 1)),
                             part.objective, part.converged, part.shared)
         fit.own[used], fit.curvature[used] = part.own, part.curvature
-        write_array(unit.also[0], numbers_of(fit, alone, used))
+        misfit = joint_fit.misfit(emulator, fit, flux, variance)
+        write_array(unit.also[0], numbers_of(fit, alone, misfit, used))
         write_array(unit.path, np.vstack([part.fields.pixels, np.full(flux.shape[1], part.fields.kappa)]))
         metrics = {"converged": float(part.converged), "shared": float(part.shared),
-                   "steps": float(len(part.objective))}
+                   "steps": float(len(part.objective)),
+                   joint_run.MISFIT: float(np.nanquantile(misfit, flags.QUANTILE))}
     finish(unit, started, metrics)
     tick()
 
 
 # ---------------------------------------------------------------- tables
-def write_table(path, data, values, args, inputs):
+def write_table(path, data, values, evidence, args, inputs):
     """Write a table of estimates in the published form, with its sidecar; return it."""
-    table = mode.table(data.stars, values)
-    of_stars, left_out = flags.table(flags.Evidence(
-        {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}, flags.grid_of(data.labels_ph),
-        resolving_power_of(data.provenance), snr=data.stars.get("snr")))
-    table = pd.concat([table, of_stars], axis=1)
+    table, left_out = joint_run.table(data.stars, values, evidence)
     write_csv(path, table)
     sidecar = schemas.Estimates(data.provenance, args.seed, {}, {file.name: sha256(file) for file in inputs},
                                 {path.name: sha256(path)}, left_out)
@@ -179,20 +130,30 @@ def write_table(path, data, values, args, inputs):
 
 def write_corrections(args, data, unit, numbers, teachers):
     """Write corrections.csv and the figure."""
-    emulator, pixels = emulator_of(data)
-    flux, variance, _ = observed(data, teachers, pixels)
+    emulator, pixels = joint_run.emulator_of(data)
+    flux, variance = joint_run.observed(data, teachers, pixels)
     used = np.isfinite(numbers[teachers, :7]).all(axis=1)
-    stored = np.load(unit.path)
-    fields = joint_fit.Fields(stored[:-1], float(stored[-1, 0]))
-    fit = joint_fit.Fit(numbers[teachers[used], :7], fields, None, [], True, True)
+    fit = joint_fit.Fit(numbers[teachers[used], :7], joint_run.fields_of(unit.path), None, [], True, True)
     table = pd.DataFrame(joint_fit.corrections(emulator, flux[used], variance[used], fit, args.pin))
-    wave = emulator.middle + emulator.step * (np.arange(len(table)) - (len(table) - 1) / 2)
-    table.insert(0, "wave", wave)
+    table.insert(0, "wave", emulator.wave(len(table)))
     table["mean_flux"], table["corrected_flux"] = np.exp(-table["depth"]), np.exp(-table["depth"] - table["missing"])
     table = table.assign(spectra=data.provenance.spectra, run=True).round(6)
     write_csv(args.out / "corrections.csv", table.drop(columns="run"))
     with writing(args.out / "corrections.png") as partial:
-        figure_of_corrections(table).savefig(partial, dpi=110)
+        figures.corrections(table).savefig(partial, dpi=110)
+
+
+def write_pages(args, data, unit, numbers, table):
+    """Write the pages of the stars that are fitted worst."""
+    rows = np.argsort(-np.nan_to_num(numbers[:, -1], nan=-1.0), kind="stable")[: args.pictures]
+    rows = np.sort(rows[np.isfinite(numbers[rows, 0])])
+    shutil.rmtree(args.out / "pages", ignore_errors=True)
+    if not len(rows):
+        return
+    emulator, pixels = joint_run.emulator_of(data)
+    fit = joint_fit.Fit(numbers[rows, :7], joint_run.fields_of(unit.path), None, [], True, True)
+    sheets = joint_run.Sheets.of(emulator, fit, *joint_run.observed(data, rows, pixels))
+    figures.write_pages(args.out / "pages", table.iloc[rows], sheets, joint_run.about(data.provenance))
 
 
 def add_arguments(what, how_much, where):
@@ -203,6 +164,8 @@ def add_arguments(what, how_much, where):
                           help=f"what is known of the sample's mean [{paper.PARAMETERS[par].unit}]")
     how_much.add_argument("--teachers", type=number(int, 2), default=TEACHERS, metavar="N",
                           help="stars that the shared fields are fitted with")
+    how_much.add_argument("--pictures", type=number(int, 0), default=20, metavar="N",
+                          help="pages of stars, those that are fitted worst")
 
 
 @command
@@ -226,7 +189,7 @@ def main(argv=None):
     if blocks and runner.run(blocks, work, args, description="blocks of stars") is None:
         return
     with lock(args.out):
-        numbers = np.empty((len(data.flux_carm), sum(COLUMNS)))
+        numbers = np.empty((len(data.flux_carm), COLUMNS))
         numbers[teachers] = np.load(fields.also[0])
         for unit in blocks:
             rows = further[(further >= unit.settings["first"]) & (further <= unit.settings["last"])]
@@ -234,16 +197,21 @@ def main(argv=None):
         say_bad(data, numbers)
         estimates, table_of_gauge = anchors.mapped(numbers[:, :4], numbers[:, 7:11], observations, means)
         inputs = [data.stars_table, *([args.anchors] if args.anchors else [])]
-        total = {par: (value, *2 * [np.hypot(own, shared)]) for par, (value, own, shared) in estimates.items()}
-        single = {par: (numbers[:, 11 + k], *2 * [numbers[:, 15 + k]]) for k, par in enumerate(paper.PARAMETERS)}
-        joint = write_table(args.out / "joint_estimations.csv", data, total, args, inputs)
-        alone = write_table(args.out / "alone_estimations.csv", data, single, args, inputs)
+        single = {par: (numbers[:, 11 + k], numbers[:, 15 + k], 0 * numbers[:, 15 + k])
+                  for k, par in enumerate(paper.PARAMETERS)}
+        limit = read_sidecar(fields.path).metrics.get(joint_run.MISFIT, np.nan)
+        evidence = joint_run.evidence_of(data, data.stars, numbers[:, -1], limit)
+        joint = write_table(args.out / "joint_estimations.csv", data, estimates, evidence, args, inputs)
+        del evidence["mse"], evidence["limits"]  # which are those of the joint fit
+        alone = write_table(args.out / "alone_estimations.csv", data, single, evidence, args, inputs)
         used = [(star, par) for par, stars in names.items() for star in stars]
         write_csv(args.out / "anchors_used.csv", pd.DataFrame(used, columns=["karmn", "parameter"]))
-        write_csv(args.out / "gauge.csv", table_of_gauge.assign(spectra=data.provenance.spectra))
+        write_csv(args.out / joint_run.MAP, table_of_gauge.assign(spectra=data.provenance.spectra))
         write_corrections(args, data, fields, numbers, teachers)
+        write_pages(args, data, fields, numbers, joint)
     print("\nWhat is known of the map that the spectra cannot tell (offsets and slopes, added to the labels)")
-    print(table_of_gauge.to_string(index=False, float_format="{:.3g}".format))
+    shown = table_of_gauge[["parameter", "term", "value", "error", "from"]]
+    print(shown.to_string(index=False, float_format="{:.3g}".format))
     print("\nMedian uncertainty of a star: own part, and part that all stars share")
     for par, (_, own, shared) in estimates.items():
         print(f"  {par:5}  {np.nanmedian(own):.3g}, {np.nanmedian(shared):.3g} {paper.PARAMETERS[par].unit}")

@@ -56,7 +56,8 @@ def mapped(labels, own, observations, means):
     `labels` and each star's `own` uncertainties are of shape (n_stars, 4), Teff [K], log g, [M/H], v sin i [km/s], NaN
     of stars without; `observations` are a gauge.Observation a parameter, `means` the mean of the sample and its error
     where it is known. Returns value, own and shared uncertainty of each parameter, (3, n_stars), and the map, a
-    DataFrame of parameter, term, value, error, and where it is from.
+    DataFrame of parameter, term, value, error, where it is from, the mean label that a slope is about, and c0, c1, ...,
+    the covariance with the parameter's first, second, ... term.
     """
     good = np.isfinite(labels).all(axis=1)
     place = np.cumsum(good) - 1
@@ -72,10 +73,11 @@ def mapped(labels, own, observations, means):
         estimates[par][:, good] = value, own[good, k], shared
         source = [f"{len(known.values)} anchors"] * bool(len(known.values)) + ["mean"] * (known.mean is not None)
         terms = ["slope vsini"] if par == "vsini" else [f"slope {name}/{unit:g}" for name, unit in gauge.UNITS.items()]
-        rows += [{"parameter": par, "term": term, "value": value, "error": error,
-                  "from": ", ".join(source) or "prior alone"}
-                 for term, value, error in zip(["offset", *terms], solution.coefficients,
-                                               np.sqrt(np.diag(solution.covariance)))]
+        rows += [{"parameter": par, "term": term, "value": value, "error": np.sqrt(covariance[j]),
+                  "from": ", ".join(source) or "prior alone", "about": about,
+                  **{f"c{i}": entry for i, entry in enumerate(covariance)}}
+                 for j, (term, value, about, covariance) in enumerate(zip(
+                     ["offset", *terms], solution.coefficients, [np.nan, *solution.about], solution.covariance))]
     return estimates, pd.DataFrame(rows)
 
 

@@ -124,7 +124,7 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs, own=(
     estimated = {par: table[[x, f"e_{x}", f"E_{x}"]].to_numpy() for par, x in names.items()}
     paths, tasks = [], []
     for row, (star, words) in enumerate(zip(table.itertuples(), flags.in_words(table))):
-        paths.append(folder / f"{_free_name(star.karmn, taken)}.png")
+        paths.append(folder / f"{free_name(star.karmn, taken)}.png")
         taken.add(paths[-1].stem.lower())
         title = (f"{star.karmn}: {star.instrument or 'instrument unknown'}, S/N {star.snr:.0f} a pixel, "
                  f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s, lines {star.depth:.2f} as deep as a template's in "
@@ -138,7 +138,8 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs, own=(
     return paths
 
 
-def _free_name(name, taken):
+def free_name(name, taken):
+    """A file's stem for a star's name, in letters that every system has, none of `taken`, in small letters."""
     plain = re.sub(r"[^\w+.-]+", "_", name).strip("._") or "star"
     numbered = itertools.chain([plain], (f"{plain}_{k}" for k in itertools.count(1)))
     return next(stem for stem in numbered if stem.lower() not in taken)  # some systems do not tell a from A

@@ -90,6 +90,10 @@ class Emulator:
         """tau of shape (n, n_pixels)."""
         return self.features(labels)[0] @ self.coefficients
 
+    def wave(self, n_pixels):
+        """Wavelength of each pixel [Angstrom], (n_pixels,)."""
+        return self.middle + self.step * (np.arange(n_pixels) - (n_pixels - 1) / 2)
+
     def slope(self, values):
         """Derivative with respect to wavelength [1/Angstrom], along the last axis."""
         return np.gradient(values, self.step, axis=-1)

@@ -73,18 +73,29 @@ class Observation:
 
 @dataclass(frozen=True)
 class Gauge:
-    """The map of one parameter: coefficients and their covariance, as of this module's docstring."""
+    """The map of one parameter: coefficients and their covariance, as of this module's docstring.
+
+    `about` has the mean labels of the sample that slopes are about: Teff, log g and [M/H], or v sin i alone.
+    """
 
     coefficients: np.ndarray
     covariance: np.ndarray
+    about: np.ndarray
 
 
-def design(par, labels):
-    """x_i of the stars, (n_stars, 4), or (n_stars, 2) of v sin i; labels (n_stars, 4)."""
-    away = labels - labels.mean(axis=0)
-    if par == "vsini":
-        return np.c_[np.ones(len(labels)), away[:, 3]]
-    return np.c_[np.ones(len(labels)), away[:, :3] / np.array(list(UNITS.values()))]
+def about(par, labels):
+    """Mean of those labels (n_stars, 4) that the map of a parameter has a slope in."""
+    return labels[:, _columns(par)].mean(axis=0)
+
+
+def design(par, labels, centre=None):
+    """x_i of the stars, (n_stars, 4), or (n_stars, 2) of v sin i, about their own mean or that of another sample."""
+    away = labels[:, _columns(par)] - (about(par, labels) if centre is None else centre)
+    return np.c_[np.ones(len(labels)), away / (1.0 if par == "vsini" else np.array(list(UNITS.values())))]
+
+
+def _columns(par):
+    return [3] if par == "vsini" else [0, 1, 2]
 
 
 def solve(par, labels, own, known, prior=None):
@@ -116,14 +127,17 @@ def solve(par, labels, own, known, prior=None):
         variance = np.pad(variance, (0, 1))
         variance[-1, -1] = error**2
     if not len(y):
-        return Gauge(np.zeros(x.shape[1]), np.linalg.inv(inverse))
+        return Gauge(np.zeros(x.shape[1]), np.linalg.inv(inverse), about(par, labels))
     weight = np.linalg.solve(variance, matrix)
     covariance = np.linalg.inv(inverse + matrix.T @ weight)
-    return Gauge(covariance @ (weight.T @ y), covariance)
+    return Gauge(covariance @ (weight.T @ y), covariance, about(par, labels))
 
 
 def apply(par, labels, gauge):
-    """Values of a parameter after the map, and the part of their uncertainty that all stars share: two (n_stars,)."""
-    x = design(par, labels)
+    """Values of a parameter after the map, and the part of their uncertainty that all stars share: two (n_stars,).
+
+    The stars need not be those that the map was found with.
+    """
+    x = design(par, labels, gauge.about)
     value = labels[:, list(paper.PARAMETERS).index(par)] + x @ gauge.coefficients
     return value, np.sqrt(np.einsum("ij,jk,ik->i", x, gauge.covariance, x))

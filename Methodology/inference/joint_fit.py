@@ -399,6 +399,25 @@ def fit_with(emulator, fields, flux, variance, mean=PRIORS.mean):
     return Fit(own, fields, curvature, [], True, shared=False)
 
 
+def model(emulator, fit, n_pixels, corrected=True):
+    """Spectra of a fit's stars, (n_stars, n_pixels), as they are fitted or without the corrections."""
+    dark = JointFit(emulator, np.zeros((len(fit.own), n_pixels)), np.ones((len(fit.own), n_pixels)))
+    dark.forward(fit.own, fit.fields if corrected else Fields.none(dark.k, n_pixels), derivatives=False)
+    return -dark.residual
+
+
+def misfit(emulator, fit, flux, variance):
+    """Mean square of observed minus fitted flux of each star, in units of noise and model error: (n_stars,)."""
+    weight = JointFit(emulator, flux, variance).weight_of_one / PRIORS.alone
+    good = np.isfinite(fit.own).all(axis=1)
+    result = np.full(len(flux), np.nan)
+    part = replace(fit, own=fit.own[good])
+    with np.errstate(invalid="ignore"):
+        square = weight[good] * np.where(weight[good] > 0, flux[good] - model(emulator, part, flux.shape[1]), 0) ** 2
+        result[good] = square.sum(axis=1) / (weight[good] > 0).sum(axis=1)
+    return result
+
+
 def corrections(emulator, flux, variance, fit, mean=PRIORS.mean):
     """What the synthetic spectra lack in each pixel, averaged over the stars, with errors.
 

@@ -8,6 +8,7 @@ import numpy as np
 import paper
 from inference import flags
 from inference.ensemble import estimate
+from inference.joint_run import KNOWN
 from inference.neighbours import nearest_distances
 from observations import batch, preparation
 from spectra.dataset import Dataset, resolving_power_of, split
@@ -20,7 +21,6 @@ from workflow.files import BadInput, load_array, one_line, sha256, take
 from workflow.units import read_sidecar, sidecar_of
 
 SETS = ROOT / "src_files"  # it, or a folder in it, holds the synthetic set unless --data says where
-KNOWN = ["file", "instrument", "snr", "rv", "e_rv", "depth", "share", "odd"]  # of a star, in estimates.csv
 
 
 # ---------------------------------------------------------------- which networks
@@ -75,14 +75,14 @@ def select(folder, data=None):
                     Templates.of(data.flux_ph, data.labels_ph), flags.grid_of(data.labels_ph))
 
 
-def find_synthetic(ac):
-    """The folder in src_files with the synthetic set that an autoencoder was trained on, of several one of its kind."""
-    sidecar = Artifacts(ac.parent).require(ac, "autoencoder_training")
+def find_synthetic(path, script="autoencoder_training"):
+    """The folder in src_files with the synthetic set that an artifact was made with, of several one of its kind."""
+    sidecar = Artifacts(path.parent).require(path, script)
     wanted = sidecar.inputs.get("ph_flux_norm.npy")
     paths = sorted([*SETS.glob("ph_flux_norm.npy"), *SETS.glob("*/ph_flux_norm.npy")])
     folders = [path.parent for path in paths if sha256(path) == wanted]
     if not folders:
-        raise BadInput(f"{SETS} and its folders hold no ph_flux_norm.npy that {ac} was trained on (sha256 "
+        raise BadInput(f"{SETS} and its folders hold no ph_flux_norm.npy that {path} was made with (sha256 "
                        f"{str(wanted)[:8]}...): give the folder of that one with --data")
     return min(folders, key=lambda folder: Dataset(folder).provenance.kind != sidecar.spectra.kind)
 

@@ -1,6 +1,7 @@
 """The command: tables with sidecars, resumed and refused as the acts are; every end in one line."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from observed import observe, write
 
+import estimate
 import joint_fit
 import paper
 from evaluation import catalogues
+from inference import flags, joint_run
 from synthetic import simulation
 from workflow import files
 
@@ -34,6 +38,14 @@ def folder(tmp_path_factory):
     files.write_csv(path / "stars.csv", stars)
     files.write_json(path / "provenance.json", {"spectra": "simulated"})
     return path
+
+
+@pytest.fixture(scope="module")
+def fitted(folder, tmp_path_factory):
+    """Folder of a run on these stars."""
+    run = tmp_path_factory.mktemp("run")
+    assert joint_fit.main(["--data", str(folder), "--artifacts", str(run), "--jobs", "1", "--pictures", "2"]) == 0
+    return run / "joint"
 
 
 def test_a_subprocess_leaves_the_published_table_and_goes_on_where_it_was(folder, tmp_path):
@@ -59,13 +71,65 @@ def test_a_subprocess_leaves_the_published_table_and_goes_on_where_it_was(folder
     assert json.loads((out / "joint_estimations.json").read_text())["spectra"]["spectra"] == "simulated"
 
 
-@pytest.mark.parametrize("flags, said", [
+def test_new_stars_are_fitted_with_the_corrections_of_a_run(folder, fitted, tmp_path, capsys):
+    """A star that the run has seen gets what the run says; a file gets a row, a page and what is known of it."""
+    table = catalogues.load_estimates(fitted / "joint_estimations.csv")
+    corrections = joint_run.load(fitted, folder)
+    stars = table[["karmn"]].assign(**{**dict.fromkeys(joint_run.KNOWN, ""), "snr": 100.0})
+    flux = np.load(folder / "carmf_norm.npy")
+    again, _ = corrections.estimate(stars, flux, np.zeros(len(stars), bool))
+    again = again.set_index("karmn").loc[table["karmn"]]
+    assert np.nanmedian(np.abs(again["Teff"].to_numpy() - table["teff"].to_numpy())) < 15
+    assert np.allclose(again["shared_teff"], pd.read_csv(fitted / "joint_estimations.csv")["shared_teff"], rtol=0.1,
+                       equal_nan=True)
+    assert again["Teff"].isna().to_numpy().nonzero()[0].tolist() == [4]
+
+    files_ = [write(tmp_path / f"star {k}.csv", observe(rv=30.0 - k, seed=k)) for k in range(2)]
+    words = ["--corrections", str(fitted), "--data", str(folder), "--resolution", str(paper.RESOLVING_POWER), "--out",
+             str(tmp_path / "out"), "--jobs", "1", *map(str, files_)]
+    assert estimate.main(words) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 files estimated" in said and "corrections learnt from SIMULATED spectra" in said
+    rows = pd.read_csv(tmp_path / "out" / "estimates.csv")
+    assert {"own_teff", "shared_vsini", "rv", "instrument", *flags.COLUMNS} <= set(rows)
+    assert np.isfinite(rows["Teff"]).all()
+    assert (np.hypot(rows["own_mh"], rows["shared_mh"]) - rows["e_[M/H]"]).abs().max() < 1e-9
+    assert rows["flags"].str.contains("other-instrument").all()
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"star_0.png", "star_1.png"}
+    note = json.loads((tmp_path / "out" / "estimates.json").read_text())
+    assert set(note["networks"]) == {joint_run.FIELDS, joint_run.MAP} and "corrections of simulated" in note[
+        "spectra"]["spectra"]
+    assert len(list((fitted / "pages").glob("*.png"))) == 2
+
+
+@pytest.mark.parametrize("spoilt, said", [
+    ({"--tune": None}, "leave one of them out"), ({joint_run.FIELDS: "other"}, "is missing or was changed"),
+    ({joint_run.MAP: "parameter,value\nteff,1\n"}, "does not have the map of teff"),
+    ({joint_run.MAP: None}, "gauge.csv not found"), ({"joint_fields.json": None}, "run Methodology/joint_fit.py"),
+    ({"--data": "."}, "give the folder of the synthetic set"),
+])
+def test_corrections_that_cannot_be_used_end_in_one_line(folder, fitted, tmp_path, capsys, spoilt, said):
+    shutil.copytree(fitted, tmp_path / "joint")
+    ((name, content),) = spoilt.items()
+    words = ["--corrections", str(tmp_path / "joint"), "--data", str(folder), "--out", str(tmp_path / "out")]
+    if name.startswith("--"):
+        words += [name] if content is None else [name, str(tmp_path)]
+    elif content is None:
+        (tmp_path / "joint" / name).unlink()
+    else:
+        (tmp_path / "joint" / name).write_text(content)
+    assert estimate.main([*words, "star.csv"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1 and said in lines[0]
+
+
+@pytest.mark.parametrize("words, said", [
     (["--mean-teff", "3500", "0"], "--mean-teff: the error must be above zero"),
     (["--anchors", "absent.csv"], "absent.csv not found"),
     (["--teachers", "1"], None),
 ])
-def test_bad_flags_end_in_one_line(folder, tmp_path, capsys, flags, said):
-    arguments = ["--data", str(folder), "--artifacts", str(tmp_path), "--jobs", "1", *flags]
+def test_bad_flags_end_in_one_line(folder, tmp_path, capsys, words, said):
+    arguments = ["--data", str(folder), "--artifacts", str(tmp_path), "--jobs", "1", *words]
     if said is None:
         with pytest.raises(SystemExit):
             joint_fit.main(arguments)

@@ -1,0 +1,229 @@
+"""From folders to the joint fit and back: an emulator, spectra with weights, and what a run left for new stars.
+
+`joint_fit.py` is the run; `estimate.py --corrections` fits stars that it has not seen with the corrections that it
+found and moves their labels by its gauge. No network has a part in this, and no TensorFlow.
+"""
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import paper
+from inference import flags, gauge, joint_fit, mode
+from inference.emulator import Emulator, slow_rows
+from observations import preparation
+from spectra import bins, transforms
+from spectra.dataset import FLUX_RANGE, Dataset, resolving_power_of
+from spectra.velocity import Templates
+from workflow import schemas
+from workflow.artifacts import Artifacts
+from workflow.files import BadInput, load_array, one_line, read_table, sha256, take
+
+FIELDS, MAP = "joint_fields.npy", "gauge.csv"  # of a run
+AGAIN = "give the folder that Methodology/joint_fit.py wrote, or run it again"
+GOOD = 0.5  # share of a spectrum's pixels that must be usable
+KNOWN = ["file", "instrument", "snr", "rv", "e_rv", "depth", "share", "odd"]  # of a star, in estimates.csv
+MISFIT = "misfit_q99"  # metric of the shared fields: this quantile of their stars' misfit, as in flags.QUANTILE
+
+
+# ---------------------------------------------------------------- spectra
+def grid(data, n_pixels):
+    """Wavelength of the first pixel and step [Angstrom]: of the paper's window, or of that in the settings."""
+    settings = data.provenance.settings
+    window = settings.get("window") if isinstance(settings, dict) else None
+    if window:
+        return window[0], (window[1] - window[0]) / (n_pixels - 1)
+    return paper.WINDOW[0], transforms.STEP
+
+
+def emulator_of(data):
+    """The synthetic spectra as an emulator, made once as long as they stay the same, and how many pixels make a bin."""
+    return _emulator(data.folder, sha256(data.ph), sha256(data.pars))
+
+
+@functools.lru_cache(maxsize=1)
+def _emulator(folder, *_):
+    data = Dataset(folder)
+    n_pixels, rows = data.flux_ph.shape[1], slow_rows(data.labels_ph)
+    first, step = grid(data, n_pixels)
+    pixels = bins.pixels_a_bin(resolving_power_of(data.provenance), first + step * (n_pixels - 1) / 2, step)
+    flux = bins.binned(take(data.flux_ph, rows), pixels)[0]
+    middle = first + step * (flux.shape[1] * pixels - 1) / 2  # the last pixels may fill no bin
+    try:
+        return Emulator.fit(flux, data.labels_ph[rows], step * pixels, middle), pixels
+    except (np.linalg.LinAlgError, ValueError):
+        raise BadInput(f"{data.pars}: {len(rows)} spectra of the slowest rotation are too few to follow their labels: "
+                       "use more synthetic spectra") from None
+
+
+def weighted(flux, snr, pixels):
+    """Bins of spectra (n, n_pixels) and the variance of their noise, (n, n_bins), infinite where nothing can be used.
+
+    NaN, flux out of range and pixels in a constant stretch have no weight; a spectrum that is mostly bad has none.
+    Where `snr`, (n,) a pixel at the continuum, is unknown, the noise is measured in the spectrum.
+    """
+    flux = np.array(flux, float)
+    same = flux[:, 2:] == flux[:, 1:-1]
+    same[:, 1:] &= flux[:, 1:-2] == flux[:, 2:-1]
+    bad = ~((flux >= FLUX_RANGE[0]) & (flux <= FLUX_RANGE[1]))  # NaN is neither
+    bad[:, 2:] |= same & (np.abs(flux[:, 2:] - 1) > 0)  # three equal values are no spectrum
+    flux[bad] = np.nan
+    unknown, good = ~(np.asarray(snr, float) > 0), bad.mean(axis=1) <= 1 - GOOD
+    snr = np.where(unknown, np.nan, snr)
+    snr[unknown & good] = 1 / np.maximum(bins.noise_of(flux[unknown & good]), 1e-4)
+    binned, counts = bins.binned(flux, pixels)
+    variance = bins.variance_of(binned, counts, snr)
+    variance[~good] = np.inf
+    return binned, variance
+
+
+def observed(data, rows, pixels):
+    """Bins and variances of some stars of a folder, as of `weighted`."""
+    if "snr" in data.stars:
+        snr = pd.to_numeric(data.stars["snr"], errors="coerce").to_numpy(float)[rows]
+    else:
+        snr = np.full(len(rows), np.nan)
+    return weighted(take(data.flux_carm, rows), snr, pixels)
+
+
+# ---------------------------------------------------------------- tables
+def table(stars, values, evidence):
+    """The published columns, own_ and shared_ parts of each uncertainty, flags; and the words that nothing tells of.
+
+    `values` has by parameter value, own and shared uncertainty, (3, n_stars); `evidence` is what else `flags` is to
+    know of the stars.
+    """
+    whole = mode.table(stars, {par: (value, *2 * [np.hypot(own, shared)])
+                               for par, (value, own, shared) in values.items()})
+    parts = {f"{what}_{par}": values[par][k] for k, what in ((1, "own"), (2, "shared")) for par in paper.PARAMETERS}
+    words, left_out = flags.table(flags.Evidence({par: values[par][0] for par in paper.PARAMETERS}, **evidence))
+    return pd.concat([whole, pd.DataFrame(parts, whole.index), words.set_index(whole.index)], axis=1), left_out
+
+
+def evidence_of(data, stars, misfit, limit):
+    """What `flags` is to know of stars: `misfit`, (n_stars,), counts as the error of a reconstruction."""
+    limits = {"reconstruction-observed": np.array([limit])} if np.isfinite(limit) else {}
+    return {"grid": flags.grid_of(data.labels_ph), "resolving_power": resolving_power_of(data.provenance),
+            "snr": stars.get("snr"), "mse": np.array(misfit, float)[None], "limits": limits}
+
+
+# ---------------------------------------------------------------- new stars
+@dataclass(frozen=True, eq=False)
+class Corrections:
+    """What a run of joint_fit.py left, by which stars are fitted that it has not seen."""
+
+    path: Path  # of the fields
+    data: Dataset  # the synthetic set that it was run with
+    fields: joint_fit.Fields
+    mean: list  # where the mean of the labels was pinned
+    maps: dict  # by parameter, gauge.Gauge
+    limit: float  # misfit that 99 % of the run's own stars stay below, NaN if unknown
+    fine_tuned_on: schemas.Provenance  # the stars that taught the fields
+
+    files = property(lambda self: [self.path, self.path.with_name(MAP)])
+    trained_on = property(lambda self: self.data.provenance)
+    resolving_power = property(lambda self: resolving_power_of(self.trained_on))
+    continuum = property(lambda self: preparation.continuum_of(self.trained_on))
+
+    @property
+    def templates(self):
+        """Of the synthetic set, to prepare stars with."""
+        return Templates.of(self.data.flux_ph, self.data.labels_ph)
+
+    def estimate(self, stars, flux, foreign):
+        """The table of prepared stars, records of observations/batch.py, and their Sheets.
+
+        `flux` is (n_stars, n_pixels); `foreign`, (n_stars,), says which stars no instrument of the run has seen.
+        """
+        emulator, pixels = emulator_of(self.data)
+        binned, variance = weighted(flux, pd.to_numeric(stars["snr"], errors="coerce").to_numpy(float), pixels)
+        fit = joint_fit.fit_with(emulator, self.fields, binned, variance, self.mean)
+        fit.own[~np.isfinite(variance).any(axis=1)] = np.nan
+        values = {}
+        for k, par in enumerate(paper.PARAMETERS):
+            value, shared = gauge.apply(par, fit.own[:, :4], self.maps[par])
+            values[par] = value, fit.error[:, k], shared
+        evidence = evidence_of(self.data, stars, joint_fit.misfit(emulator, fit, binned, variance), self.limit)
+        whole, _ = table(stars, values, {**evidence, "foreign": foreign, "odd": stars["odd"]})
+        whole = whole.join(stars[[name for name in KNOWN if name not in whole]])
+        return (whole[[*(name for name in whole if name not in flags.COLUMNS), *flags.COLUMNS]],
+                Sheets.of(emulator, fit, binned, variance))
+
+
+@dataclass(frozen=True, eq=False)
+class Sheets:
+    """What the pages of some stars show, (n_stars, n_bins); NaN where a bin was not used."""
+
+    wave: np.ndarray  # (n_bins,) [Angstrom]
+    flux: np.ndarray
+    corrected: np.ndarray  # the model
+    uncorrected: np.ndarray  # the same labels without the corrections
+
+    @classmethod
+    def of(cls, emulator, fit, flux, variance):
+        """Of a fit's stars, their bins and variances."""
+        good = np.isfinite(fit.own).all(axis=1)
+        models = np.full((2, *flux.shape), np.nan)
+        part = replace(fit, own=fit.own[good])
+        models[:, good] = [joint_fit.model(emulator, part, flux.shape[1], corrected) for corrected in (True, False)]
+        return cls(emulator.wave(flux.shape[1]), np.where(np.isfinite(variance), flux, np.nan), *models)
+
+
+def about(spectra):
+    """What the corrections rest on, in words; "" where that is the published spectra."""
+    return "" if spectra.kind.published else f"corrections learnt from {_loud(spectra)} spectra"
+
+
+def warnings(table, spectra):
+    """What to print of stars fitted with corrections that these spectra taught, a list."""
+    if spectra.kind.simulated:
+        return [f"warning: {about(spectra)}: no estimate of a real star by them can be relied on"]
+    names = list(table["karmn"][table["flags"].str.contains("other-instrument")])
+    if not names:
+        return []
+    return [f"warning: {len(names)} of {len(table)} stars are of another instrument than {_loud(spectra)}, flagged "
+            f"other-instrument: {', '.join(names[:5])}" + ", ..." * (len(names) > 5)]
+
+
+def _loud(spectra):
+    return one_line(spectra.spectra).replace("simulated", "SIMULATED")
+
+
+def fields_of(path):
+    """The shared fields that a run left."""
+    stored = load_array(path, 2, AGAIN)
+    return joint_fit.Fields(np.array(stored[:-1]), float(stored[-1, 0]))
+
+
+def load(folder, data):
+    """The Corrections in the folder of a run, made with the synthetic set in the folder `data`; checked."""
+    path, data = folder / FIELDS, Dataset(data)
+    for file in (data.ph, data.pars):
+        if not file.exists():
+            raise BadInput(f"{file} not found: give the folder of the synthetic set of {folder} with --data")
+    sidecar = Artifacts(folder).require(path, "joint_fit", [data.ph, data.pars])
+    if data.flux_ph.shape[1] != paper.N_PIXELS:
+        raise BadInput(f"{data.ph} has {data.flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's "
+                       f"grid of {paper.N_PIXELS}, give others to joint_fit.py as arrays")
+    if not sidecar.metrics.get("shared"):
+        print(f"warning: {path}: too few stars shared anything, so there are no corrections: each star is fitted alone")
+    if not sidecar.metrics.get("converged"):
+        print(f"warning: {path}: that fit has not converged")
+    return Corrections(path, data, fields_of(path), sidecar.settings["mean"], _maps(folder / MAP),
+                       sidecar.metrics.get(MISFIT, np.nan), sidecar.spectra)
+
+
+def _maps(path):
+    """The map of each parameter, by its table."""
+    maps, whole = {}, read_table(path, "parameter", AGAIN, once=False)
+    for par in paper.PARAMETERS:
+        part = whole[whole["parameter"] == par]
+        n_terms = 1 + len(gauge.MAPS[par].slopes)
+        columns = [f"c{k}" for k in range(n_terms)]
+        if len(part) != n_terms or not {"value", "about", *columns} <= set(part):
+            raise BadInput(f"{path} does not have the map of {par} and its covariance: {AGAIN}")
+        maps[par] = gauge.Gauge(part["value"].to_numpy(float), part[columns].to_numpy(float),
+                                part["about"].to_numpy(float)[1:])
+    return maps
