@@ -79,7 +79,8 @@ def numbers_of(fit, alone, misfit, used):
 
 def work(unit, tick):
     """Fit the fields and the stars that teach them, or a block of stars with these fields."""
-    started, data = time.time(), Dataset(unit.inputs[0].parent)
+    started, (ph, pars, carm, stars, *_) = time.time(), unit.inputs
+    data = joint_run.opened(ph.parent, [path.name for path in (ph, pars, carm, stars)])
     emulator, pixels = joint_run.emulator_of(data)
     mean, n_stars = unit.settings["mean"], len(data.flux_carm)
     teachers = np.unique(np.linspace(0, n_stars - 1, unit.settings["teachers"]).round().astype(int))

@@ -17,6 +17,7 @@ u = 2 pi s lambda v / c, the Bessel function J1 and the spherical one j1,
 which is exact between the grid's values of v sin i, and so is its derivative, as (J1/u)' = -J2/u, (j1/u)' = -j2/u. The
 instrument is in the synthetic spectra already.
 """
+import functools
 import itertools
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ RIDGE = 1e-3
 FADED = 0.2  # where g(v0) is smaller, nothing is left to be sharpened
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Emulator:
     """Optical depth at v0 as a polynomial of the labels.
 
@@ -98,6 +99,7 @@ class Emulator:
         """Derivative with respect to wavelength [1/Angstrom], along the last axis."""
         return np.gradient(values, self.step, axis=-1)
 
+    @functools.lru_cache(maxsize=2)  # noqa: B019 -- of the few emulators of a process
     def responses(self, number, low, high):
         """The leading response functions of the set: tau_p ~ sum_k A_pk phi_k, phi = F V.
 

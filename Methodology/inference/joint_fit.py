@@ -33,6 +33,7 @@ pixels are eliminated one by one:
 
 A step is taken only if the objective falls.
 """
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,7 +45,8 @@ LABELS, N_OWN = 3, 7  # theta; and with it v sin i, velocity, tilt and offset of
 BOUNDS = np.array([[2600.0, 4.2, -1.5, 0.3], [4800.0, 5.7, 1.0, 60.0]])  # of labels: beyond, the emulator is lost
 LARGEST_STEP = np.array([200.0, 0.2, 0.25, 3.0, 0.5, 0.05, 0.05])
 LARGEST_ALONE = np.array([200.0, 0.2, 0.25, 6.0, 0.5, 0.05, 0.05])  # of stars whose fields stay: v sin i has far to go
-ALONE_STEPS = 14
+ARRIVED = np.array([0.5, 1e-3, 1e-3, 5e-3, 2e-3, 5e-4, 5e-4])  # of a star by itself: far below any uncertainty
+ALONE_STEPS = 14  # at most
 OWN = np.array([0.70, 0.50, 0.87, 0.62])  # true over stated own uncertainty, gap seeds 0 to 2 of the first family
 FEWEST = 10  # stars that can teach the shared fields
 RENEW = 6, 2  # steps that have a preconditioner each, and how many of the others share one
@@ -282,15 +284,30 @@ class JointFit:
         return conjugate_gradients(times, solve, self.descent(own, fields), n_conjugate), solve
 
     # ------------------------------------------------------------ descent
-    def alone(self, own, fields, n_steps=6, which=None):
-        """Every star by itself, or those of a mask, with the fields as they are; the curvature too."""
-        curvature = None
+    def alone(self, own, fields, n_steps=6, which=None, enough=0.0):
+        """Every star by itself, or those of a mask, with the fields as they are; the curvature of these too.
+
+        A star that a step moves by less than `enough` of ARRIVED is done.
+        """
+        own, curvature = own.copy(), np.tile(np.eye(N_OWN), (self.n_stars, 1, 1))
+        rows = np.arange(self.n_stars) if which is None else np.flatnonzero(which)
         for k in range(n_steps):
-            change, curvature = self.step_alone(own, fields, 0.05 if k < n_steps - 2 else 0.0)
-            if which is not None:
-                change = change * which[:, None]
-            own = bounded(own + np.clip(change, -LARGEST_ALONE, LARGEST_ALONE))
+            if not len(rows):
+                break
+            change, curvature[rows] = self.part(rows).step_alone(own[rows], fields, 0.05 if k < n_steps - 2 else 0.0)
+            own[rows] = bounded(own[rows] + np.clip(change, -LARGEST_ALONE, LARGEST_ALONE))
+            rows = rows[(np.abs(change) >= enough * ARRIVED).any(axis=1)]
         return own, curvature
+
+    def part(self, rows):
+        """The same of some of the stars."""
+        if len(rows) == self.n_stars:
+            return self
+        part = copy.copy(self)
+        part.n_stars = len(rows)
+        for name in ("flux", "weight_of_one", "full_weight", "weight", "teaching", "own"):
+            setattr(part, name, getattr(self, name)[rows])
+        return part
 
     def set_teachers(self, own):
         """Leave what broad lines say out of the shared fields, and set the weights of the corrections' prior."""
@@ -358,7 +375,7 @@ class JointFit:
             weight, prior = self.weight, self.own_prior
             self.weight, self.own_prior = self.weight_of_one, np.r_[np.array(START.spread) ** -2.0, prior[LABELS:]]
             own[fast] = self.centre  # in the shared fit they went anywhere
-            own, _ = self.alone(own, fields, ALONE_STEPS, fast)
+            own, _ = self.alone(own, fields, ALONE_STEPS, fast, enough=1.0)
             self.weight, self.own_prior = weight, prior
         curvature = self.step_alone(own, fields, 0.0)[1]
         return Fit(own, fields, curvature, history, converged, shared=True)
@@ -367,7 +384,7 @@ class JointFit:
 def fit_alone(emulator, flux, variance, mean=PRIORS.mean):
     """Every star by itself, nothing shared: the baseline. A Fit; arguments as of `JointFit`."""
     alone = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
-    own, curvature = alone.alone(alone.own, alone.fields, ALONE_STEPS)
+    own, curvature = alone.alone(alone.own, alone.fields, ALONE_STEPS, enough=1.0)
     return Fit(own, alone.fields, curvature, [], True, shared=False)
 
 
@@ -390,11 +407,11 @@ def fit_with(emulator, fields, flux, variance, mean=PRIORS.mean):
     """Stars by themselves with the fields of another fit, as new stars, or blocks of very many. A Fit."""
     one = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
     one.weight = one.weight_of_one
-    own, curvature = one.alone(one.own, fields, ALONE_STEPS)
+    own, curvature = one.alone(one.own, fields, ALONE_STEPS, enough=1.0)
     slow = own[:, 3] <= PRIORS.fast
     if slow.any():  # as in the joint fit, nothing draws these to the mean
         one.own_prior = np.r_[np.array(PRIORS.spread) ** -2.0, one.own_prior[LABELS:]]
-        own, wide = one.alone(own, fields, 4, slow)
+        own, wide = one.alone(own, fields, 4, slow, enough=1.0)
         curvature = np.where(slow[:, None, None], wide, curvature)
     return Fit(own, fields, curvature, [], True, shared=False)
 

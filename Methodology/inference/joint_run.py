@@ -19,7 +19,7 @@ from spectra.dataset import FLUX_RANGE, Dataset, resolving_power_of
 from spectra.velocity import Templates
 from workflow import schemas
 from workflow.artifacts import Artifacts
-from workflow.files import BadInput, load_array, one_line, read_table, sha256, take
+from workflow.files import BadInput, load_array, one_line, read_table, sha256, state, take
 
 FIELDS, MAP = "joint_fields.npy", "gauge.csv"  # of a run
 AGAIN = "give the folder that Methodology/joint_fit.py wrote, or run it again"
@@ -36,6 +36,16 @@ def grid(data, n_pixels):
     if window:
         return window[0], (window[1] - window[0]) / (n_pixels - 1)
     return paper.WINDOW[0], transforms.STEP
+
+
+def opened(folder, names):
+    """The Dataset in a folder, opened once as long as the files of these names stay the same."""
+    return _opened(folder, *(state(folder / name) for name in names if (folder / name).exists()))
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(folder, *_):
+    return Dataset(folder)
 
 
 def emulator_of(data):
