@@ -1,9 +1,9 @@
-"""Observed spectra of any instrument as the arrays that the acts read: at rest, normalised, on one grid (Sect. 2).
+"""Observed spectra over 8795 to 8840 Angstrom as the arrays that the acts read: at rest, normalised, on one grid.
 
 Reads:  spectrum files of any form that observations/readers.py knows; SYNTHETIC/ph_flux_norm.npy, ph_pars.npy
 Writes: DIR/carmf_norm.npy, DIR/stars.csv, DIR/provenance.json, DIR/preparation.pdf (a page a star); and the synthetic
         set at the instrument's resolving power, DIR/ph_flux_norm.npy and DIR/ph_pars.npy
-Run:    python src_files/prepare_spectra.py --out src_files/mine spectra/*.fits       (0.2 s a star)
+Run:    python src_files/prepare_spectra.py --out src_files/mine spectra/*.fits       (0.02 s a star, its page 0.1)
         python src_files/prepare_spectra.py --out src_files/mine --synthetic src_files/simulated spectra/*.csv
 """
 import argparse
