@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
+from scipy.signal import find_peaks
 
 import paper
 from evaluation import gap
@@ -16,10 +17,13 @@ from evaluation.run import NotYet
 from figures import style
 from figures.star_page import predicted, spectrum, wavelength
 from figures.style import AFTER, BEFORE, DOUBLE, SINGLE, styled
-from workflow.artifacts import FINETUNED, STAGES, WHEN
+from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, WHEN
 from workflow.command_line import ROOT
 from workflow.files import BadInput, one_line, take
 
+FEW_TRAINED = 6  # autoencoders; with fewer, chance alone can order their errors as the cross-validation did
+N_LABELLED = 6  # of the largest residuals those with a label
+NEAR = 0.15  # [Angstrom] from a residual to a line that can be its reason
 N_EMBEDDED = 5000  # synthetic spectra in a UMAP; with all 22,933 a panel is one smear
 # The five atomic lines that are strongest at 3500 K, log g 5, [M/H] 0, by src_files/simulate_spectra.py
 LABELLED = (8807.043, 8809.175, 8810.590, 8816.929, 8826.644)
@@ -89,18 +93,31 @@ def reconstruction(run, example=1):
     return figure
 
 
+def typical(run):
+    """Place among `Dataset.examples_carm` of the star with the median error after fine-tuning, the larger of two."""
+    errors = _errors(run, run.first(FINETUNED))
+    return int(np.argsort(errors, kind="stable")[len(errors) // 2])
+
+
+def _errors(run, i):
+    """Mean squared errors after fine-tuning of the stars of which act 3 leaves reconstructions, (n_examples,)."""
+    return ((take(run.flux("carm"), run.examples("carm")) - run.of_stars("reconstructed", i)) ** 2).mean(axis=1)
+
+
 @styled()
-def fine_tuning(run, example=1):
-    """One of `Dataset.examples_carm`, as Fig. 3, before and after fine-tuning; differences on one scale (Fig. 4)."""
+def fine_tuning(run, example=None):
+    """A star, as Fig. 3, before and after fine-tuning, differences on one scale (Fig. 4); by default the `typical`."""
     i = run.first(FINETUNED)
     before, after = (run.of_stars("reconstructed", i, stage) for stage in STAGES)
-    example = min(example, len(after) - 1)
+    example = typical(run) if example is None else example
     row = run.examples("carm")[example]
     flux = take(run.flux("carm"), [row])[0]
     reconstructions = {"before fine-tuning": (before[example], BEFORE[0]), "after": (after[example], AFTER[0])}
     encoded = {WHEN[stage]: run.of_stars("encoded", i, stage)[row] for stage in STAGES}
     figure = _spectrum_and_latent(flux, reconstructions, encoded)
-    figure.axes[0].set_title(f"{run.stars()[row]}, of the test set", parse_math=False)
+    mean = run.fine_tuned[i].metrics["mse_carm_test_after"]
+    figure.axes[0].set_title(f"{run.stars()[row]}, of the test set: mse after {_errors(run, i)[example]:.2g}, "
+                             f"mean of the set {mean:.2g}", parse_math=False)
     span = 1.1 * np.abs([flux - before[example], flux - after[example]]).max()
     for ax in figure.axes[1:3]:
         ax.set_ylim(-span, span)
@@ -128,17 +145,28 @@ def _spectrum_and_latent(flux, reconstructed, encoded):
 
 
 @styled()
-def ensemble(run, example=1):
-    """Predictions for the star of `fine_tuning`: density, its maximum, 16 % and 84 % quantiles (Fig. 7)."""
-    row = run.examples("carm")[: example + 1][-1]
+def ensemble(run, example=None):
+    """Predictions for the star of `fine_tuning`: density, its maximum, 16 % and 84 % quantiles, the truth (Fig. 7)."""
+    kept = run.kept
+    if example is None:
+        try:
+            example = typical(run)
+        except NotYet:  # no reconstructions
+            example = 0
+    row = run.examples("carm")[example]
     figure, axes = plt.subplots(2, 2, figsize=(DOUBLE, 0.6 * DOUBLE))
-    for ax, par in zip(axes.flat, run.kept):
+    for ax, par in zip(axes.flat, kept):
         predictions = run.predictions(par)[:, row]
         predicted(ax, par, predictions)
         ax.set_title(f"{run.stars()[row]}, {len(predictions)} regressors", parse_math=False)
-    for ax in axes.flat[len(run.kept) :]:
+        if run.truth is not None:
+            true, (low, high) = run.truth[par].iloc[row], ax.get_xlim()
+            margin = 0.05 * (max(high, true) - min(low, true))
+            ax.set_xlim(min(low, true - margin), max(high, true + margin))
+            ax.axvline(true, color="black", ls=":", label="truth of the simulation")
+    for ax in axes.flat[len(kept) :]:
         ax.set_axis_off()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return figure
 
 
@@ -210,6 +238,8 @@ def scores(run):
             label=f"all {len(table)} architectures")
     ax.axvline(table["mse_mean"].median(), ls=":", color="0.4", lw=0.8, label="their median")
     ax.set(xlabel="mse, mean of the cross-validation", ylabel="mse, test set, after training")
+    few = len(trained) < FEW_TRAINED
+    ax.set_title(f"{len(trained)} of {len(table)} trained" + ": too few to see whether they follow" * few)
     figure.legend(loc="outside lower center", ncols=2)
     ax.margins(y=0.15)
     return figure
@@ -259,22 +289,25 @@ def dead_units(run):
 def residuals(run):
     """Where the reconstruction of the observed spectra fails: mean and scatter of the difference, and known lines."""
     run.first(FINETUNED)
-    figure, (top, middle, below) = plt.subplots(3, sharex=True, figsize=(DOUBLE, 0.62 * DOUBLE),
+    figure, (top, middle, below) = plt.subplots(3, sharex=True, figsize=(DOUBLE, 0.7 * DOUBLE),
                                                 height_ratios=[3, 2, 1.2])
     for stage, (colour, _) in zip(STAGES, (BEFORE, AFTER)):
         moments = np.array([run.of_stars("residual", i, stage) for i in run.fine_tuned])
         x, label = wavelength(moments.shape[2])
         mean, scatter = moments.mean(axis=0)
-        if len(moments) > 1:
-            spread = moments[:, 0].std(axis=0)
-            top.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.25, lw=0)
         top.plot(x, mean, color=colour, lw=0.8, label=f"{WHEN[stage]} fine-tuning")
-        middle.plot(x, scatter, color=colour, lw=0.8)
+        middle.plot(x, scatter, color=colour, lw=0.8, label="over stars")
+        if len(moments) > 1:
+            middle.plot(x, moments[:, 0].std(axis=0), color=colour, lw=0.8, ls=":",
+                        label="of the means, over autoencoders")
+        if stage == PRETRAINED and label != "pixel":
+            _name_largest(top, x, mean)
     top.axhline(0, color="0.6", lw=0.7, zorder=0)
     top.set(ylabel="observed $-$ reconstruction,\nmean over stars", xlim=(x[0], x[-1]))
-    number = f"autoencoders: {len(moments)}" + ", shaded: their scatter" * (len(moments) > 1)
-    top.legend(loc="best", ncols=2, title=number, title_fontsize=7)
-    middle.set(ylabel="scatter\nover stars", ylim=(0, None))
+    top.margins(y=0.25)
+    style.legend_above(top, 2, title=f"autoencoders: {len(moments)}", title_fontsize=7)
+    middle.set(ylabel="scatter", ylim=(0, None))
+    middle.legend(handles=middle.lines[: len(middle.lines) // 2], loc="best", ncols=2)
     below.set(xlabel=label, yticks=[], ylim=(0, 3))
     below.minorticks_off()
     if label != "pixel":
@@ -282,10 +315,26 @@ def residuals(run):
     return figure
 
 
+def _known_lines():
+    """The lines of src_files/lines.csv in the window."""
+    lines = pd.read_csv(ROOT / "src_files" / "lines.csv", comment="#")
+    return lines[lines["wave_vac"].between(*paper.WINDOW)]
+
+
+def _name_largest(ax, x, mean):
+    """Name the largest mean residuals by the nearest known line, or say that there is none within NEAR."""
+    lines, peaks = _known_lines(), find_peaks(np.abs(mean), distance=max(1, len(mean) // 25))[0]
+    for peak in peaks[np.argsort(-np.abs(mean[peaks]))[:N_LABELLED]]:
+        line = lines.iloc[np.argmin(np.abs(lines["wave_vac"] - x[peak]))]
+        name = line["species"] if abs(line["wave_vac"] - x[peak]) <= NEAR else "not in the list"
+        up, last = mean[peak] > 0, peak > 0.96 * len(mean)
+        ax.annotate(f"{name}\n{x[peak]:.1f}", (x[peak], mean[peak]), (-4 if last else 0, 3 if up else -3), fontsize=6,
+                    textcoords="offset points", ha="right" if last else "center", va="bottom" if up else "top")
+
+
 def _lines(ax):
     """The lines of src_files/lines.csv, a row a kind, the strongest atomic ones with their names."""
-    lines = pd.read_csv(ROOT / "src_files" / "lines.csv", comment="#")
-    lines = lines[lines["wave_vac"].between(*paper.WINDOW)]
+    lines = _known_lines()
     kinds = lines["species"].where(lines["kind"] != "atom", "atom")
     for row, (kind, colour) in enumerate(SPECIES.items()):
         ax.vlines(lines["wave_vac"][kinds == kind], 2.1 - row, 2.9 - row, color=colour, lw=0.8)

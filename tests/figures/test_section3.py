@@ -183,6 +183,38 @@ def test_ensemble_is_the_estimate_of_the_table(run):
         assert "6 regressors" in ax.get_title()
 
 
+def test_star_of_figures_4_and_7_is_the_median_and_its_truth_is_drawn(run, monkeypatch):
+    rows = run.data.examples_carm
+    flux = np.load(run.data.folder / "carmf_norm.npy")[rows]
+    errors = np.roll(np.linspace(1, 2, len(rows)), 1)
+    monkeypatch.setattr(type(run), "of_stars", lambda *_, **__: flux + 0.01 * errors[:, None])
+    expected = int(np.argsort(errors)[len(rows) // 2])
+    assert section3.typical(run) == expected
+    truth = pd.DataFrame({par: np.arange(40.0) for par in paper.PARAMETERS})
+    monkeypatch.setitem(vars(run), "truth", truth)
+    for ax in section3.ensemble(run).axes[:4]:
+        assert f"J{rows[expected]:05d}+000" in ax.get_title()
+        (at,) = {line.get_xdata()[0] for line in ax.lines if line.get_label() == "truth of the simulation"}
+        assert at == rows[expected] and ax.get_xlim()[0] < at < ax.get_xlim()[1]
+
+
+def test_few_networks_are_said_to_tell_nothing(run, monkeypatch):
+    assert section3.scores(run).axes[0].get_title() == "2 of 3 trained: too few to see whether they follow"
+    monkeypatch.setattr(section3, "FEW_TRAINED", 2)
+    assert section3.scores(run).axes[0].get_title() == "2 of 3 trained"
+
+
+def test_largest_residuals_are_named_or_said_to_be_unknown():
+    x, known = paper.WAVELENGTH, float(section3._known_lines()["wave_vac"].iloc[-5])
+    mean = -np.exp(-((x - known) ** 2) / 0.02) + 0.5 * np.exp(-((x - 8824.2) ** 2) / 0.02)
+    assert np.abs(section3._known_lines()["wave_vac"] - 8824.2).min() > section3.NEAR
+    ax = matplotlib.figure.Figure().subplots()
+    section3._name_largest(ax, x, mean)
+    texts = [text.get_text().split("\n") for text in ax.texts]
+    assert texts[0] == [section3._known_lines()["species"].iloc[-5], f"{known:.1f}"]
+    assert texts[1] == ["not in the list", "8824.2"]
+
+
 def test_beyond_the_paper(run):
     curves = section3.training_curves(run).axes
     for ax, (term, begins) in zip(curves, [(t, b) for t in ("loss", "mse", "penalty") for b in ("", "dtl_")]):
@@ -194,10 +226,11 @@ def test_beyond_the_paper(run):
         expected = [np.mean(values == 0, axis=0) for values in encoded]
         np.testing.assert_allclose(np.sort(ax.images[0].get_array()), np.sort(expected))
     top, scatter, _ = section3.residuals(run).axes
-    for row, ax in enumerate((top, scatter)):
-        for line, name in zip(ax.lines, ("residual_carm_before", "residual_carm")):
-            of_all = [np.load(run.artifacts.folder / f"{name}_ac_{i}.npy")[row] for i in (0, 1)]
-            np.testing.assert_allclose(line.get_ydata(), np.mean(of_all, axis=0))
+    for k, name in enumerate(("residual_carm_before", "residual_carm")):
+        means, scatters = zip(*(np.load(run.artifacts.folder / f"{name}_ac_{i}.npy") for i in (0, 1)))
+        drawn = top.lines[k], *scatter.lines[2 * k : 2 * k + 2]
+        for line, expected in zip(drawn, (np.mean(means, 0), np.mean(scatters, 0), np.std(means, 0))):
+            np.testing.assert_allclose(line.get_ydata(), expected)
 
 
 def test_lines_are_those_of_the_list():
