@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 import requests
 import urllib3
-from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper
 from workflow.command_line import address, command, folder
 from workflow.files import TIMEOUT, BadInput, git_blob_id, one_line, sha256
+from workflow.progress import progress_bar
 
 # The repository's paths are as of its publication; the small files come first.
 REPOSITORY = "https://raw.githubusercontent.com/pedromasb/autoencoders-CARMENES/main/src_files"
@@ -68,7 +68,7 @@ def fetch(url, partial):
             have = 0  # the server knows no ranges and sends all of it again
         length = answer.headers.get("Content-Length", "")
         total = have + int(length) if length.isdecimal() and not encoded else None
-        bar = tqdm(desc=partial.stem, total=total, initial=have, unit="B", unit_scale=True, disable=None)
+        bar = progress_bar(desc=partial.stem, total=total, initial=have, unit="B", unit_scale=True)
         with bar, open(partial, "ab" if have else "wb") as out:
             for chunk in _pieces(answer):
                 out.write(chunk)

@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
@@ -28,6 +27,7 @@ from spectra.transforms import degrade
 from workflow import schemas
 from workflow.command_line import command, folder
 from workflow.files import BadInput, lock, sha256, write_csv, write_json, writing
+from workflow.progress import progress_bar
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
 PAGES = "preparation.pdf"
@@ -79,7 +79,7 @@ def install(out, stars, templates, synthetic, provenance, settings, mark):
     write_csv(out / "stars.csv", pd.DataFrame([record for _, record in stars]).assign(karmn=names))
     degrade_synthetic(out, synthetic, provenance, settings.target)
     with writing(out / PAGES) as partial:
-        pages = tqdm(zip(names, stars), total=len(stars), desc=PAGES, unit="page", disable=None)
+        pages = progress_bar(zip(names, stars), total=len(stars), desc=PAGES, unit="page")
         drawn = ((name, batch.load(kept)) for name, (kept, _) in pages)
         preparation_page.write(partial, drawn, templates, provenance.spectra)
     write_json(note, {**mark, "complete": True, "files": {name: sha256(out / name) for name in FILES}})
@@ -96,7 +96,7 @@ def degrade_synthetic(out, synthetic, provenance, target):
             return
         sharp = np.load(synthetic / "ph_flux_norm.npy", mmap_mode="r")
         flux = np.lib.format.open_memmap(partial, "w+", np.float32, sharp.shape)
-        for first in tqdm(range(0, len(sharp), CHUNK), desc=f"synthetic set at R {target:.0f}", disable=None):
+        for first in progress_bar(range(0, len(sharp), CHUNK), desc=f"synthetic set at R {target:.0f}"):
             rows = slice(first, first + CHUNK)
             flux[rows] = degrade(np.array(sharp[rows], float), power, target)
         flux.flush()

@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 import paper
 from figures import style
 from figures.style import AFTER, WARNING
 from inference import flags, mode
 from workflow.files import writing
+from workflow.progress import progress_bar
 
 LINE = 115  # letters of the note in a line
 FEW = 50  # pages are drawn sooner than another process has started
@@ -134,7 +134,7 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs, own=(
         tasks.append(joblib.delayed(write)(paths[-1], title, remark, flux[row], reconstructed[row], of_star,
                                            {par: columns[row] for par, columns in estimated.items()}))
     drawn = joblib.Parallel(n_jobs=min(jobs, -(-len(tasks) // FEW)), return_as="generator")(tasks)
-    list(tqdm(drawn, total=len(tasks), desc="pictures", unit="star", disable=None))
+    list(progress_bar(drawn, total=len(tasks), desc="pictures", unit="star"))
     return paths
 
 

@@ -19,6 +19,7 @@ from observations import likeness, orders, preparation, readers
 from observations.preparation import Settings, Star
 from workflow.command_line import cores, number
 from workflow.files import BadInput, UnitFailed, clean_name, one_line, sha256, sweep, writing
+from workflow.progress import progress_bar
 
 VERSION = 4  # raise it whenever the same file gives another row
 LONGEST_NAME = 100  # letters; file names hold 255 bytes
@@ -97,7 +98,7 @@ def _side_by_side(function, paths, arguments, jobs, description):
     """Results of function(path, *arguments) in the order of the paths, with a progress bar."""
     results = joblib.Parallel(n_jobs=min(jobs, len(paths)), return_as="generator")(
         joblib.delayed(function)(path, *arguments) for path in paths)
-    yield from tqdm(results, total=len(paths), desc=description, unit="file", disable=None)
+    yield from progress_bar(results, total=len(paths), desc=description, unit="file")
 
 
 def name_stars(given):

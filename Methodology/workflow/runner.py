@@ -11,10 +11,10 @@ from pathlib import Path
 
 import filelock
 import joblib
-from tqdm import tqdm
 
 from workflow import dask_cluster, schemas
 from workflow.files import BadInput, UnitFailed, lock, one_line, partial_name, sweep, write_json
+from workflow.progress import progress_bar
 from workflow.units import CODE, load, read_sidecar, sidecar_of
 
 
@@ -147,7 +147,7 @@ def _progress(n_units, ticks, args, description):
     """Give a file to which workers append a byte an epoch, and show its size as a bar."""
     progress, finished = partial_name(args.artifacts, ".progress"), threading.Event()
     progress.touch()
-    with tqdm(total=n_units * ticks, desc=description, unit="epoch" if ticks > 1 else "unit") as bar:
+    with progress_bar(total=n_units * ticks, desc=description, unit="epoch" if ticks > 1 else "unit") as bar:
 
         def follow():
             over = False

@@ -10,10 +10,10 @@ import numpy as np
 import pooch
 import requests
 from astropy.io import fits
-from tqdm import tqdm
 
 from synthetic.labels import TOLERANCE, by_star
 from workflow.files import TIMEOUT, BadInput, one_line
+from workflow.progress import progress_bar
 
 SERVER = "https://phoenix.astro.physik.uni-goettingen.de/data/HiResFITS"
 WAVE_FILE = "WAVE_PHOENIX-ACES-AGSS-COND-2011.fits"
@@ -69,7 +69,7 @@ def fetch(models, files, mirror):
     """Fetch those of `files_for` that are absent from an address on the web; each is then there whole or not at all."""
     pooch.get_logger().setLevel("WARNING")
     wave = None
-    for name in tqdm(absent(models, files), desc="models", unit="file", disable=None):
+    for name in progress_bar(absent(models, files), desc="models", unit="file"):
         url, path = f"{mirror}/{name}", models / name
         try:
             pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent,

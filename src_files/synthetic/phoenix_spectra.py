@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import joblib
 import numpy as np
 from scipy import fft
-from tqdm import tqdm
 
 import paper
 from spectra.continuum import normalise
@@ -13,6 +12,7 @@ from spectra.transforms import LIGHT, N_MARGIN, SIGMA_TO_FWHM, STEP, broaden
 from synthetic.labels import by_star
 from synthetic.phoenix_models import absent, find, nodes_around, read_node, read_wave
 from workflow.files import BadInput, write_array
+from workflow.progress import progress_bar
 
 WIDEST = 0.02  # of a window, relative to its wavelength: it is broadened as at its middle
 PIECE = 8  # nodes of the label grid at a time
@@ -90,7 +90,7 @@ def make(labels, fluxes, steps, sampling, flux_ph, jobs):
             yield joblib.delayed(synthesise)(mixed, [labels[rows, 3] for rows in rows_of[piece]], sampling)
 
     n_made = len(labels) - len(to_do)
-    with tqdm(desc="spectra", total=len(labels), initial=n_made, unit="spectrum", disable=None) as bar:
+    with progress_bar(desc="spectra", total=len(labels), initial=n_made, unit="spectrum") as bar:
         for piece, spectra in zip(pieces, joblib.Parallel(jobs, return_as="generator")(calls())):
             rows = np.concatenate(rows_of[piece])
             bad = ~(spectra > 0).all(axis=1)

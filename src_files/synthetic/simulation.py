@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import special
-from tqdm import tqdm
 
 import paper
 from spectra import transforms
 from spectra.continuum import envelope
 from spectra.transforms import LIGHT, MIDDLE, STEP, WINDOW, broaden
 from synthetic.labels import by_star, label_grid
+from workflow.progress import progress_bar
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -169,7 +169,7 @@ def synthesise(labels, physics, resolving_power=paper.RESOLVING_POWER):
     """Normalised spectra (n_spectra, 3501) without noise, for Teff [K], log g [dex], [M/H] [dex], v sin i [km/s]."""
     labels = np.asarray(labels, dtype=float)
     spectra = np.empty((len(labels), paper.N_PIXELS), dtype=np.float32)
-    with tqdm(total=len(labels), desc="simulated spectra", unit="spectrum", disable=None) as bar:
+    with progress_bar(total=len(labels), desc="simulated spectra", unit="spectrum") as bar:
         for rows, smooth in smooth_spectra(labels, physics, resolving_power):
             spectra[rows] = normalise(smooth)
             bar.update(len(rows))
