@@ -70,8 +70,10 @@ def errors(networks, joint):
                     scattered(ax, k + shift, of_way, color=colour, marker=marker, label=name if k == 2 else None)
         ax.axhline(constant, color="black", ls="--", lw=1, label="one constant for all stars")
         claimed = (published[f"e_{par}"] + published[f"E_{par}"]).median() / 2
-        ax.axhspan(0, claimed, color="0.85", zorder=0, label="what the paper's ensemble claims, median")
-        ax.set(yscale="log", ylabel=f"rmse of {label}", xticks=range(len(ways)), xticklabels=ways)
+        ax.set_yscale("log")
+        ax.set_ylim(ax.get_ylim())  # of the errors
+        ax.axhspan(1e-9, claimed, color="0.85", zorder=0, label="what the paper's ensemble claims, median")
+        ax.set(ylabel=f"rmse of {label}", xticks=range(len(ways)), xticklabels=ways)
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else "")
         ax.tick_params(axis="x", which="minor", bottom=False, top=False)
