@@ -19,7 +19,8 @@ one of those that have ten stars.
     vsini   rein18    Reiners+18, most of it upper limits
 
 Simulated stars are calibrated on their truth, on one half of them; coverage is that of the other half, behind the same
-gap and in the runs of --test, behind other gaps. What is lost from the one to the other no calibration can know.
+gap and in the runs of --test, behind other gaps. What is lost from the one to the other a calibration can only know
+from runs behind further gaps (--gaps): the error that all stars behind one gap share is then drawn from theirs.
 
 With --anchors (ours) any table of estimates, of real or simulated stars, is moved by an affine map onto stars of which
 something is known, shrunk to no map at all where they are few: see inference/gauge.py and docs/joint-fit.md.
@@ -27,6 +28,8 @@ something is known, shrunk to no map at all where they are few: see inference/ga
     python Methodology/calibrate.py                                    # the published estimates; --out DIR writes them
     python Methodology/calibrate.py artifacts/final_estimations.csv    # those of a run
     python Methodology/calibrate.py artifacts/demo/final_estimations.csv --truth src_files/demo/stars.csv
+    python Methodology/calibrate.py artifacts/gap0/final_estimations.csv --truth src_files/gap*/stars.csv \\
+        --gaps artifacts/gap[1-9]/final_estimations.csv --test artifacts/gap1?/final_estimations.csv
     python Methodology/calibrate.py artifacts/final_estimations.csv --anchors anchors.csv
 """
 import argparse
@@ -49,7 +52,8 @@ def write(path, estimates, used, inputs, args):
         write_csv(path, calibrated.apply(estimates, used))
         content = schemas.Calibration(
             spectra=schemas.Origin(spectra=estimates["spectra"].iloc[0]),
-            settings={"linear": args.linear, "seed": args.seed}, inputs={file.name: sha256(file) for file in inputs},
+            settings={"linear": args.linear, "seed": args.seed},
+            inputs={**{file.name: sha256(file) for file in inputs}, **{str(run): sha256(run) for run in args.gaps}},
             outputs={path.name: sha256(path)}, fits=fits, code=CODE)
         write_json(sidecar_of(path), schemas.signed(schemas.plain(content)))
     beyond = [f"{paper.PARAMETERS[par].published} {(~estimates[par].between(*fit.estimates)).sum()}"
@@ -89,8 +93,12 @@ def check(args, simulated):
                        "literature: give the stars.csv of the folder of its spectra as --truth")
     if simulated and args.reference:
         raise BadInput("--reference is for real stars, these are simulated: leave it out")
-    if not simulated and (args.truth or args.test):
-        raise BadInput("--truth and --test are for simulated stars, these are not marked as such: leave them out")
+    if set(args.test) & set(args.gaps):
+        raise BadInput(f"--test: {min(set(args.test) & set(args.gaps))} is one of --gaps, which are calibrated on: "
+                       "leave it out of one of them")
+    if not simulated and (args.truth or args.test or args.gaps):
+        raise BadInput("--truth, --test and --gaps are for simulated stars, these are not marked as such: leave them "
+                       "out")
 
 
 @command
@@ -102,6 +110,7 @@ def main(argv=None):
     add("--linear", action="store_true", help="let the offset depend linearly on Teff")
     add("--truth", nargs="+", type=Path, default=[], metavar="FILE", help="stars.csv of the simulated runs")
     add("--test", nargs="+", type=Path, default=[], metavar="FILE", help="final_estimations.csv behind other gaps")
+    add("--gaps", nargs="+", type=Path, default=[], metavar="FILE", help="the same, to calibrate on as well")
     add_seed(parser, "of the split in halves")
     add("--out", type=folder, metavar="DIR", help="folder of the calibrated table; None: that of the estimates")
     add("--anchors", type=Path, metavar="FILE", help="CSV of stars whose parameters are known, to move the table onto")
@@ -120,9 +129,10 @@ def main(argv=None):
     path = args.estimates or catalogues.FOLDER / "mas24.csv"
     if simulated:
         truth, file = calibrated.truth_of(path, args.truth)
-        tests = {calibrated.name_of(run): (catalogues.load_estimates(run), calibrated.truth_of(run, args.truth)[0])
-                 for run in args.test}
-        used = calibrated.of_simulation({"other half": (estimates, truth), **tests}, args.linear, args.seed)
+        tests, gaps = ([(catalogues.load_estimates(run), calibrated.truth_of(run, args.truth)[0]) for run in runs]
+                       for runs in (args.test, args.gaps))
+        tests = dict(zip(map(calibrated.name_of, args.test), tests))
+        used = calibrated.of_simulation({"other half": (estimates, truth), **tests}, args.linear, args.seed, gaps)
         calibrations, inputs = list(used.values()), [path, file]
     else:
         calibrations, used = calibrated.of_run(estimates, dict(args.reference), args.linear)

@@ -39,7 +39,7 @@ class Calibrated:
             reference=self.reference, n_stars=int((~limits).sum()), n_limits=int(limits.sum()),
             estimates=[float(ours.min()), float(ours.max())], offset=fit.coefficients.tolist(),
             offset_error=np.sqrt(np.diag(fit.covariance)).tolist(), pivot=fit.pivot, scatter=fit.scatter,
-            scatter_interval=list(calibration.scatter_interval(self.stars, fit)),
+            scatter_interval=list(calibration.scatter_interval(self.stars, fit)), shared=fit.shared,
             **{which: {level: float(test[which][level].mean()) for level in LEVELS} for which in ("before", "after")})
 
 
@@ -105,10 +105,11 @@ def with_truth(estimates, truth, par, names):
     return stars[stars["karmn"].isin(names)].dropna(subset=["ours", "ours_low", "ours_high", "lit"])
 
 
-def of_simulation(runs, linear, seed):
+def of_simulation(runs, linear, seed, gaps=()):
     """Calibrate each parameter on the truth of half of the stars, and test it on the other half, behind every gap.
 
-    `runs` are (estimates, truth) by what to call the run; the first is calibrated. `seed` is of the halves.
+    `runs` are (estimates, truth) by what to call the run; the first is calibrated. `gaps` are further ones, which it is
+    calibrated on too: then the fit says what to expect behind another gap. `seed` is of the halves.
     """
     estimates, truth = next(iter(runs.values()))
     names = np.random.default_rng(seed).permutation(sorted(estimates["karmn"]))
@@ -119,6 +120,10 @@ def of_simulation(runs, linear, seed):
             print(f"warning: {par} has no estimates, its columns are empty")
             continue
         fit, tests = calibration.fit(stars, linear), {}
+        if gaps:
+            others = [with_truth(*run, par, half) for run in gaps]
+            fit = calibration.joined([fit, *(calibration.fit(other) for other in others)])
+            stars = pd.concat([stars, *others], ignore_index=True)
         for name, run in runs.items():
             tested = with_truth(*run, par, other_half)
             if tested.empty:
@@ -149,6 +154,7 @@ def fits(recorded):
                      "reference": fit.reference, "stars": fit.n_stars, "limits": fit.n_limits, "offset": offset,
                      **({"per 100 K": slope[0]} if slope else {}),
                      "extra scatter": f"{fit.scatter:{value}} ({interval})",
+                     **({"shared": f"{fit.shared:{value}}"} if fit.shared else {}),
                      **{f"in {level} %": f"{100 * fit.before[level]:.0f}, {100 * fit.after[level]:.0f}"
                         for level in LEVELS}})
     return pd.DataFrame(rows)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq, minimize
 from scipy.special import ndtr
-from scipy.stats import binomtest
+from scipy.stats import binomtest, chi2
 
 from workflow.files import BadInput
 
@@ -35,6 +35,8 @@ class Fit:
     covariance: np.ndarray  # of these, the inverse of the observed Fisher information, scatter included
     scatter: float  # 0 where the likelihood only falls with it
     pivot: float  # [K] where the change begins; 0 if the offset is the same for all
+    shared: float = 0.0  # part of the scatter that all stars behind one gap have in common
+    n_gaps: int = 1  # it was fitted on
 
     def offset(self, teff):
         """Offset of stars of these estimated Teff [K]."""
@@ -97,8 +99,31 @@ def fit(stars, linear=False, near=None):
     return Fit(best[:n] * unit, np.linalg.inv(information)[:n, :n] * unit**2, scatter, problem.pivot)
 
 
+def joined(fits):
+    """One Fit from those of several gaps, whose stars share an error: what to expect behind another gap of their kind.
+
+    The offset is the mean of theirs; the scatter is that of stars behind one gap and, in quadrature, how far the gaps'
+    offsets lie apart beyond their own errors.
+    """
+    if len(fits) < 2 or any(len(one.coefficients) > 1 for one in fits):
+        raise BadInput("several gaps are calibrated on together by one offset each: leave --linear out")
+    offsets, errors = np.array([[one.coefficients[0], one.covariance[0, 0]] for one in fits]).T
+    own, shared = np.mean([one.scatter**2 for one in fits]), max(offsets.var(ddof=1) - errors.mean(), 0.0)
+    covariance = (shared + errors.mean()) / len(fits)
+    return Fit(np.array([offsets.mean()]), np.array([[covariance]]), float(np.sqrt(own + shared)), 0.0,
+               float(np.sqrt(shared)), len(fits))
+
+
 def scatter_interval(stars, fitted):
-    """Ends of the 68 % interval of a fit's extra scatter, by profile likelihood; of none, 0 and the 95 % limit."""
+    """Ends of the 68 % interval of a fit's extra scatter, by profile likelihood; of none, 0 and the 95 % limit.
+
+    Of several gaps it is that of a variance of as many normal numbers: there may be thousands of stars, but few gaps.
+    """
+    if fitted.n_gaps > 1:
+        freedom = fitted.n_gaps - 1
+        factors = np.sqrt(freedom / chi2.ppf((1 + np.array([1, -1]) * LEVELS["68"][0]) / 2, freedom))
+        own = np.sqrt(max(fitted.scatter**2 - fitted.shared**2, 0.0))
+        return tuple(np.hypot(own, factors * fitted.shared).tolist())
     problem = _Problem(stars, len(fitted.coefficients) == 2)
     coefficients, scatter = fitted.coefficients / problem.unit, fitted.scatter / problem.unit
     least = problem.minus(np.r_[coefficients, scatter])

@@ -188,6 +188,7 @@ class CalibrationFit(Struct, frozen=True, kw_only=True):
     pivot: float
     scatter: NotNegative
     scatter_interval: list[float]
+    shared: NotNegative = 0.0  # part of the scatter that all stars behind one gap have in common
     before: dict[str, float]
     after: dict[str, float]
 

@@ -157,7 +157,7 @@ BAD = {
                                    "--reference is for real stars"),
     "another truth": (["run", "--truth", "other truth"], "was not made with"),
     "truth without log g": (["teff", "--truth", "truth of teff"], "stars.csv has no column logg"),
-    "real with truth": (["real", "--truth", "truth"], "--truth and --test are for simulated"),
+    "real with truth": (["real", "--truth", "truth"], "--truth, --test and --gaps are for simulated"),
     "test on real stars": (["run", "--truth", "truth", "--test", "real"], "real.csv was not made with"),
     "test without its truth": (["run", "--truth", "truth", "--test", "other"],
                                "other/final_estimations.csv was not made with"),
@@ -192,3 +192,18 @@ def test_a_changed_calibration_is_seen(printed):
     files.write_json(path.with_name("spoilt.json"), content)
     with pytest.raises(files.BadInput, match="was changed since it was written"):
         schemas.read(path.with_name("spoilt.json"), schemas.Calibration, "restore it")
+
+
+def test_several_gaps_are_calibrated_on_together(tmp_path, capsys):
+    runs = [simulated(tmp_path / str(k), k, offset) for k, offset in enumerate((-2, 3, 0, 1.0))]
+    (one, truth), *others, (test, _) = runs
+    flags = [str(one), "--truth", *(str(file) for _, file in runs), "--gaps", *(str(path) for path, _ in others)]
+    assert calibrate.main([*flags, "--test", str(test)]) == 0
+    assert "shared" in capsys.readouterr().out
+    sidecar = schemas.read(one.parent / "final_estimations_calibrated.json", schemas.Calibration, "")
+    fit = sidecar.fits["teff"]
+    assert fit.offset[0] == pytest.approx(-1 / 3, abs=0.3) and fit.shared == pytest.approx(2.5, abs=0.3)
+    assert fit.scatter**2 - fit.shared**2 == pytest.approx(0.25, abs=0.15) and fit.n_stars == 90
+    assert set(map(str, (path for path, _ in others))) < set(sidecar.inputs)
+    assert calibrate.main([*flags, "--test", str(others[0][0])]) == 2
+    assert "is one of --gaps" in capsys.readouterr().err

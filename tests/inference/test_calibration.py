@@ -6,6 +6,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from inference import calibration
+from workflow import files
 
 
 def draw(seed, n, offset=0.0, scatter=0.0, slope=0.0, lit=0.3):
@@ -87,6 +88,33 @@ def test_no_scatter_is_none_with_a_limit():
         return max(calibration.log_likelihood(stars, offset, scatter).sum() for offset in np.linspace(-1.2, -0.8, 41))
 
     assert best(0) - best(high) == pytest.approx(1.645**2 / 2, abs=0.01)
+
+
+# ---------------------------------------------------------------- several gaps
+def gaps(seed, n, shared):
+    """Stars behind some gaps, which share an error with all behind the same one."""
+    rng = np.random.default_rng(seed)
+    return [draw(100 * seed + k, 30, 1.0 + shared * rng.normal(), 0.5) for k in range(n)]
+
+
+@pytest.mark.parametrize("shared, alone", [(3.0, (0.1, 0.4)), (0.0, (0.6, 0.76))])
+def test_intervals_hold_behind_gaps_that_were_not_seen(shared, alone):
+    seen, unseen = gaps(1, 40, shared), gaps(2, 80, shared)
+    fits = [calibration.fit(stars) for stars in seen]
+    joined = calibration.joined(fits)
+    for fit, (low, high) in ((joined, (0.6, 0.76)), (fits[0], alone)):  # the second of one gap
+        assert low < np.mean([calibration.inside(stars, fit)["68"].mean() for stars in unseen]) < high
+    assert joined.n_gaps == 40 and joined.scatter**2 - joined.shared**2 == pytest.approx(0.25, abs=0.15)
+    low, high = calibration.scatter_interval(seen[0], joined)
+    assert low <= joined.scatter <= high and (low < np.hypot(shared, 0.5) < high or not shared)
+    assert (joined.shared > 1) == (shared > 1)
+
+
+@pytest.mark.parametrize("fits", [
+    [calibration.Fit(np.zeros(1), np.eye(1), 1.0, 0.0)], [calibration.Fit(np.zeros(2), np.eye(2), 1.0, 3000.0)] * 3])
+def test_one_gap_or_a_slope_cannot_be_joined(fits):
+    with pytest.raises(files.BadInput, match="leave --linear out"):
+        calibration.joined(fits)
 
 
 # ---------------------------------------------------------------- limits
