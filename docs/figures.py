@@ -81,6 +81,35 @@ def errors(networks, joint):
     return figure
 
 
+# ---------------------------------------------------------------- docs/fine-tuning.md
+def fine_tuning(table):
+    """Rmse and bias at each gap seed of both families, the demo's size: on the flux, in latent space, perturbed."""
+    ways = {"flux": "flux", "published before": "before", "published after": "fine-tuned",
+            "perturbed before": "perturbed", "perturbed after": "perturbed,\nfine-tuned"}
+    table = table[(table["size"] == "demo") & table["networks"].isin(["ensemble", np.nan])]
+    table = table[table["epochs"] == table.groupby("way")["epochs"].transform("min")]
+    figure, axes = panels(2, 4, 0.62, "SIMULATED stars, the demo's size: rmse and bias at each gap seed", sharex=True)
+    for column, (par, label) in zip(axes.T, LABELS.items()):
+        of_parameter = table[table["parameter"] == par]
+        for ax, what in zip(column, ("rmse", "bias")):
+            for shift, (family, (colour, marker, name)) in zip((-0.2, 0.2), FAMILIES.items()):
+                for k, way in enumerate(ways):
+                    rows = of_parameter[(of_parameter["way"] == way) & (of_parameter["family"] == family)]
+                    if len(rows):
+                        scattered(ax, k + shift, rows[what], color=colour, marker=marker, label=name * (k == 0))
+            ax.axhline(of_parameter[of_parameter["way"] == "constant"][what].iloc[0], color="black", ls="--", lw=1,
+                       label="one constant for all stars")
+        column[0].set(title=label, yscale="log")
+        column[1].set_yscale("symlog", linthresh={"teff": 200, "logg": 0.2, "mh": 0.5, "vsini": 2}[par])
+        column[1].set_xticks(range(len(ways)), ways.values(), rotation=90)
+        for ax in column:
+            ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+    axes[0, 0].set_ylabel("rmse")
+    axes[1, 0].set_ylabel("bias")
+    legend(figure, axes[0, 0], 3)
+    return figure
+
+
 # ---------------------------------------------------------------- docs/results.md
 def recipe(table, joint):
     """Errors of the recipe at full size before and after fine-tuning, by gap seed."""
@@ -216,7 +245,7 @@ def coverage(literature, simulated):
 
 TABLES = {  # each figure is drawn from
     errors: ("recipe_full_size", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
-    penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
+    fine_tuning: ("network_errors",), penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
     coverage: ("coverage_literature", "coverage_simulated")}
 FIGURES = {draw.__name__: draw for draw in TABLES}
 

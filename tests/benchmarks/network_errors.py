@@ -4,7 +4,6 @@ Reads   artifacts/perturb_{budget}/tests/, estimates/
 Writes  docs/data/network_errors.csv      rmse and bias: a row a size, gap, way, length of the regressors' training,
                                           autoencoder (or `ensemble`, of all) and parameter
         docs/data/network_coverage.csv    how often intervals hold, calibrated on other gaps
-        docs/network-errors.png
 
 Estimates are made as act 4 makes them: the mode of the best regressors by their test errors, of one autoencoder or of
 all. A size that has nothing in artifacts/ keeps its rows; without --budget the tables alone are printed again, of which
@@ -14,6 +13,7 @@ those of docs/fine-tuning.md are.
     python tests/benchmarks/network_errors.py
 """
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -31,7 +31,6 @@ from synthetic.gap_families import FAMILIES
 from workflow.files import write_csv
 
 ERRORS, COVERAGE = (ROOT / "docs" / "data" / f"network_{name}.csv" for name in ("errors", "coverage"))
-FIGURE = ROOT / "docs" / "network-errors.png"
 PARAMETERS = list(paper.PARAMETERS)
 HEADS = {par: f"{parameter.published} [{parameter.unit}]" for par, parameter in paper.PARAMETERS.items()}
 ORDER = [*FAMILIES, "none"]  # the last without a gap
@@ -39,8 +38,6 @@ CHOSEN_ON = {("lines", seed) for seed in (0, 1, 2)}  # perturbed training was, s
 NAMES = {"constant": "one constant for all", "flux": "CNNs on the flux", "published before": "recipe, not fine-tuned",
          "published after": "recipe, fine-tuned", "perturbed before": "perturbed, not fine-tuned",
          "perturbed after": "perturbed, fine-tuned"}
-SHORT = {"flux": "flux", "published before": "before", "published after": "after", "perturbed before": "perturbed",
-         "perturbed after": "pert., tuned"}
 
 
 # ---------------------------------------------------------------- estimates
@@ -54,16 +51,18 @@ def kept(members):
     return values
 
 
-def estimates(out, gap, way, epochs, numbers):
+def estimates(out, gap, way, epochs, penalty, numbers):
     """Yield way and time, which networks, and what `kept` gives of them, behind one gap."""
     tables = []
     for i in numbers:
         tests = pd.read_csv(out / "tests" / f"{way}_{i}_{epochs}.csv").pivot_table(
             index="repeat", columns="parameter", values="test mse").add_suffix(" test mse")
-        table = pd.read_csv(out / "estimates" / f"{gap}_{way}_{i}_{epochs}.csv").join(tests, on="repeat")
+        table = pd.read_csv(out / "estimates" / f"{gap}_{way}_{i}_{epochs}{penalty}.csv").join(tests, on="repeat")
         tables.append(table.assign(number=str(i), member=100 * i + table["repeat"]))
     for when, part in pd.concat(tables).groupby("when"):
-        name = way if way == "flux" else f"{way} {when}"
+        if penalty and when == "before":  # the same whatever the penalty
+            continue
+        name = way if way == "flux" else f"{way} {when}{penalty.replace('_', ' ')}"
         yield name, "ensemble", kept(part)
         if len(numbers) > 1:
             for i, one in part.groupby("number"):
@@ -73,8 +72,8 @@ def estimates(out, gap, way, epochs, numbers):
 def of_gap(out, key, truth, numbers):
     """Rows of ERRORS behind one gap, and the stars of each ensemble as `calibration` takes them."""
     rows, stars = [], []
-    for (way, epochs), of_way in numbers.items():
-        for name, which, values in estimates(out, f"{key['family']}_{key['seed']}", way, epochs, of_way):
+    for (way, epochs, penalty), of_way in numbers.items():
+        for name, which, values in estimates(out, f"{key['family']}_{key['seed']}", way, epochs, penalty, of_way):
             row = {**key, "way": name, "epochs": epochs, "networks": which}
             for par, (value, low, high) in values.items():
                 error = value - truth[par]
@@ -92,13 +91,14 @@ def of_gap(out, key, truth, numbers):
 def collect(budget):
     """Put the errors of what is there, and its coverage, in the place of those that the tables have of this size."""
     out, truth = ROOT / "artifacts" / f"perturb_{budget}", simulation.draw_stars(paper.SPLIT_SEED)
-    names = pd.DataFrame([path.stem.split("_") for path in (out / "estimates").glob("*.csv")],
-                         columns=["family", "seed", "way", "number", "epochs"])
+    names = [re.fullmatch(r"([a-z]+)_(\d+)_([a-z]+)_(\d+)_(\d+)(.*)", path.stem).groups()
+             for path in (out / "estimates").glob("*.csv")]
+    names = pd.DataFrame(names, columns=["family", "seed", "way", "number", "epochs", "penalty"])
     names = names.astype({"seed": int, "number": int, "epochs": int})
     names["family"] = pd.Categorical(names["family"], ORDER)
     rows, stars = [], []
     for (family, seed), part in names.groupby(["family", "seed"], observed=True):
-        numbers = {way: sorted(of_way["number"]) for way, of_way in part.groupby(["way", "epochs"])}
+        numbers = {way: sorted(of_way["number"]) for way, of_way in part.groupby(["way", "epochs", "penalty"])}
         more = of_gap(out, {"size": budget, "family": family, "seed": seed}, truth, numbers)
         rows += more[0]
         stars += more[1]
@@ -124,23 +124,27 @@ def untouched(table):
 def coverage(stars):
     """Share of stars in 68 % and 95 % intervals behind gaps that the calibration has not seen.
 
-    A row a way, parameter, family whose even seeds it was calibrated on, and family whose odd seeds it is tested on.
+    A row a way, parameter, family whose gaps it was calibrated on, but for the one that is tested, and family of these.
     One gap is a group of stars that share an error, see `calibration.joined`.
     """
     rows, keys = [], ["size", "way", "epochs", "parameter"]
+    stars = stars[stars["family"].isin(FAMILIES)]
     for key, part in untouched(stars).groupby(keys, sort=False):
-        even, odd = part[part["seed"] % 2 == 0], part[part["seed"] % 2 == 1]
-        fits = {gap: calibration.fit(group) for gap, group in even.groupby(["family", "seed"])}
+        gaps = dict(list(part.groupby(["family", "seed"])))
+        fits = {gap: calibration.fit(group) for gap, group in gaps.items()}
         for chosen in (*([family] for family in FAMILIES), list(FAMILIES)):
-            fit = calibration.joined([fit for gap, fit in fits.items() if gap[0] in chosen])
-            for family, test in odd[odd["family"].isin(FAMILIES)].groupby("family", sort=False):
-                before, after = calibration.inside(test), calibration.inside(test, fit)
-                by_gap = after["68"].groupby(test["seed"]).mean()
+            for family in FAMILIES:
+                held = []
+                for gap, test in gaps.items():
+                    if gap[0] == family:
+                        fit = calibration.joined([fits[one] for one in fits if one[0] in chosen and one != gap])
+                        before, after = calibration.inside(test), calibration.inside(test, fit)
+                        held.append({f"{level} {when}": table[level].mean() for level in calibration.LEVELS
+                                     for when, table in (("before", before), ("after", after))})
+                held = pd.DataFrame(held)
                 rows.append({**dict(zip(keys, key)), "calibrated on": " and ".join(chosen), "tested on": family,
-                             "gaps": len(by_gap), "offset": fit.coefficients[0], "scatter": fit.scatter,
-                             "shared": fit.shared, "68 error": by_gap.std(ddof=1) / np.sqrt(len(by_gap)),
-                             **{f"{level} {when}": held[level].mean() for level in calibration.LEVELS
-                                for when, held in (("before", before), ("after", after))}})
+                             "gaps": len(held), "scatter": fit.scatter, "shared": fit.shared, **held.mean(),
+                             "68 error": held["68 after"].std() / np.sqrt(len(held))})
     return pd.DataFrame(rows)
 
 
@@ -167,8 +171,8 @@ def spread(values, par, sign=""):
 
 def show_errors(errors):
     """Rmse and bias of every way, each a mean over gap seeds."""
-    for (size, family), part in untouched(together(errors)).groupby(["size", "family"], sort=False):
-        wide = part.pivot_table(index=["way", "seed"], columns="parameter", values=["rmse", "bias"])
+    for (size, family), part in untouched(together(errors)).groupby(["size", "family"], sort=False, observed=True):
+        wide = part.pivot_table(index=["way", "seed"], columns="parameter", values=["rmse", "bias"], observed=True)
         recipe = np.log(wide["rmse"].loc["published after"])
         for what in ("rmse", "bias"):
             rows = []
@@ -186,15 +190,16 @@ def show_errors(errors):
 
 def show_gains(errors):
     """What fine-tuning gains, by all in which two tests may differ."""
-    table = errors[errors["way"].str.startswith("published ")].copy()
+    table = errors[errors["way"].isin(["published before", "published after"])].copy()
     table["networks"] = table["networks"].where(table["networks"] == "ensemble", "each")
     table["gap seeds"] = np.where(table["seed"] < 3, "0 to 2", "from 3 on")
     keys = ["size", "family", "gap seeds", "networks", "epochs", "parameter", "seed"]
-    mean = table.assign(log=np.log(table["rmse"])).pivot_table(index=keys, columns="way", values="log")
+    mean = table.assign(log=np.log(table["rmse"])).pivot_table(index=keys, columns="way", values="log", observed=True)
     gain, rows = mean["published after"] - mean["published before"], []
-    for key, part in gain.groupby(keys[:5], sort=False):
+    for key, part in gain.groupby(keys[:5], sort=False, observed=True):
         row = dict(zip(keys, map(str, key)))
-        for par, values in part.groupby("parameter"):
+        for par in PARAMETERS:
+            values = part.xs(par, level="parameter")
             ratio, error = np.exp(values.mean()), values.std() / np.sqrt(len(values))
             row[paper.PARAMETERS[par].published] = (
                 f"{ratio:.2f} ({ratio * error:.2f}), {(values < 0).sum()} of {len(values)}")
@@ -204,26 +209,27 @@ def show_gains(errors):
 
 def show_causes(errors):
     """How far ln(rmse after / before) differs between gap seeds, and between autoencoders behind the same gap."""
-    table = errors[errors["way"].str.startswith("published ") & ~errors["networks"].isin(["ensemble"])]
+    table = errors[errors["way"].isin(["published before", "published after"]) & (errors["networks"] != "ensemble")]
     keys, rows = ["size", "family", "parameter", "epochs", "seed", "networks"], []
-    mean = table.assign(log=np.log(table["rmse"])).pivot_table(index=keys, columns="way", values="log")
+    if table.empty:
+        return
+    mean = table.assign(log=np.log(table["rmse"])).pivot_table(index=keys, columns="way", values="log", observed=True)
     gain = mean["published after"] - mean["published before"]
-    for key, part in gain.groupby(keys[:4], sort=False):
+    for key, part in gain.groupby(keys[:4], sort=False, observed=True):
         wide = part.unstack("networks")
         within = np.sqrt(wide.var(axis=1, ddof=1).mean())
         rows.append({**dict(zip(keys, map(str, key))), "between gap seeds": f"{wide.mean(axis=1).std():.2f}",
                      "between autoencoders": f"{within:.2f}"})
-    if rows:
-        markdown("standard deviation of ln(rmse after / before)", rows)
+    markdown("standard deviation of ln(rmse after / before)", rows)
 
 
 def show_bias(errors):
     """How much of the bias of CNNs on the flux is left, paired by gap seed."""
     rows, pairs = [], (("flux", "published before"), ("published before", "published after"),
                        ("flux", "published after"), ("flux", "perturbed before"))
-    for (size, family), part in untouched(together(errors)).groupby(["size", "family"], sort=False):
-        wide = part.assign(bias=part["bias"].abs()).pivot_table(index="seed", columns=["way", "parameter"],
-                                                                values="bias")
+    for (size, family), part in untouched(together(errors)).groupby(["size", "family"], sort=False, observed=True):
+        wide = part.assign(bias=part["bias"].abs()).pivot_table(
+            index="seed", columns=["way", "parameter"], values="bias", observed=True)
         for one, other in pairs:
             if {one, other} <= set(wide.columns.levels[0]):
                 pair = wide[[one, other]].dropna()
@@ -232,6 +238,22 @@ def show_bias(errors):
                     paper.PARAMETERS[par].published: f"{pair[other][par].mean() / pair[one][par].mean():.2f}, "
                     f"{(pair[other][par] < pair[one][par]).sum()} of {len(pair)}" for par in PARAMETERS}})
     markdown("size of the bias: ratio of the means over gap seeds, and at how many it is smaller", rows)
+
+
+def show_penalties(errors):
+    """Bias of Teff and [M/H] by the penalty of fine-tuning, where it was tried."""
+    part = together(errors)
+    part = part[part["way"].str.startswith("published")]
+    tried = part[part["way"].str.count(" ") == 2].set_index(["size", "family", "seed"]).index
+    rows = []
+    for (size, par, family), of_family in part[part.set_index(["size", "family", "seed"]).index.isin(tried)].groupby(
+            ["size", "parameter", "family"], sort=False, observed=True):
+        row = {"size": size, "bias of": HEADS[par], "family": family}
+        for way, values in of_family.groupby("way")["bias"]:
+            row[way.removeprefix("published ")] = spread(values, par, "+")
+        rows.append(row)
+    if rows:
+        markdown("bias by the penalty of fine-tuning: mean over gap seeds (standard deviation)", rows)
 
 
 def show_coverage(table):
@@ -247,40 +269,6 @@ def show_coverage(table):
     markdown("stars in the 68 % interval [%]: calibrated on other gaps (standard error over gaps), and before", rows)
 
 
-def draw(errors, path):
-    """Rmse and bias at each gap seed of the first size, a column a parameter."""
-    import matplotlib.pyplot as plt
-
-    from figures import style
-
-    points = together(errors)
-    points = points[points["size"] == points["size"].iloc[0]]
-    ways = [way for way in SHORT if way in set(points["way"])]
-    with plt.rc_context({**style.STYLE, "xtick.minor.visible": False}):
-        figure, axes = plt.subplots(2, 4, figsize=(style.DOUBLE, 0.75 * style.DOUBLE), sharex=True)
-        for column, par in zip(axes.T, PARAMETERS):
-            of_par = points[points["parameter"] == par]
-            for ax, what in zip(column, ("rmse", "bias")):
-                for colour, family, aside in (("#0072B2", "lines", -0.15), ("#D55E00", "growth", 0.15)):
-                    for k, way in enumerate(ways):
-                        values = of_par[(of_par["way"] == way) & (of_par["family"] == family)].sort_values("seed")[what]
-                        ax.plot(k + aside + np.linspace(-0.1, 0.1, len(values)), values, ".", ms=2.5, color=colour,
-                                alpha=0.6)
-                        ax.plot([k + aside - 0.14, k + aside + 0.14], [values.median()] * 2, color=colour, lw=1.5,
-                                label=f"family {family}" if k == 0 else None)
-                ax.axhline(of_par[of_par["way"] == "constant"][what].iloc[0], color="0.5", ls="--", lw=0.8,
-                           label="one constant for all stars")
-            column[0].set(yscale="log", title=paper.PARAMETERS[par].label)
-            column[1].set_yscale("symlog", linthresh={"teff": 100, "logg": 0.1, "mh": 0.2, "vsini": 1}[par])
-            column[1].set_xticks(range(len(ways)), [SHORT[way] for way in ways], rotation=90)
-        axes[0, 0].set_ylabel("rmse at each gap seed")
-        axes[1, 0].set_ylabel("bias at each gap seed")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        figure.suptitle("SIMULATED stars: a dot a gap seed, a bar the median of a family of gaps", **style.WARNING)
-        figure.savefig(path, dpi=100)
-        plt.close(figure)
-
-
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", choices=paper.BUDGETS, help="whose artifacts are new; None: tables alone")
@@ -288,10 +276,11 @@ def main(argv=None):
     if args.budget:
         collect(args.budget)
     errors = pd.read_csv(ERRORS)
-    for show in (show_errors, show_gains, show_causes, show_bias):
+    for name, order in (("family", ORDER), ("parameter", PARAMETERS)):
+        errors[name] = pd.Categorical(errors[name], order)
+    for show in (show_errors, show_gains, show_causes, show_bias, show_penalties):
         show(errors)
     show_coverage(pd.read_csv(COVERAGE))
-    draw(errors, FIGURE)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ Writes  {out}/spectra/                    the synthetic spectra, and the observe
         {out}/networks/{way}_{i}_{epochs}.npz    of regressors on its encodings, or of CNNs on the flux
         {out}/tests/{way}_{i}_{epochs}.csv       their test errors, by which they are kept
         {out}/estimates/{family}_{seed}_{way}_{i}_{epochs}.csv    a row a star, time (before or after fine-tuning) and
-                                          repeat of the regressors: the four parameters
+                                          repeat of the regressors: the four parameters; ..._{penalty}.csv with
+                                          --penalty, of fine-tuning alone
 
 with {out} artifacts/perturb_{budget}; network_errors.py makes tables of them. The ways: `published`; `perturbed`,
 which is --perturb --penalty none; `flux`, a CNN for each parameter that reads it off the flux, as Passegger et al. 2020
@@ -15,8 +16,9 @@ again, so a killed run goes on where it was.
 
     python tests/benchmarks/perturb.py                  # demo's size, 20 gap seeds of each family: 1.5 hours of a core
     python tests/benchmarks/perturb.py --families none --seeds 0 1 2        # where fine-tuning has nothing to learn
+    python tests/benchmarks/perturb.py --families none lines --seeds 0 1 2 --ways published --penalty none
     python tests/benchmarks/perturb.py --ways published --cnn-epochs 100    # regressors that were trained for longer
-    python tests/benchmarks/perturb.py --budget paper --autoencoders 1 --seeds 0 1 2 3 4 5 6 7 8 9    # all spectra
+    python tests/benchmarks/perturb.py --budget paper --autoencoders 0 --seeds 0 1 2 3 4 5 6 7 8 9    # all spectra
 """
 import argparse
 import functools
@@ -158,7 +160,7 @@ def load(path):
 
 
 # ---------------------------------------------------------------- estimates
-def estimates(way, i, budget, weights, gaps, labels):
+def estimates(way, i, budget, penalty, weights, gaps, labels):
     """Yield, for each gap's spectra of `gaps`, a DataFrame with a row a star, time and repeat."""
     members = {}
     for name, trained in weights.items():
@@ -169,6 +171,7 @@ def estimates(way, i, budget, weights, gaps, labels):
     if way != "flux":
         s = {**settings_of(way, budget), "epochs": paper.BUDGETS[budget].fine_tune_epochs,
              "frozen": paper.FROZEN_LAYERS}
+        s["penalty"] = penalty or s["penalty"]
         autoencoder = built(way, i, budget)
         encoder = networks.encoder_of(autoencoder)
     for flux_carm in gaps:
@@ -207,11 +210,12 @@ def run(way, i, args, out):
         write_csv(out / "tests" / f"{name}.csv", rows)
         save(path, regressors)
     weights = {**weights, **load(path)}
+    name += f"_{args.penalty}" if args.penalty else ""
     tables = {(family, seed): out / "estimates" / f"{family}_{seed}_{name}.csv"
               for seed in args.seeds for family in args.families}
     todo = [gap for gap, path in tables.items() if not path.exists()]
     gaps = (observed(out / "spectra", *gap) for gap in todo)
-    for gap, table in zip(todo, estimates(way, i, args.budget, weights, gaps, labels)):
+    for gap, table in zip(todo, estimates(way, i, args.budget, args.penalty, weights, gaps, labels)):
         write_csv(tables[gap], table)
         print(name, *gap, flush=True)
 
@@ -220,15 +224,16 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", choices=paper.BUDGETS, default="demo")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--autoencoders", type=int, default=3)
+    parser.add_argument("--autoencoders", nargs="+", type=int, default=[0, 1, 2], help="numbers of them")
     parser.add_argument("--families", nargs="+", choices=[*FAMILIES, NO_GAP], default=list(FAMILIES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(20)), help="of gaps, of each family")
     parser.add_argument("--cnn-epochs", type=int, help="of the regressors on encodings; None: of the budget")
+    parser.add_argument("--penalty", choices=paper.PENALTIES, help="of fine-tuning; None: that of the training")
     args = parser.parse_args(argv)
     out = ROOT / "artifacts" / f"perturb_{args.budget}"
     for part in ("spectra", "networks", "estimates", "tests"):
         (out / part).mkdir(parents=True, exist_ok=True)
-    for i in range(args.autoencoders):
+    for i in args.autoencoders:
         for way in args.ways:
             backend.forget_models()
             run(way, i, args, out)
