@@ -54,20 +54,21 @@ def scattered(ax, x, values, **mark):
 def errors(networks, joint):
     """Errors at each gap seed by the recipe before and after fine-tuning and the joint fit, beside one constant."""
     published = catalogues.load_estimates()
+    networks = networks[(networks["size"] == "demo") & (networks["networks"] == "ensemble")]
     joint["family"] = joint["gap"].str.split("_").str[0]
     joint = joint[~joint["gap"].isin(["lines_0", "lines_1", "lines_2"])]  # on which its form was chosen
-    ways = {"before": "before", "fine-tuned": "after", "joint": "joint, mean of Teff to 50 K",
+    ways = {"before": "published before", "fine-tuned": "published after", "joint": "joint, mean of Teff to 50 K",
             "anchored": "joint, 14 + 6 anchors, mean of log g"}
-    figure, axes = panels(2, 2, 0.75, "SIMULATED stars: error at each gap seed")
+    figure, axes = panels(2, 2, 0.75, "SIMULATED stars: error at each gap seed; networks of the demo's size")
     for ax, (par, label) in zip(axes.flat, LABELS.items()):
         constant = joint.loc[joint["estimates"] == "one constant for all", par].mean()
         for k, way in enumerate(ways.values()):
             for shift, (family, (colour, marker, name)) in zip((-0.2, 0.2), FAMILIES.items()):
                 of_way = joint[(joint["estimates"] == way) & (joint["family"] == family)][par]
-                if way in ("before", "after") and family == "lines":
-                    of_way = networks[(networks["stage"] == way) & (networks["parameter"] == par)]["rmse"]
-                if len(of_way):
-                    scattered(ax, k + shift, of_way, color=colour, marker=marker, label=name if k == 2 else None)
+                if way.startswith("published"):
+                    rows = (networks["way"] == way) & (networks["family"] == family) & (networks["parameter"] == par)
+                    of_way = networks.loc[rows].sort_values("seed")["rmse"]
+                scattered(ax, k + shift, of_way, color=colour, marker=marker, label=name if k == 0 else None)
         ax.axhline(constant, color="black", ls="--", lw=1, label="one constant for all stars")
         claimed = (published[f"e_{par}"] + published[f"E_{par}"]).median() / 2
         ax.set_yscale("log")
@@ -244,7 +245,7 @@ def coverage(literature, simulated):
 
 
 TABLES = {  # each figure is drawn from
-    errors: ("recipe_full_size", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
+    errors: ("network_errors", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
     fine_tuning: ("network_errors",), penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
     coverage: ("coverage_literature", "coverage_simulated")}
 FIGURES = {draw.__name__: draw for draw in TABLES}
