@@ -60,6 +60,8 @@ def plan(args, data):
     n_stars = len(data.flux_carm)
     teachers = np.unique(np.linspace(0, n_stars - 1, min(n_stars, args.teachers)).round().astype(int))
     settings = {"mean": args.pin, "priors": asdict(joint_fit.PRIORS), "teachers": len(teachers)}
+    if joint_run.window_of(data):
+        settings["window"] = joint_run.window_of(data)
     inputs = data.ph, data.pars, data.carm, data.stars_table
     fields = Unit(args.out / joint_run.FIELDS, settings, inputs, args.seed, (args.out / "joint_stars.npy",),
                   data.provenance)

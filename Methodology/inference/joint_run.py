@@ -29,12 +29,27 @@ MISFIT = "misfit_q99"  # metric of the shared fields: this quantile of their sta
 
 
 # ---------------------------------------------------------------- spectra
-def grid(data, n_pixels):
-    """Wavelength of the first pixel and step [Angstrom]: of the paper's window, or of that in the settings."""
+def window_of(data):
+    """First and last wavelength [Angstrom] of a folder's spectra as its settings say, None of the paper's own."""
     settings = data.provenance.settings
     window = settings.get("window") if isinstance(settings, dict) else None
+    if window is None and data.provenance.n_pixels == paper.N_PIXELS:
+        return None
+    try:
+        low, high = map(float, window)
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    if not 0 < low < high < np.inf:
+        raise BadInput(f"{data.note}: say the first and last wavelength [Angstrom] of its {data.provenance.n_pixels} "
+                       'pixels, evenly spaced, as "settings": {"window": [8800, 8835]}')
+    return low, high
+
+
+def grid(data):
+    """Wavelength of the first pixel and step [Angstrom]."""
+    window = window_of(data)
     if window:
-        return window[0], (window[1] - window[0]) / (n_pixels - 1)
+        return window[0], (window[1] - window[0]) / (data.provenance.n_pixels - 1)
     return paper.WINDOW[0], transforms.STEP
 
 
@@ -57,7 +72,7 @@ def emulator_of(data):
 def _emulator(folder, *_):
     data = Dataset(folder)
     n_pixels, rows = data.flux_ph.shape[1], slow_rows(data.labels_ph)
-    first, step = grid(data, n_pixels)
+    first, step = grid(data)
     pixels = bins.pixels_a_bin(resolving_power_of(data.provenance), first + step * (n_pixels - 1) / 2, step)
     flux = bins.binned(take(data.flux_ph, rows), pixels)[0]
     middle = first + step * (flux.shape[1] * pixels - 1) / 2  # the last pixels may fill no bin

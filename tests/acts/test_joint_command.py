@@ -2,8 +2,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,43 @@ def test_a_subprocess_leaves_the_published_table_and_goes_on_where_it_was(folder
     assert json.loads((out / "joint_estimations.json").read_text())["spectra"]["spectra"] == "simulated"
 
 
+def test_blocks_on_a_cluster_that_loses_a_worker_end_the_same(cluster, folder, fitted, tmp_path, monkeypatch):
+    """Also the same as of stars that all teach, but for those that no longer do."""
+    address, workers = cluster
+    victim, process = next(iter(workers.items()))
+    monkeypatch.setattr(joint_fit, "BLOCK", 1)
+    words = ["--data", str(folder), "--teachers", "10", "--pictures", "0"]
+    assert joint_fit.main([*words, "--artifacts", str(tmp_path / "here"), "--jobs", "1"]) == 0
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    for path in (tmp_path / "there" / "joint").glob("joint_block_*"):
+        path.unlink()
+    (tmp_path / "there" / "joint" / "joint_estimations.csv").unlink()
+    ended = threading.Event()
+    killer = threading.Thread(target=kill_at_work, args=(address, victim, process, ended))
+    killer.start()
+    try:
+        assert joint_fit.main([*words, "--artifacts", str(tmp_path / "there"), "--scheduler", address]) == 0
+    finally:
+        ended.set()
+        killer.join()
+    assert process.wait(timeout=10) == -signal.SIGKILL, "the run ended before a worker could be killed"
+    here, there = (tmp_path / name / "joint" / "joint_estimations.csv" for name in ("here", "there"))
+    assert here.read_bytes() == there.read_bytes()
+    dense, blocks = (catalogues.load_estimates(path) for path in (fitted / here.name, here))
+    assert np.nanmedian(np.abs(dense["teff"] - blocks["teff"])) < 30
+
+
+def kill_at_work(address, victim, process, ended):
+    """Kill a worker as soon as it is at work."""
+    from distributed import Client
+
+    with Client(address) as client:
+        while not ended.wait(0.02):
+            if client.processing([victim])[victim]:
+                process.kill()
+                return
+
+
 def test_new_stars_are_fitted_with_the_corrections_of_a_run(folder, fitted, tmp_path, capsys):
     """A star that the run has seen gets what the run says; a file gets a row, a page and what is known of it."""
     table = catalogues.load_estimates(fitted / "joint_estimations.csv")
@@ -121,6 +160,38 @@ def test_corrections_that_cannot_be_used_end_in_one_line(folder, fitted, tmp_pat
     assert estimate.main([*words, "star.csv"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(lines) == 1 and said in lines[0]
+
+
+def narrower(folder, path, **said):
+    """Folder of the same spectra cut to 16 Angstrom of coarser pixels, a tenth of which are bad."""
+    path.mkdir()
+    for name in ("ph_flux_norm.npy", "carmf_norm.npy"):
+        flux = np.load(folder / name)[:, 1000:2600:2].copy()
+        if name.startswith("carm"):
+            flux[np.random.default_rng(0).random(flux.shape) < 0.1] = np.nan
+        np.save(path / name, flux)
+    for name in ("ph_pars.npy", "stars.csv"):
+        shutil.copy(folder / name, path / name)
+    files.write_json(path / "provenance.json", {"spectra": "simulated", "n_pixels": 800, **said})
+    return path
+
+
+def test_another_window_with_bad_pixels(folder, tmp_path):
+    data = narrower(folder, tmp_path / "data", settings={"window": [8810.0, 8825.98]})
+    assert joint_fit.main(["--data", str(data), "--artifacts", str(tmp_path), "--jobs", "1", "--pictures", "1"]) == 0
+    table = pd.read_csv(tmp_path / "joint" / "joint_estimations.csv")
+    truth = pd.read_csv(data / "stars.csv")
+    assert np.corrcoef(*table["Teff"].to_frame().join(truth["teff"]).dropna().to_numpy().T)[0, 1] > 0.9
+    wave = pd.read_csv(tmp_path / "joint" / "corrections.csv")["wave"]
+    assert wave.iloc[0] == pytest.approx(8810.0, abs=0.03) and wave.iloc[-1] == pytest.approx(8825.98, abs=0.06)
+
+
+@pytest.mark.parametrize("said", [{}, {"settings": {"window": [8826, 8810]}}, {"settings": {"window": "all"}}])
+def test_a_window_that_is_not_said_is_asked_for(folder, tmp_path, capsys, said):
+    data = narrower(folder, tmp_path / "data", **said)
+    assert joint_fit.main(["--data", str(data), "--artifacts", str(tmp_path), "--jobs", "1"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1 and "say the first and last wavelength" in lines[0]
 
 
 @pytest.mark.parametrize("words, said", [

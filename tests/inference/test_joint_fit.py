@@ -128,6 +128,33 @@ def test_with_nothing_shared_it_is_each_star_alone(emulator, stars):
     assert np.allclose(together.own[:, :4], one_by_one[:, :4], atol=[3.0, 0.01, 0.01, 0.02])
 
 
+def test_narrow_lines_are_told_by_the_spectra_alone(emulator, stars):
+    """Whatever rotation the models would need: of 24 stars six are fast, and lines are half as deep as the models'."""
+    labels, flux, variance = stars
+    fast = np.arange(24) < 6
+    broad = Motion(emulator, N_PIXELS, np.where(fast, 15.0, 1.6), np.zeros(24), 60.0).apply(1 - (1 - flux) / 2)
+    assert (joint_fit.JointFit(emulator, broad, variance).sharp() == ~fast).all()
+
+
+def test_stars_that_are_lost_alone_start_where_their_lines_are_narrow(emulator, stars, monkeypatch):
+    """That start ends as near to the truth as the usual one, which `test_finds_what_all_stars_share` has."""
+    labels, flux, variance = stars
+    mean = labels[:, :3].mean(axis=0)
+    alone = joint_fit.fit_alone(emulator, flux, variance, mean)
+    monkeypatch.setattr(joint_fit, "LOST", 1.1)
+    joint = joint_fit.fit_jointly(emulator, flux, variance, mean)
+    assert joint.converged and (rms(joint.own[:, :4] - labels) < 0.5 * rms(alone.own[:, :4] - labels))[:2].all()
+
+
+def test_a_star_is_fitted_alike_in_whichever_company(emulator, stars):
+    labels, flux, variance = stars
+    fields = joint_fit.Fields(np.random.default_rng(3).normal(0, [[0.05]] * 4 + [[0.003]], (5, N_PIXELS)), 0.1)
+    together = joint_fit.fit_with(emulator, fields, flux, variance)
+    by_twos = [joint_fit.fit_with(emulator, fields, flux[k : k + 2], variance[k : k + 2]) for k in range(0, 24, 2)]
+    assert np.allclose(together.own, np.concatenate([fit.own for fit in by_twos]), rtol=1e-6, atol=1e-6)
+    assert np.allclose(together.error, np.concatenate([fit.error for fit in by_twos]), rtol=1e-6)
+
+
 def test_two_stars_are_fitted_alone(emulator, stars):
     labels, flux, variance = stars
     joint, alone = (fit(emulator, flux[:2], variance[:2]) for fit in (joint_fit.fit_jointly, joint_fit.fit_alone))
