@@ -73,12 +73,11 @@ def test_a_subprocess_leaves_the_published_table_and_goes_on_where_it_was(folder
     assert json.loads((out / "joint_estimations.json").read_text())["spectra"]["spectra"] == "simulated"
 
 
-def test_blocks_on_a_cluster_that_loses_a_worker_end_the_same(cluster, folder, fitted, tmp_path, monkeypatch):
-    """Also the same as of stars that all teach, but for those that no longer do."""
+def test_blocks_on_a_cluster_that_loses_a_worker_end_the_same(cluster, folder, tmp_path, monkeypatch):
     address, workers = cluster
     victim, process = next(iter(workers.items()))
     monkeypatch.setattr(joint_fit, "BLOCK", 1)
-    words = ["--data", str(folder), "--teachers", "10", "--pictures", "0"]
+    words = ["--data", str(folder), "--teachers", "11", "--pictures", "0"]
     assert joint_fit.main([*words, "--artifacts", str(tmp_path / "here"), "--jobs", "1"]) == 0
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     for path in (tmp_path / "there" / "joint").glob("joint_block_*"):
@@ -95,8 +94,6 @@ def test_blocks_on_a_cluster_that_loses_a_worker_end_the_same(cluster, folder, f
     assert process.wait(timeout=10) == -signal.SIGKILL, "the run ended before a worker could be killed"
     here, there = (tmp_path / name / "joint" / "joint_estimations.csv" for name in ("here", "there"))
     assert here.read_bytes() == there.read_bytes()
-    dense, blocks = (catalogues.load_estimates(path) for path in (fitted / here.name, here))
-    assert np.nanmedian(np.abs(dense["teff"] - blocks["teff"])) < 30
 
 
 def kill_at_work(address, victim, process, ended):
