@@ -80,7 +80,7 @@ def install(out, stars, templates, synthetic, provenance, settings, mark):
     degrade_synthetic(out, synthetic, provenance, settings.target)
     with writing(out / PAGES) as partial:
         pages = progress_bar(zip(names, stars), total=len(stars), desc=PAGES, unit="page")
-        drawn = ((name, batch.load(kept)) for name, (kept, _) in pages)
+        drawn = ((name, replace(batch.load(kept), record=record)) for name, (kept, record) in pages)
         preparation_page.write(partial, drawn, templates, provenance.spectra)
     write_json(note, {**mark, "complete": True, "files": {name: sha256(out / name) for name in FILES}})
 

@@ -3,6 +3,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import operator
 import zipfile
 import zlib
 from collections import Counter
@@ -21,7 +22,7 @@ from workflow.command_line import cores, number
 from workflow.files import BadInput, UnitFailed, clean_name, one_line, sha256, sweep, writing
 from workflow.progress import progress_bar
 
-VERSION = 4  # raise it whenever the same file gives another row
+VERSION = 5  # raise it whenever the same file gives another row
 LONGEST_NAME = 100  # letters; file names hold 255 bytes
 STORED = ("flux", "raw", "template", "lags", "correlation")
 
@@ -72,21 +73,28 @@ def prepare(paths, out, reading, templates, settings, jobs):
         else:
             tqdm.write(f"left out: {path} {outcome}")
             left_out[path] = outcome
-    _warn_of_dull_lines([record for _, record in stars])
+    compare_lines([record for _, record in stars], settings.target)
     if not stars:
         raise BadInput(f"none of {len(paths)} files gave a star; the first: {paths[0]} {left_out[paths[0]]}")
     return stars, left_out
 
 
-def _warn_of_dull_lines(records):
-    """Say so where of many stars of an instrument none has lines as sharp as its resolving power would make them."""
-    for instrument in sorted({record["instrument"] for record in records}):
-        alike = [record for record in records if record["instrument"] == instrument]
-        sharpest = max(record["line_power"] / record["resolving_power"] for record in alike)
-        if len(alike) >= likeness.MANY and sharpest < likeness.DULLEST:
+def compare_lines(records, target):
+    """Take "blunt-lines" back where another star of the instrument has sharp ones; say so if none of many has.
+
+    What broadens its lines is then rotation: the resolving power, at most `target` as prepared, is as stated.
+    """
+    mode = operator.itemgetter("instrument", "resolving_power")
+    for instrument, power in sorted(set(map(mode, records))):
+        alike = [record for record in records if mode(record) == (instrument, power)]
+        sharpest = max(record["line_power"] for record in alike) / target
+        if sharpest >= likeness.SHARP:
+            for record in alike:
+                record["odd"] = " ".join(word for word in record["odd"].split() if word != "blunt-lines")
+        elif len(alike) >= likeness.MANY:
             print(f"warning: none of {len(alike)} stars of {instrument or 'one instrument'} has lines as sharp as R "
-                  f"{alike[0]['resolving_power']} makes them, the sharpest are those of {sharpest:.0%} of it: all "
-                  "rotate, or the resolving power is less: see --resolution")
+                  f"{power} makes them, the sharpest are those of {sharpest:.0%} of it: all rotate, or the resolving "
+                  "power is less: see --resolution")
 
 
 def powers(paths, reading, jobs):

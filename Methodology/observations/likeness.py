@@ -1,8 +1,10 @@
 """What is odd about a star that was accepted: flags by its lines beside those of the templates, and by its pixels."""
+import itertools
+
 import numpy as np
 
 import paper
-from spectra.transforms import degrade
+from spectra.transforms import STEP, WAVE, WINDOW, degrade
 
 # What each word in the column `odd` of stars.csv means; the limits are ours, set on simulated stars
 FLAGS = {
@@ -12,6 +14,8 @@ FLAGS = {
     "giant": "Mg I 8809 has narrow wings and the lines of FeH are weak: a low surface gravity",
     "second-star": "what its template leaves has a peak of its own in the cross-correlation",
     "undersampled": "fewer than 1.8 pixels an element of the stated resolution",
+    "two-powers": "its orders differ in resolving power, by their lines where they overlap, or in the width of pixels",
+    "blunt-lines": "they are twice as broad as its resolving power makes them: it rotates, or that is stated too high",
     "velocity": "its velocity is uncertain by more than 3 km/s, an element of CARMENES' resolution",
     "no-barycentric": "in the observer's frame, and nothing says how fast the Earth moved",
     "header": "its header says a thing in two ways that disagree",
@@ -22,17 +26,20 @@ MG, CORE_TO_WING, WINGS = 8809.17, 0.35, 1.3  # [Angstrom] of Mg I, and where it
 GIANT = 0.5  # of the depth of FeH's fifth of the window, in units of all lines', plus WEIGHT times the wings' excess
 WEIGHT = 6
 SAMPLED = 1.8  # pixels an element of resolution
-SECOND, SECOND_CONTRAST = 0.08, 4.5  # depth of a second star's lines, and standard deviations of its peak
+PIXELS = 1.5  # times as wide as those of another order
+SECOND, SECOND_CONTRAST = 0.07, 3.5  # light of a second star, and standard deviations of its peak
+POWERS = np.geomspace(20_000, 400_000, 40)  # resolving powers tried for the sharpest lines
+# `line_power` in units of the resolving power from which lines are sharp, and between which they may be blunt: broader
+# ones are a rotating star's, whatever the instrument. None of MANY stars with sharp ones is said of all
+SHARP, BLUNT, MANY = 0.75, (0.28, 0.55), 5
+OVERLAP, CERTAIN, BLOCK = 5.0, 4.0, 30  # [Angstrom] of two orders to compare them, deviations of a difference, [pixel]
 
 
-# Resolving powers tried for the sharpest lines, and what they must have of the stated one in one of MANY stars
-POWERS, DULLEST, MANY = np.geomspace(20_000, 400_000, 40), 0.75, 5
-
-
-def flags(flux, seen, velocity, templates, pixel, power, observation):
+def flags(flux, seen, velocity, templates, pixels, power, sharpness, differ, observation):
     """Words of FLAGS for one star, from its normalised flux (3501,) at rest, and where that is `seen`: (3501,), bool.
 
-    `pixel` is the width of the instrument's pixels [Angstrom], `power` its resolving power as stated.
+    `pixels` are the widths of those of each order [Angstrom], `power` is the instrument's resolving power as stated,
+    `sharpness` the star's `line_power` in units of that of the flux; `differ` says whether it has `two_powers`.
     """
     odd = {
         "shallow-lines": velocity.depth < SHALLOW,
@@ -40,7 +47,9 @@ def flags(flux, seen, velocity, templates, pixel, power, observation):
         "warm": warmth(flux, seen, velocity, templates) < WARM_SIDE,
         "giant": gravity(flux, seen, velocity, templates) < GIANT,
         "second-star": velocity.second > SECOND and velocity.second_contrast > SECOND_CONTRAST,
-        "undersampled": np.mean(paper.WINDOW) / power < SAMPLED * pixel,
+        "undersampled": np.mean(paper.WINDOW) / power < SAMPLED * max(pixels),
+        "two-powers": differ or max(pixels) > PIXELS * min(pixels),
+        "blunt-lines": BLUNT[0] < sharpness < BLUNT[1],
         "velocity": velocity.error > UNCERTAIN,
         "no-barycentric": observation.frame == "observer" and np.isnan(observation.berv),
         "header": bool(observation.conflicts),
@@ -85,3 +94,25 @@ def line_power(flux, seen, velocity, templates, target):
     powers = [*POWERS[POWERS < target], target]
     heights = [np.corrcoef(flux[seen], template)[0, 1] for template in [*smoothed, templates.flux[nearest][seen]]]
     return float(powers[np.argmax(heights)])
+
+
+def two_powers(parts, template, power):
+    """Whether two orders that overlap differ as lines do that are seen with `power` and with SHARP of it, or less.
+
+    Their difference is regressed on that of the template so seen; rotation is in neither. `parts` are (pixels of
+    `WAVE`, normalised flux, error) an order.
+    """
+    duller = np.zeros(len(WAVE))
+    duller[WINDOW] = degrade(template, power, SHARP * power) - template
+    for pair in itertools.combinations(parts, 2):
+        common = slice(max(pixels.start for pixels, *_ in pair), min(pixels.stop for pixels, *_ in pair))
+        expected = duller[common]
+        if len(expected) < OVERLAP / STEP or not expected.any():
+            continue
+        one, other = (flux[common.start - pixels.start : common.stop - pixels.start] for pixels, flux, _ in pair)
+        slope = (one - other) @ expected / (expected**2).sum()
+        scatter = (one - other - slope * expected) * expected
+        in_blocks = np.add.reduceat(scatter, np.arange(0, len(scatter), BLOCK))  # within which neighbours are alike
+        if abs(slope) > max(1, CERTAIN * np.linalg.norm(in_blocks) / (expected**2).sum()):
+            return True
+    return False

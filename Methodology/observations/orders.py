@@ -122,9 +122,16 @@ def joined(spectra):
         return np.mean(np.any([(order.wave[0] <= grid) & (grid <= order.wave[-1]) for order in orders], axis=0))
 
     whole = max(spectra, key=lambda spectrum: covered(spectrum.orders))
+    powers = {whole.observation.resolving_power}
     for spectrum in spectra:
         if covered(whole.orders + spectrum.orders) > covered(whole.orders):
             whole = replace(whole, orders=whole.orders + spectrum.orders)
+            powers.add(spectrum.observation.resolving_power)
+    powers = sorted(power for power in powers if power == power)
+    if len(powers) > 1:
+        said = f"its orders have resolving powers of {powers[0]:.0f} to {powers[-1]:.0f}: the lowest is taken for all"
+        whole = replace(whole, observation=replace(whole.observation, resolving_power=powers[0],
+                                                   conflicts=(*whole.observation.conflicts, said)))
     return whole
 
 

@@ -73,7 +73,7 @@ def prepare(spectrum, templates, settings):
                          f"{paper.WINDOW[1]:g} to find its velocity") from None
     if velocity.missed:
         raise UnitFailed(velocity.missed)
-    flux, covered, raw = _at_rest(orders, velocity.rv, power, settings)
+    flux, covered, raw, parts = _at_rest(orders, velocity.rv, power, settings)
     bad = 1 - covered[WINDOW].mean()
     if bad > settings.max_bad:
         raise UnitFailed(_why_bad(covered, bad, settings.max_bad, np.sum(counts, axis=0)))
@@ -84,11 +84,13 @@ def prepare(spectrum, templates, settings):
     if not ((flux > low) & (flux < high)).all():
         raise UnitFailed(f"leaves the range of normalised flux, {low:g} to {high:g}: its continuum was not found")
     seen = covered[WINDOW] & ~_telluric(paper.WAVELENGTH * (1 + velocity.rv / LIGHT), power, spectrum.observation)
-    pixel = min(np.median(np.diff(order.wave)) for order in orders)
-    words = likeness.flags(flux, seen, velocity, templates, pixel, power, spectrum.observation)
+    pixels = [np.median(np.diff(order.wave)) for order in orders]
+    line_power = likeness.line_power(flux, seen, velocity, templates, settings.target)
+    differ = likeness.two_powers(parts, templates.flux[velocity.template], settings.target)
+    words = likeness.flags(flux, seen, velocity, templates, pixels, power, line_power / settings.target, differ,
+                           spectrum.observation)
     record = {**_record(spectrum, velocity, orders), "bad": round(bad, 4), "resolving_power": round(power),
-              "line_power": round(likeness.line_power(flux, seen, velocity, templates, settings.target), -2),
-              "odd": " ".join(words)}
+              "line_power": round(line_power, -2), "odd": " ".join(words)}
     return Star(flux, record, raw.astype(np.float32), velocity.template, velocity.lags, velocity.correlation)
 
 
@@ -208,7 +210,7 @@ def _merged(n_pixels, parts):
 
 
 def _at_rest(orders, rv, power, settings):
-    """Normalised flux on WAVE, where it is covered by good pixels, and flux and continuum of the longest order."""
+    """Normalised flux on WAVE, where good pixels cover it, flux and continuum of the longest order, and all parts."""
     parts, raws = [], []
     covered = np.zeros(len(WAVE), bool)
     for order in orders:
@@ -228,11 +230,11 @@ def _at_rest(orders, rv, power, settings):
         raw[:, pixels] = np.array([flux, flux / normalised]) / np.median(flux)
         raws.append(raw)
     if not parts:
-        return np.full(len(WAVE), np.nan), covered, np.full((2, len(WAVE)), np.nan)
+        return np.full(len(WAVE), np.nan), covered, np.full((2, len(WAVE)), np.nan), parts
     flux = _merged(len(WAVE), parts)
     known = np.isfinite(flux)
     longest = max(raws, key=lambda raw: np.isfinite(raw[0]).sum())
-    return np.interp(WAVE, WAVE[known], flux[known]), covered, longest
+    return np.interp(WAVE, WAVE[known], flux[known]), covered, longest, parts
 
 
 def _why_bad(covered, bad, limit, counts):

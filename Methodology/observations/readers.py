@@ -38,7 +38,8 @@ SKY_SMOOTHING = 101  # [pixel] of the running median of a fibre on the sky; this
 SKY_LINE, SKY_NARROWEST = 5, 3  # standard deviations of the sky's noise, and [pixel] in a row: fewer are a cosmic hit
 SKY_WING = 2  # [pixel] to each side of a line that belong to it
 MOST_PLANES = 24  # of an array without names: more are pixels, and no roles
-OWN_KEYS = ("OBJECT", "SPECSYS", "VACUUM", "CTYPE1")  # of an extension's header that go before the primary one's
+# Of an extension's header that go before the primary one's
+OWN_KEYS = ("OBJECT", "SPECSYS", "VACUUM", "CTYPE1", *headers.RESOLUTION_KEYS)
 
 
 @dataclass(frozen=True)

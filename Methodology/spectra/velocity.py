@@ -27,9 +27,11 @@ MOST, NEAR = 0.85, 90  # of the window, and [km/s] searched about a velocity tha
 SHORTEST = 15  # [Angstrom] of a template that there must be to correlate with
 # Heights of a warm template's peak, in units of the best one's, from which it counts for the velocity, and alone does
 WARM = 0.65, 0.8
-APART = 0.7  # of the way from the best template's velocity to the one given, as a standard deviation: 0.58 if uniform
-DISAGREE = 0.08  # of the way between the best and the best warm template's velocities, whichever counts
-ATOMIC_POSITIONS = 0.3  # [km/s] that the few strong atomic lines of the window leave open, whatever the noise
+NOISE = 1.1  # what the scatter of a velocity is of what its peak says
+APART = 0.5  # of the way from the best template's velocity to the one given, as a standard deviation
+# [km/s] by which lines that are not where the templates have them move a velocity that is a warm template's, where what
+# they leave of the star's lines is as large as what they have of them
+MISMATCH = 0.5
 
 
 def cross_correlation(flux, template):
@@ -111,14 +113,14 @@ class Velocity:
     """What the cross-correlation with templates says."""
 
     rv: float  # [km/s]
-    error: float  # [km/s] of noise, of lines that the template has not, and of templates that disagree
-    noise: float  # [km/s], the part of it that is no disagreement of templates
+    error: float  # [km/s] of noise, of lines that are not as the template has them, and of templates that disagree
+    noise: float  # [km/s], that of the best template alone
     height: float  # of the peak, 1 for equal spectra
     weakest: float  # height that is left where any one fifth of the window is left out
     contrast: float  # of the peak, in standard deviations of the correlation elsewhere
     depth: float  # of the star's lines in units of those of the template
     parts: np.ndarray  # (5,) the same in each fifth of the window
-    second: float  # depth of the lines of a second star, by the highest peak of what the first leaves
+    second: float  # light of a second star in units of the first's, by the highest peak of what the templates leave
     second_contrast: float  # of that peak
     second_rv: float  # [km/s]
     seen: float  # part of the window that is seen at all velocities
@@ -217,22 +219,25 @@ def measure_velocity(wave, flux, templates, ignored=None, searched=MAX_VELOCITY)
         scatter = _scatter(observed[part], weights[part], lines[template], height, curvature)
         return LIGHT * (np.exp(step * (peak - reach + offset)) - 1), VELOCITY_STEP * scatter
 
-    velocities, scatters = np.transpose([measured(best, peak), measured(warm, warm_peak)])
+    (rv_best, noise), (rv_warm, _) = measured(best, peak), measured(warm, warm_peak)
     share = np.clip((correlation[warm, warm_peak] / correlation[best, peak] - WARM[0]) / (WARM[1] - WARM[0]), 0, 1)
-    rv = velocities[0] + share * (velocities[1] - velocities[0])
-    noise = np.hypot((1 - share) * scatters[0], share * scatters[1])
+    rv = rv_best + share * (rv_warm - rv_best)
+    height = correlation[best, peak]
+    mismatch = np.sqrt(max(1 / height**2 - 1, 0))
     places = np.arange(n) * N_PARTS // n
     without = correlations(observed, weights, np.broadcast_to(lines[best], (N_PARTS, n)),
                            1.0 * (places != np.arange(N_PARTS)[:, None]))[0]
     part = slice(peak, peak + n)
-    left = observed.copy()
-    left[part] -= slope[best, peak] * lines[best]
-    correlation_left, slope_left = correlations(left, weights, lines[best][None], np.ones((1, n)))
-    second = np.where(np.abs(lags - lags[peak]) > STAYS, correlation_left[0], -1).argmax()
+    left = observed.copy()  # of a second star, whose lines are the star's own, whatever the templates lack
+    root = np.sqrt(weights[part])
+    left[part] -= np.linalg.lstsq((root * lines).T, root * observed[part], rcond=None)[0] @ lines
+    correlation_left, slope_left = correlations(left, weights, observed[part][None], weights[part][None])
+    own = np.flatnonzero(correlation[best] < height / 2)  # lags: a peak as broad as the lines is the star's own
+    own = max(STAYS, 2 * np.abs(lags[own] - lags[peak]).min()) if len(own) else PEAK
+    second = np.where(np.abs(lags - lags[peak]) > own, correlation_left[0], -1).argmax()
     velocity = Velocity(
-        rv=rv, error=np.linalg.norm([noise, APART * (rv - velocities[0]), DISAGREE * np.ptp(velocities),
-                                     ATOMIC_POSITIONS * share]),
-        noise=noise, height=correlation[best, peak],
+        rv=rv, error=np.linalg.norm([NOISE * noise, APART * (rv - rv_best), MISMATCH * share * mismatch]),
+        noise=noise, height=height,
         weakest=without[:, np.abs(lags - lags[peak]) < STAYS].max(axis=1).min(),
         contrast=_contrast(correlation[best], peak, beyond), depth=slope[best, peak],
         parts=np.array([_slope(observed[part][places == k], lines[best][places == k], weights[part][places == k])

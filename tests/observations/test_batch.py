@@ -12,7 +12,7 @@ import paper
 import prepare_spectra
 import simulate_spectra
 from figures import preparation_page
-from observations import preparation
+from observations import batch, preparation
 from spectra import dataset
 from spectra.transforms import degrade, to_air
 from synthetic import simulation as sim
@@ -169,3 +169,17 @@ def test_reality(tmp_path, synthetic, capsys):
                 known = np.interp(paper.WAVELENGTH, reference["wave_rest_vac"], reference["flux_norm"])
             seen = known < 1.05  # the reference keeps a cosmic hit
             assert np.corrcoef(star[seen], known[seen])[0, 1] > 0.99, name
+
+
+@pytest.mark.parametrize("powers, instruments, left, warned", [
+    ([40_000], "a", ["blunt-lines warm"], False), ([40_000, 80_000], "aa", ["warm", "warm"], False),
+    ([40_000, 80_000], "ab", ["blunt-lines warm", "warm"], False),
+    ([40_000] * 5, "aaaaa", ["blunt-lines warm"] * 5, True), ([40_000] * 4 + [80_000], "aaaaa", ["warm"] * 5, False),
+])
+def test_blunt_lines_are_rotation_where_another_star_of_the_instrument_has_sharp_ones(
+        powers, instruments, left, warned, capsys):
+    records = [{"instrument": name, "resolving_power": 94_600, "line_power": power, "odd": "blunt-lines warm"}
+               for power, name in zip(powers, instruments)]
+    batch.compare_lines(records, 94_600)
+    assert [record["odd"] for record in records] == left
+    assert ("--resolution" in capsys.readouterr().out) == warned

@@ -381,3 +381,16 @@ def test_kept_region_leaves_room_for_every_velocity():
     reach = 1 + MAX_VELOCITY / LIGHT
     assert orders.REGION[0] < to_air(transforms.WAVE[0] / reach)
     assert orders.REGION[1] > transforms.WAVE[-1] * reach
+
+
+@pytest.mark.parametrize("powers, taken", [((80_000, 80_000), 80_000), ((80_000, 40_000), 40_000), ((80_000,), 80_000)])
+def test_of_resolving_powers_that_orders_state_the_lowest_is_taken_and_said(tmp_path, powers, taken):
+    wave = np.arange(8790.0, 8845.0, 0.05)
+    hdus = [fits.BinTableHDU.from_columns([
+        fits.Column("WAVE", "D", array=part), fits.Column("FLUX", "D", array=np.ones(len(part)))])
+        for part in np.array_split(wave, len(powers))]
+    for hdu, power in zip(hdus, powers):
+        hdu.header["SPEC_RES"] = power
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "star.fits")
+    observation = readers.read(tmp_path / "star.fits").observation
+    assert observation.resolving_power == taken and bool(observation.conflicts) == (len(set(powers)) > 1)
