@@ -183,7 +183,7 @@ OF_TABLES = [
     ("docs/results.md", of_recipe, "{own[teff]:.0f} K, {own[logg]:.3f} dex, {own[mh]:.3f} dex and {own[vsini]:.2f} "
                                    "km/s of itself (medians): {low:.1f} to {high:.1f} times less than the errors"),
     ("docs/results.md", of_penalties, "from {live_before:.2f} and {frozen_before:.2f} to {live_after:.2f} dex"),
-    ("README.md", of_eight_seeds, "in Teff at full size ({after[teff]:.0f} against 275 K)"),
+    ("README.md", of_eight_seeds, "in Teff ({after[teff]:.0f} against 275 K)"),
     *((page, of_networks, words) for page, words in (
         ("README.md", "| {teff:.0f} | 275 |"), ("README.md", "| {logg:.3f} | 0.113 |"),
         ("README.md", "| {mh:.2f} | 0.159 |"), ("README.md", "| {vsini:.2f} | 5.52 |"),
