@@ -41,37 +41,44 @@ from evaluation import anchors, calibrated, catalogues
 from workflow import schemas
 from workflow.artifacts import Artifacts
 from workflow.command_line import Help, add_seed, command, folder
-from workflow.files import BadInput, lock, sha256, write_csv, write_json
+from workflow.files import BadInput, check_own, lock, sha256, unchanged, write_csv, write_json
 from workflow.units import CODE, sidecar_of
+
+
+def own(path, kind):
+    """Whether a table that may be there is one of this script's, as its sidecar says."""
+    sidecar = sidecar_of(path)
+    return sidecar.exists() and path.name in schemas.read(sidecar, kind, "delete it, or choose another --out").outputs
 
 
 def write(path, estimates, used, inputs, args):
     """Write the calibrated table and its sidecar."""
     fits = {par: calibration.record for par, calibration in used.items()}
     with lock(path.parent):
+        check_own(path, own(path, schemas.Calibration))
         write_csv(path, calibrated.apply(estimates, used))
         content = schemas.Calibration(
             spectra=schemas.Origin(spectra=estimates["spectra"].iloc[0]),
-            settings={"linear": args.linear, "seed": args.seed},
-            inputs={**{file.name: sha256(file) for file in inputs}, **{str(run): sha256(run) for run in args.gaps}},
-            outputs={path.name: sha256(path)}, fits=fits, code=CODE)
+            settings={"linear": args.linear, "seed": args.seed}, inputs=inputs, outputs={path.name: sha256(path)},
+            fits=fits, code=CODE)
         write_json(sidecar_of(path), schemas.signed(schemas.plain(content)))
     beyond = [f"{paper.PARAMETERS[par].published} {(~estimates[par].between(*fit.estimates)).sum()}"
               for par, fit in fits.items()]
     print(f"\n{len(estimates)} stars -> {path}\nbeyond the range of those it was calibrated on: {', '.join(beyond)}")
 
 
-def write_anchored(path, estimates, args, inputs):
+def write_anchored(path, estimates, known, args, inputs):
     """Write a table moved onto --anchors, in the form of final_estimations.csv, with its sidecar."""
-    observations, names = anchors.read(args.anchors, estimates)
-    if not names:
-        raise BadInput(f"{args.anchors}: none of its stars has an estimate here: {anchors.REMEDY}")
+    observations, names, absent = known
+    if absent:
+        print(f"{args.anchors}: {len(absent)} anchors are not among the stars, as {absent[0]}")
     table, left_out, moves = anchors.moved(estimates, observations)
     print(f"The map, added to the estimates\n{moves.to_string(index=False, float_format='{:.3g}'.format)}")
     with lock(path.parent):
+        check_own(path, own(path, schemas.Estimates))
         write_csv(path, table)
-        content = schemas.Estimates(schemas.Origin(spectra=estimates["spectra"].iloc[0]), inputs={
-            file.name: sha256(file) for file in inputs}, outputs={path.name: sha256(path)}, flags_left_out=left_out)
+        content = schemas.Estimates(schemas.Origin(spectra=estimates["spectra"].iloc[0]), inputs=inputs, outputs={
+            path.name: sha256(path)}, flags_left_out=left_out, code=CODE)
         write_json(sidecar_of(path), schemas.signed(schemas.plain(content)))
     scored = " and ".join(f"{len(stars)} of {par}" for par, stars in names.items())
     print(f"\n{len(table)} stars -> {path}\nanchors, which are not to be scored: {scored}")
@@ -115,33 +122,40 @@ def main(argv=None):
     add("--out", type=folder, metavar="DIR", help="folder of the calibrated table; None: that of the estimates")
     add("--anchors", type=Path, metavar="FILE", help="CSV of stars whose parameters are known, to move the table onto")
     args = parser.parse_args(argv)
-    estimates = catalogues.load_estimates(args.estimates)
-    simulated = schemas.Kind(estimates["spectra"].iloc[0]).simulated
-    if args.anchors:
+    source, tables = args.estimates or catalogues.FOLDER / "mas24.csv", sorted(catalogues.FOLDER.glob("*.csv"))
+    with unchanged(source, *tables, *args.truth, *args.test, *args.gaps, *filter(None, [args.anchors])) as digests:
+        estimates, left_out = catalogues.load_estimates(args.estimates), []
+        simulated = schemas.Kind(estimates["spectra"].iloc[0]).simulated
+        if not args.anchors:
+            check(args, simulated)
         print(f"{len(estimates)} stars, {catalogues.title(estimates)}\n")
-        source = args.estimates or catalogues.FOLDER / "mas24.csv"
-        path = (args.out or source.parent) / f"{source.stem}_anchored.csv"
-        if path.parent == catalogues.FOLDER:
+        if args.anchors:
+            known = anchors.read(args.anchors, estimates)
+        elif simulated:
+            truth, file = calibrated.truth_of(source, args.truth)
+            tests, gaps = ([(catalogues.load_estimates(run), calibrated.truth_of(run, args.truth)[0]) for run in runs]
+                           for runs in (args.test, args.gaps))
+            tests = dict(zip(map(calibrated.name_of, args.test), tests))
+            used = calibrated.of_simulation({"other half": (estimates, truth), **tests}, args.linear, args.seed, gaps)
+            calibrations, tables = list(used.values()), [file]
+        else:
+            calibrations, used, left_out = calibrated.of_run(estimates, dict(args.reference), args.linear)
+    out = args.out or source.parent
+    if args.anchors:
+        if out == catalogues.FOLDER:
             raise BadInput("--anchors with the published estimates needs --out, a folder to write to")
-        return write_anchored(path, estimates, args, [source, args.anchors])
-    check(args, simulated)
-    print(f"{len(estimates)} stars, {catalogues.title(estimates)}\n")
-    path = args.estimates or catalogues.FOLDER / "mas24.csv"
-    if simulated:
-        truth, file = calibrated.truth_of(path, args.truth)
-        tests, gaps = ([(catalogues.load_estimates(run), calibrated.truth_of(run, args.truth)[0]) for run in runs]
-                       for runs in (args.test, args.gaps))
-        tests = dict(zip(map(calibrated.name_of, args.test), tests))
-        used = calibrated.of_simulation({"other half": (estimates, truth), **tests}, args.linear, args.seed, gaps)
-        calibrations, inputs = list(used.values()), [path, file]
-    else:
-        calibrations, used = calibrated.of_run(estimates, dict(args.reference), args.linear)
-        inputs = [path, *sorted(catalogues.FOLDER.glob("*.csv"))]
+        inputs = {file.name: digests[file] for file in (source, args.anchors)}
+        return write_anchored(out / f"{source.stem}_anchored.csv", estimates, known, args, inputs)
+    left_out += [f"{parameter.published} is not calibrated, its columns are empty"
+                 for par, parameter in paper.PARAMETERS.items() if par not in used]
+    print("".join(f"warning: {line}\n" for line in left_out), end="")
     fits = calibrated.fits((calibration.par, calibration.record) for calibration in calibrations)
     print(fits.to_string(index=False))
     print(f"\nStars whose value lies in the interval [%]\n{calibrated.coverage(calibrations).to_string(index=False)}")
     if args.out or args.estimates:
-        write(Artifacts(args.out or path.parent).calibrated, estimates, used, inputs, args)
+        inputs = {**{file.name: digests[file] for file in (source, *tables)},
+                  **{str(run): digests[run] for run in args.gaps}}
+        write(Artifacts(out).calibrated, estimates, used, inputs, args)
 
 
 if __name__ == "__main__":

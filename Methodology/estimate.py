@@ -27,7 +27,6 @@ import argparse
 import functools
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
@@ -144,10 +143,12 @@ def tune(ensemble, records, flux, args, settings):
 def check_out(out, paths, overwrite):
     """Refuse a folder of spectra or of a run, and to replace estimates of other files; the schemas.Estimates there."""
     spectra = Dataset(out)
-    foreign = [path for path in (spectra.ph, spectra.pars, spectra.note, Artifacts(out).selection) if path.exists()]
-    if foreign:
-        raise BadInput(f"{out} holds {foreign[0].name}, so spectra or a run: choose another --out")
     sidecar = sidecar_of(out / NAME)
+    others = [spectra.ph, spectra.pars, spectra.note, Artifacts(out).selection]
+    if not (sidecar.exists() or (out / "prepared").exists()):  # else --tune left it
+        others.append(spectra.carm)
+    if foreign := [path for path in others if path.exists()]:
+        raise BadInput(f"{out} holds {foreign[0].name}, so spectra or a run: choose another --out")
     if not sidecar.exists():
         if (out / NAME).exists():
             raise BadInput(f"{out / NAME} was not made by this script: move it away, or choose another --out")
@@ -176,9 +177,8 @@ def write(args, ensemble, paths, table, drawn, fine_tuned_on, settings):
         msgspec.structs.replace(fine_tuned_on, spectra=word), kept=kept,
         inputs={str(path): sha256(path) for path in paths},
         outputs={path.name: sha256(path) for path in (args.out / NAME, *drawn)})
-    told = {key: value for key, value in asdict(settings).items() if value == value}  # JSON has no NaN
     write_json(sidecar_of(args.out / NAME), schemas.signed({
-        **schemas.plain(record), "settings": {"tune": args.tune, **told},
+        **schemas.plain(record), "settings": {"tune": args.tune, **batch.told(settings)},
         "networks": {path.name: sha256(path) for path in models}, "versions": versions(), "code": CODE}))
 
 

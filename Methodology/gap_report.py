@@ -42,10 +42,12 @@ def main(argv=None):
     run = load(args.data, args.artifacts)
     table = gap.report(run, args.truth, args.seed)
     print(f"{run.title}\n\n{gap.summary(table).to_string(index=False)}")
+    print(f"\n{table['n'].max()} of {len(run.estimates)} stars have a synthetic spectrum of the same labels")
     with lock(args.artifacts):
+        run.refuse_change()
         write_csv(run.artifacts.gap_report, table.assign(run=run.title))
         with writing(run.artifacts.gap_report.with_suffix(".png")) as partial:
-            gap_in_numbers(run, table).savefig(partial, dpi=200, metadata={"Description": run.title})
+            gap_in_numbers(run, table).savefig(partial, dpi=200, metadata={"Description": run.mark_of_gap})
     print(f"\n-> {run.artifacts.gap_report} and gap_report.png")
 
 

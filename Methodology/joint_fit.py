@@ -31,26 +31,30 @@ import pandas as pd
 import paper
 from evaluation import anchors
 from evaluation.joint import errors_beside_baselines
+from evaluation.run import load
 from figures import joint as figures
 from inference import flags, gauge, joint_fit, joint_run
 from spectra.dataset import Dataset
-from spectra.star_tables import read
 from workflow import runner, schemas
 from workflow.artifacts import Artifacts
 from workflow.command_line import command, folder, number, parse
 from workflow.files import (
     BadInput,
+    check_own,
     lock,
     sha256,
+    unchanged,
     write_array,
     write_csv,
     write_json,
     writing,
 )
-from workflow.units import Unit, finish, read_sidecar, sidecar_of
+from workflow.units import CODE, NAMES, Unit, finish, read_sidecar, sidecar_of
 
 TEACHERS = 500  # stars that the shared fields are fitted with: more tell no more of them, and take longer
 BLOCK = 1000  # further stars a unit
+TABLES = ("joint_estimations.csv", "alone_estimations.csv", "anchors_used.csv", joint_run.MAP, "corrections.csv",
+          "corrections.png")
 COLUMNS = 20  # of a star's numbers: 7 of its own, errors of labels and v sin i, 4 and 4 of the star alone, its misfit
 
 
@@ -121,12 +125,12 @@ def work(unit, tick):
 
 
 # ---------------------------------------------------------------- tables
-def write_table(path, data, values, evidence, args, inputs):
-    """Write a table of estimates in the published form, with its sidecar; return it."""
+def write_table(path, data, values, evidence, args, inputs, beside=()):
+    """Write a table of estimates in the published form, with its sidecar, which names files beside it; return it."""
     table, left_out = joint_run.table(data.stars, values, evidence)
     write_csv(path, table)
-    sidecar = schemas.Estimates(data.provenance, args.seed, {}, {file.name: sha256(file) for file in inputs},
-                                {path.name: sha256(path)}, left_out)
+    outputs = {name: sha256(path.with_name(name)) for name in (path.name, *beside)}
+    sidecar = schemas.Estimates(data.provenance, args.seed, {}, inputs, outputs, left_out, CODE)
     write_json(sidecar_of(path), schemas.signed(schemas.plain(sidecar)))
     return table
 
@@ -163,7 +167,7 @@ def add_arguments(what, how_much, where):
     what.add_argument("--out", type=folder, metavar="DIR", help="folder of the results; None: joint in --artifacts")
     what.add_argument("--anchors", type=Path, metavar="FILE", help="CSV of stars whose parameters are known")
     for par in gauge.LABELS:
-        what.add_argument(f"--mean-{par}", type=float, nargs=2, metavar=("MEAN", "ERROR"),
+        what.add_argument(f"--mean-{par}", type=number(float, -1e9), nargs=2, metavar=("MEAN", "ERROR"),
                           help=f"what is known of the sample's mean [{paper.PARAMETERS[par].unit}]")
     how_much.add_argument("--teachers", type=number(int, 2), default=TEACHERS, metavar="N",
                           help="stars that the shared fields are fitted with")
@@ -181,17 +185,29 @@ def main(argv=None):
     data = Dataset(args.data)
     data.check_synthetic()
     means = {par: tuple(getattr(args, f"mean_{par}")) for par in gauge.LABELS if getattr(args, f"mean_{par}")}
-    wrong = [par for par, (_, error) in means.items() if not error > 0]
-    if wrong:
-        raise BadInput(f"--mean-{wrong[0]}: the error must be above zero")
+    for par, (mean, error) in means.items():
+        low, high = paper.LABEL_BOUNDS[par]
+        if not (error > 0 and low <= mean <= high):
+            raise BadInput(f"--mean-{par}: the error must be above zero, the mean from {low} to {high}")
     args.pin = [means.get(par, (usual,))[0] for par, usual in zip(gauge.LABELS, joint_fit.PRIORS.mean)]
-    observations, names = anchors.read(args.anchors, data.stars)
+    with unchanged(*filter(None, [args.anchors])) as known:
+        observations, names, absent = anchors.read(args.anchors, data.stars)
+    if absent:
+        print(f"{args.anchors}: {len(absent)} anchors are not among the stars, as {absent[0]}")
     fields, blocks, teachers, further = plan(args, data)
+    for name in (*TABLES, "pages"):
+        check_own(args.out / name, sidecar_of(fields.path).exists())
+    outside = dict(zip(["anchors"], known.values()))
+    inputs = {**fields.identity["inputs"], NAMES: data.names, **outside}
+    if inputs[data.stars_table.name] != data.stars_digest:
+        raise BadInput(f"{data.stars_table} was changed while it was read: run again")
     if runner.run([fields], work, args, description="joint fit") is None:
         return
     if blocks and runner.run(blocks, work, args, description="blocks of stars") is None:
         return
     with lock(args.out):
+        started, of_map = time.time(), Unit(args.out / joint_run.MAP, {"means": means, **outside}, (fields.path,),
+                                            args.seed, (), data.provenance)
         numbers = np.empty((len(data.flux_carm), COLUMNS))
         numbers[teachers] = np.load(fields.also[0])
         for unit in blocks:
@@ -199,18 +215,18 @@ def main(argv=None):
             numbers[rows] = np.load(unit.path)
         say_bad(data, numbers)
         estimates, table_of_gauge = anchors.mapped(numbers[:, :4], numbers[:, 7:11], observations, means)
-        inputs = [data.stars_table, *([args.anchors] if args.anchors else [])]
         single = {par: (numbers[:, 11 + k], numbers[:, 15 + k], 0 * numbers[:, 15 + k])
                   for k, par in enumerate(paper.PARAMETERS)}
         limit = read_sidecar(fields.path).metrics.get(joint_run.MISFIT, np.nan)
         evidence = joint_run.evidence_of(data, data.stars, numbers[:, -1], limit)
-        joint = write_table(args.out / "joint_estimations.csv", data, estimates, evidence, args, inputs)
-        del evidence["mse"], evidence["limits"]  # which are those of the joint fit
-        alone = write_table(args.out / "alone_estimations.csv", data, single, evidence, args, inputs)
         used = [(star, par) for par, stars in names.items() for star in stars]
         write_csv(args.out / "anchors_used.csv", pd.DataFrame(used, columns=["karmn", "parameter"]))
-        write_csv(args.out / joint_run.MAP, table_of_gauge.assign(spectra=data.provenance.spectra))
+        write_csv(of_map.path, table_of_gauge.assign(spectra=data.provenance.spectra))
+        finish(of_map, started, {})
         write_corrections(args, data, fields, numbers, teachers)
+        joint = write_table(args.out / TABLES[0], data, estimates, evidence, args, inputs, TABLES[2:])
+        del evidence["mse"], evidence["limits"]  # which are those of the joint fit
+        alone = write_table(args.out / TABLES[1], data, single, evidence, args, inputs)
         write_pages(args, data, fields, numbers, joint)
     print("\nWhat is known of the map that the spectra cannot tell (offsets and slopes, added to the labels)")
     shown = table_of_gauge[["parameter", "term", "value", "error", "from"]]
@@ -235,7 +251,11 @@ def compare(joint, alone, data, names, results):
     tables = {"each star alone": alone, "joint": joint}
     recipe = Artifacts(results).estimates()
     if recipe.exists():
-        table = read(recipe, "restore it")
+        try:
+            table = load(data.folder, results).table(recipe)
+        except BadInput as error:
+            table = joint[:0]
+            print(f"warning: the recipe's estimates are not compared: {error}")
         if list(table["karmn"]) == list(joint["karmn"]):
             tables = {"the recipe, fine-tuned": table, **tables}
     print("\nEstimates of SIMULATED stars against the truth, anchors left out")

@@ -14,6 +14,7 @@ not say, in their metadata, that they were drawn from this run as it is now are 
 """
 import argparse
 import base64
+import contextlib
 import os
 import re
 import shlex
@@ -33,7 +34,7 @@ from inference import flags
 from workflow import schemas
 from workflow.artifacts import STAGES
 from workflow.command_line import Help, add_run, command, folder
-from workflow.files import one_line, read_table, sha256, writing
+from workflow.files import BadInput, check_own, lock, one_line, read_table, sha256, state, writing
 
 PENALTIES = {"live": "formula of the published code, current weights", "none": "none",
              "frozen": "formula of the published code, initial weights",
@@ -151,6 +152,8 @@ def the_joint_fit(run, out):
         return []
     tables = {name: run.table(folder / file)
               for name, file in (("each star alone", "alone_estimations.csv"), ("joint", "joint_estimations.csv"))}
+    if "gauge.csv" not in schemas.read(folder / "joint_estimations.json", schemas.Estimates, again).outputs:
+        return ["## Joint fit of all stars (not in the paper)", f"It does not say which tables are its own: {again}."]
     parts = ["## Joint fit of all stars (not in the paper)",
              "All spectra fitted together with what the synthetic ones lack, without networks: docs/joint-fit.md."]
     if run.truth is not None:
@@ -188,7 +191,7 @@ def the_gap(run, out):
     if not path.exists():
         return []
     heading, measured = "## The gap in numbers", read_table(path, "run", again, once=False)
-    if set(measured["run"]) != {run.title}:
+    if style.drawn_from(path.with_suffix(".png")) != run.mark_of_gap:
         return [heading, f"They are of this run as it was: {again}."]
     summary = gap.summary(measured)
     return [heading, table(list(summary), summary.to_numpy(), range(1, len(summary.columns))),
@@ -364,6 +367,15 @@ def html(text, out, simulated):
     return f'{HTML}<body{" class=simulated" * simulated}>\n{body}</body>\n</html>\n'
 
 
+def is_report(path):
+    """Whether a file that may be there begins as a page of this script does."""
+    with contextlib.suppress(OSError, BadInput):
+        state(path)
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return "eport of a run" in file.read(1000)
+    return False
+
+
 @command
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
@@ -375,10 +387,15 @@ def main(argv=None):
     run = load(args.data, args.artifacts)
     args.figures, args.out = args.figures or run.artifacts.figures, args.out or args.artifacts
     text = page(run, args)
-    for name, content in (("report.md", text), ("report.html", html(text, args.out, run.spectra.simulated))):
-        with writing(args.out / name) as partial:
-            partial.write_text(content, encoding="utf-8")
-        print(args.out / name)
+    contents = {"report.md": text, "report.html": html(text, args.out, run.spectra.simulated)}
+    with lock(args.out):
+        run.refuse_change()
+        for name in contents:
+            check_own(args.out / name, is_report(args.out / name))
+        for name, content in contents.items():
+            with writing(args.out / name) as partial:
+                partial.write_text(content, encoding="utf-8")
+            print(args.out / name)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ Writes  ph_pars.npy, carmf_norm.npy, ph_flux_norm.npy   (x.npy.partial while x.n
 The first two must have the git blob ids of the published repository. No checksum of ph_flux_norm.npy
 is published: it must be a whole array of floats of the published shape, and its sha256 is printed so
 that copies can be compared. An interrupted download goes on where it stopped when the same command
-runs again; hence requests and not pooch, which cannot resume (it downloads to a random temporary name
-that no later run finds) and knows no git blob ids.
+runs again.
 
 The published arrays carry no licence and are not redistributed here.
 """
@@ -18,26 +17,24 @@ import argparse
 import os
 import shutil
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import requests
-import urllib3
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
 import paper
 from workflow.command_line import address, command, folder
-from workflow.files import TIMEOUT, BadInput, git_blob_id, one_line, sha256
+from workflow.files import BadInput, git_blob_id, lock, one_line, sha256, state
 from workflow.progress import progress_bar
+from workflow.web import TIMEOUT, pieces
 
 # The repository's paths are as of its publication; the small files come first.
 REPOSITORY = "https://raw.githubusercontent.com/pedromasb/autoencoders-CARMENES/main/src_files"
 URLS = {**{name: f"{REPOSITORY}/{name}" for name in ("ph_pars.npy", "carmf_norm.npy")},
         "ph_flux_norm.npy": "https://cloud.cab.inta-csic.es/s/bEe54r4tEDZpCtP/download"}
-LEAST_RATE = 1000  # [bytes/s]
 LARGEST = {  # [bytes] of the published arrays, were they of 8 bytes a number
     "ph_pars.npy": 8 * paper.N_SYNTHETIC * len(paper.PARAMETERS) + 1024,
     "carmf_norm.npy": 8 * paper.N_OBSERVED * paper.N_PIXELS + 1024,
@@ -48,7 +45,7 @@ CHUNK = 1 << 16  # [bytes]; at most this much is lost when a connection breaks
 
 def fetch(url, partial):
     """Download `url` to the path `partial`, going on after the bytes an earlier try left there, or RequestException."""
-    have = partial.stat().st_size if partial.exists() else 0
+    have = state(partial)[1] if os.path.lexists(partial) else 0
     headers = {"Accept-Encoding": "identity"}  # byte positions mean nothing in a compressed answer
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -70,7 +67,7 @@ def fetch(url, partial):
         total = have + int(length) if length.isdecimal() and not encoded else None
         bar = progress_bar(desc=partial.stem, total=total, initial=have, unit="B", unit_scale=True)
         with bar, open(partial, "ab" if have else "wb") as out:
-            for chunk in _pieces(answer):
+            for chunk in pieces(answer):
                 out.write(chunk)
                 bar.update(len(chunk))
                 if out.tell() > LARGEST[partial.stem] + CHUNK:
@@ -78,21 +75,6 @@ def fetch(url, partial):
     size = partial.stat().st_size
     if total not in (None, size):  # with an old urllib3 an answer cut short just ends
         raise requests.ConnectionError(f"connection closed after {size} of {total} bytes")
-
-
-def _pieces(answer):
-    """The body of an answer as it comes; a server that sends next to nothing is given up."""
-    since, received = time.monotonic(), 0
-    try:
-        while piece := answer.raw.read1(CHUNK, decode_content=True):
-            yield piece
-            received += len(piece)
-            if time.monotonic() - since > TIMEOUT[1]:
-                if received < LEAST_RATE * TIMEOUT[1]:
-                    raise requests.ConnectionError(f"less than {LEAST_RATE} bytes a second for {TIMEOUT[1]} s")
-                since, received = time.monotonic(), 0
-    except urllib3.exceptions.HTTPError as error:
-        raise requests.ConnectionError(error) from None
 
 
 def unzip(path, name):
@@ -173,18 +155,18 @@ def main(argv=None):
     note = options.data / "provenance.json"
     if note.exists():
         raise BadInput(f"{note} says that other spectra are there, simulated ones perhaps: choose another --data")
-    options.data.mkdir(parents=True, exist_ok=True)
     problems = []
-    for name, url in URLS.items():  # one that fails does not keep the others away
-        if options.mirror:
-            url = f"{options.mirror}/{name}"
-        try:
-            print(f"{name}: {install(name, url, options.data, options.overwrite)}", flush=True)
-        except (requests.RequestException, ValueError) as error:  # urllib3 has its own for a bad address
-            problems.append(f"{name}: could not fetch {url}; run the command again, it resumes, or name a --mirror "
-                            f"({one_line(error)})")
-        except BadInput as error:
-            problems.append(f"{name}: {error}")
+    with lock(options.data):
+        for name, url in URLS.items():  # one that fails does not keep the others away
+            if options.mirror:
+                url = f"{options.mirror}/{name}"
+            try:
+                print(f"{name}: {install(name, url, options.data, options.overwrite)}", flush=True)
+            except (requests.RequestException, ValueError) as error:  # urllib3 has its own for a bad address
+                problems.append(f"{name}: could not fetch {url}; run the command again, it resumes, or name a --mirror "
+                                f"({one_line(error)})")
+            except BadInput as error:
+                problems.append(f"{name}: {error}")
     if problems:
         raise BadInput("; ".join(problems))
 

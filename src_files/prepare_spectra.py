@@ -26,7 +26,7 @@ from spectra import dataset
 from spectra.transforms import degrade
 from workflow import schemas
 from workflow.command_line import command, folder
-from workflow.files import BadInput, lock, sha256, write_csv, write_json, writing
+from workflow.files import BadInput, lock, sha256, unchanged, write_csv, write_json, writing
 from workflow.progress import progress_bar
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
@@ -48,7 +48,7 @@ def parse(argv):
 
 # ---------------------------------------------------------------- the folder
 def check_folder(out, synthetic, paths, overwrite):
-    """Refuse to write where something else lies, or where stars of other files would be lost."""
+    """Refuse to write where something else lies, or where stars would be lost: digests of their files, by name."""
     note = out / "provenance.json"
     present = [name for name in (*FILES, PAGES) if os.path.lexists(out / name)]
     if out.resolve() == synthetic.resolve():
@@ -57,18 +57,19 @@ def check_folder(out, synthetic, paths, overwrite):
         provenance = schemas.read(note, schemas.Provenance, "choose another --out")
         if provenance.preparation is msgspec.UNSET:
             raise BadInput(f"{note} calls what lies there {provenance.spectra!r}, not prepared: choose another --out")
-        lost = set(pd.read_csv(out / "stars.csv")["file"]) - {path.name for path in paths} if present else set()
+        given = {str(path) for path in paths} | {sha256(path) for path in paths if path.is_file()}
+        lost = [name for name, digest in provenance.sources.items() if not given & {name, digest}]
         if lost and not overwrite:
-            raise BadInput(f"{out} has the stars of other files, such as {min(lost)} ({len(lost)} in all): give these "
+            raise BadInput(f"{out} has the stars of other files, such as {lost[0]} ({len(lost)} in all): give these "
                            "too, choose another --out, or --overwrite")
-    elif present:
+        return provenance.sources
+    if present:
         raise BadInput(f"{out} holds {present[0]} that was not prepared here: choose another --out")
+    return {}
 
 
-def install(out, stars, templates, synthetic, provenance, settings, mark):
-    """Write arrays, tables and pages of what `batch.prepare` gave; provenance.json is complete at the end."""
-    note = out / "provenance.json"
-    write_json(note, {**mark, "complete": False})
+def install(out, stars, templates, synthetic, provenance, settings):
+    """Write arrays, tables and pages of what `batch.prepare` gave."""
     names = batch.name_stars(record["karmn"] for _, record in stars)
     with writing(out / "carmf_norm.npy") as partial:
         flux = np.lib.format.open_memmap(partial, "w+", np.float32, (len(stars), paper.N_PIXELS))
@@ -82,7 +83,6 @@ def install(out, stars, templates, synthetic, provenance, settings, mark):
         pages = progress_bar(zip(names, stars), total=len(stars), desc=PAGES, unit="page")
         drawn = ((name, replace(batch.load(kept), record=record)) for name, (kept, record) in pages)
         preparation_page.write(partial, drawn, templates, provenance.spectra)
-    write_json(note, {**mark, "complete": True, "files": {name: sha256(out / name) for name in FILES}})
 
 
 def degrade_synthetic(out, synthetic, provenance, target):
@@ -104,21 +104,26 @@ def degrade_synthetic(out, synthetic, provenance, target):
 
 def prepare_files(options, paths):
     """Prepare files and leave their arrays, tables and pages; the folder is this process's alone."""
-    check_folder(options.out, options.synthetic, paths, options.overwrite)
-    templates, provenance, continuum = preparation.load_templates(options.synthetic)
-    power = dataset.resolving_power_of(provenance)
-    reading = batch.reading_of(options)
-    powers = [options.resolution]
-    if np.isnan(options.resolution):
-        powers = batch.powers(paths, reading, options.jobs)
-    settings = batch.settings_of(options, min([power, *powers]), continuum)
-    templates = replace(templates, flux=degrade(templates.flux, power, settings.target))
-    print(f"{len(paths)} files to R {settings.target:.0f}, divided by their {continuum} continuum, shifted to "
-          f"{len(templates.flux)} {provenance.spectra} spectra", flush=True)
-    stars, left_out = batch.prepare(paths, options.out, reading, templates, settings, options.jobs)
-    mark = batch.mark([record for _, record in stars], provenance, settings)
-    install(options.out, stars, templates, options.synthetic, provenance, settings, mark)
-    print(f"{options.out}: {len(stars)} of {len(paths)} files prepared, {len(left_out)} left out"
+    out, synthetic, note = options.out, options.synthetic, options.out / "provenance.json"
+    before = check_folder(out, synthetic, paths, options.overwrite)
+    with unchanged(synthetic / "ph_flux_norm.npy", synthetic / "ph_pars.npy"):
+        templates, provenance, continuum = preparation.load_templates(synthetic)
+        power = dataset.resolving_power_of(provenance)
+        reading = batch.reading_of(options)
+        powers = [options.resolution]
+        if np.isnan(options.resolution):
+            powers = batch.powers(paths, reading, options.jobs)
+        settings = batch.settings_of(options, min([power, *powers]), continuum)
+        templates = replace(templates, flux=degrade(templates.flux, power, settings.target))
+        print(f"{len(paths)} files to R {settings.target:.0f}, divided by their {continuum} continuum, shifted to "
+              f"{len(templates.flux)} {provenance.spectra} spectra", flush=True)
+        stars, left_out = batch.prepare(paths, out, reading, templates, settings, options.jobs)
+        mark = batch.mark([record for _, record in stars], provenance, settings)
+        write_json(note, {**mark, "complete": False, "sources": before})
+        install(out, stars, templates, synthetic, provenance, settings)
+    write_json(note, {**mark, "complete": True, "files": {name: sha256(out / name) for name in FILES},
+                      "sources": {str(path): sha256(path) for path in paths if path not in left_out}})
+    print(f"{out}: {len(stars)} of {len(paths)} files prepared, {len(left_out)} left out"
           + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))
 
 

@@ -4,50 +4,50 @@ import pandas as pd
 
 import paper
 from inference import flags, gauge, mode
-from workflow.files import BadInput, read_table
+from spectra import star_tables
+from workflow.files import BadInput
 
 ERRORS = {"teff": 60.0, "logg": 0.07, "mh": 0.07, "vsini": 0.5}  # of an anchor that states none [K, dex, dex, km/s]
 REMEDY = "give a CSV with karmn and any of teff, logg, mh, vsini, with their errors e_teff, ..."
 
 
 def read(path, stars):
-    """What a file of anchors says of the stars of a table, a row a star under `karmn`.
+    """What a file of anchors says of the stars of a table with `karmn`.
 
-    Columns are karmn, any parameter, its error e_ (else ERRORS) and s_, an error that all anchors share.
-
-    Returns
-    -------
-    observations : dict of str to gauge.Observation
-        Of each parameter; without a path, of nothing.
-    names : dict of str to list of str
-        The anchors of each parameter that has some: those are never scored.
+    Columns are karmn, any parameter, its error e_ (else ERRORS) and s_, an error that all anchors share. Gives by
+    parameter a gauge.Observation, without a path of nothing; by parameter the names of its anchors, which are never
+    scored; and the names of those that are not among the stars.
     """
     if path is None:
-        return {par: gauge.Observation() for par in paper.PARAMETERS}, {}
-    table = read_table(path, "karmn", REMEDY)
+        return {par: gauge.Observation() for par in paper.PARAMETERS}, {}, []
+    table = star_tables.read(path, REMEDY)
+    published = {prefix + parameter.published: prefix + par for par, parameter in paper.PARAMETERS.items()
+                 for prefix in ("", "e_", "s_") if par != parameter.published}
+    if other := [name for name in table if name in published]:
+        raise BadInput(f"{path} has the heading {other[0]!r} instead of {published[other[0]]!r}: {REMEDY}")
     if not set(paper.PARAMETERS) & set(table):
         raise BadInput(f"{path} has none of the columns {', '.join(paper.PARAMETERS)}: {REMEDY}")
+    for par, (low, high) in paper.LABEL_BOUNDS.items():
+        for column, least, most in ((par, low, high), (f"e_{par}", 1e-9, high), (f"s_{par}", 0, high)):
+            values = table.get(column, pd.Series(dtype=float))
+            if (wrong := values.notna() & ~values.between(least, most)).any():
+                raise BadInput(f"{path}: {column} of {table.karmn[wrong].iloc[0]} is {values[wrong].iloc[0]:g}, not "
+                               f"within {least:g} to {most:g} {paper.PARAMETERS[par].unit}: mend it")
     row_of = pd.Series(np.arange(len(stars)), index=stars["karmn"])
     present = table["karmn"].isin(stars["karmn"])
-    if not present.all():
-        print(f"{path}: {(~present).sum()} anchors are not among the stars, as {table['karmn'][~present].iloc[0]}")
-    table, observations, names = table[present], {}, {}
+    absent, table, observations, names = list(table["karmn"][~present]), table[present], {}, {}
     for par in paper.PARAMETERS:
-        known = table[np.isfinite(_numbers(table, par))]
-        errors = _numbers(known, f"e_{par}").fillna(ERRORS[par])
-        if (errors <= 0).any():
-            raise BadInput(f"{path}: e_{par} of {known.loc[errors <= 0, 'karmn'].iloc[0]} is not above zero: mend it")
-        shared = _numbers(known, f"s_{par}").fillna(0.0).max() if len(known) else 0.0
-        observations[par] = gauge.Observation(row_of[known["karmn"]].to_numpy(int), _numbers(known, par).to_numpy(),
-                                              errors.to_numpy(), float(shared))
+        columns = {name: table.get(name, pd.Series(np.nan, table.index)) for name in (par, f"e_{par}", f"s_{par}")}
+        values, errors, shared = (column[columns[par].notna()] for column in columns.values())
+        known = table["karmn"][values.index]
+        observations[par] = gauge.Observation(row_of[known].to_numpy(int), values.to_numpy(float),
+                                              errors.fillna(ERRORS[par]).to_numpy(float),
+                                              float(shared.fillna(0.0).max()) if len(known) else 0.0)
         if len(known):
-            names[par] = list(known["karmn"])
-    return observations, names
-
-
-def _numbers(table, column):
-    """A column as numbers, NaN where it has none."""
-    return pd.to_numeric(table.get(column, pd.Series(np.nan, table.index)), errors="coerce").astype(float)
+            names[par] = list(known)
+    if not names:
+        raise BadInput(f"{path}: none of its stars has an estimate here: {REMEDY}")
+    return observations, names, absent
 
 
 def mapped(labels, own, observations, means):

@@ -65,8 +65,8 @@ def on_literature(estimates, par, name, linear=False):
 
 
 def of_run(estimates, chosen, linear):
-    """Calibrate each parameter on each of its references: all, a list, and by parameter that of the one chosen."""
-    calibrations, used = [], {}
+    """Calibrate each parameter on each reference: all, a list, by parameter the chosen one, and what is left out."""
+    calibrations, used, left_out = [], {}, []
     for par, references in REFERENCES.items():
         for name in references:
             try:
@@ -74,13 +74,13 @@ def of_run(estimates, chosen, linear):
             except BadInput as error:
                 if chosen.get(par) == name:
                     raise
-                print(f"warning: {error}")
+                left_out.append(str(error))
             else:
                 if name == chosen.get(par, next(iter(references))):
                     used[par] = calibrations[-1]
     if not used:
         raise BadInput("no parameter has a reference with enough stars: give estimates of stars in literature_data")
-    return calibrations, used
+    return calibrations, used, left_out
 
 
 def truth_of(path, truths):
@@ -117,7 +117,6 @@ def of_simulation(runs, linear, seed, gaps=()):
     for par in paper.PARAMETERS:
         stars = with_truth(estimates, truth, par, half)
         if stars.empty:
-            print(f"warning: {par} has no estimates, its columns are empty")
             continue
         fit, tests = calibration.fit(stars, linear), {}
         if gaps:

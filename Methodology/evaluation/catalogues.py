@@ -75,7 +75,7 @@ def load_estimates(path=None):
     sidecar = schemas.read(sidecar_of(path), schemas.Estimates, keep)
     if sha256(path) not in sidecar.outputs.values():
         raise BadInput(f"{path} was changed after it was made: restore it, or run Methodology/cnn_training.py again")
-    beside = {path.with_name(Path(name).name): digest for name, digest in sidecar.inputs.items()}
+    beside = {path.parent / Path(name).name: digest for name, digest in sidecar.inputs.items()}
     others = [file.name for file, digest in beside.items() if file.is_file() and sha256(file) != digest]
     if others:
         raise BadInput(f"{path} was made from another {others[0]} than is beside it: they are of two runs, or "

@@ -154,7 +154,6 @@ def report(run, by_truth=False, seed=paper.SPLIT_SEED):
     if n_pairs < FEWEST:
         raise BadInput(f"{run.artifacts}: {n_pairs} stars have synthetic spectra of their labels, {FEWEST} are needed: "
                        "more spectra of either kind")
-    print(f"{len(stars)} of {len(good)} stars have a synthetic spectrum of the same labels")
     rows = []
     for space, i, observed, synthetic, ratio in spaces(run, good[stars]):
         rng, number = np.random.default_rng([seed, i or 0]), np.nan if i is None else i

@@ -165,6 +165,16 @@ class Run:
         return (f"{word}{self.simulation}: {n} autoencoder{'s' * (n != 1)} trained, epochs: {epochs[0]}; "
                 f"{len(self.fine_tuned)} fine-tuned, epochs: {epochs[1]}; digest {digest[:8]}")
 
+    def refuse_change(self):
+        """Refuse a run that is another by now than what was read of it."""
+        if Run(self.data, Artifacts(self.artifacts.folder)).title != self.title:
+            raise BadInput(f"{self.artifacts} was changed while it was read: run again")
+
+    @property
+    def mark_of_gap(self):
+        """What the picture of the gap says it is of: the run, and the table of numbers beside it."""
+        return f"{self.title}; {sha256(self.artifacts.gap_report)}"
+
     @property
     def missing(self):
         """What its acts have not left yet, a list of str."""

@@ -36,8 +36,9 @@ def show(draw, run, name, folder):
         figure = draw(run)
     except NotYet as error:
         print(f"{name} is not drawn: {one_line(error)}")
-        for ending in ("pdf", "png"):  # of an earlier time
-            (Path(folder) / f"{name}.{ending}").unlink(missing_ok=True)
+        if style.drawn_from(Path(folder) / f"{name}.png"):  # of an earlier time
+            for ending in ("pdf", "png"):
+                (Path(folder) / f"{name}.{ending}").unlink(missing_ok=True)
     else:
         style.save(figure, name, folder)
         return figure

@@ -15,10 +15,11 @@ import paper
 from figures import style
 from figures.style import AFTER, WARNING
 from inference import flags, mode
-from workflow.files import writing
+from workflow.files import shortened, writing
 from workflow.progress import progress_bar
 
 LINE = 115  # letters of the note in a line
+LONGEST = 200  # [bytes] of a picture's name: a file may have 255, and has a longer one while it is written
 FEW = 50  # pages are drawn sooner than another process has started
 
 
@@ -140,6 +141,6 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs, own=(
 
 def free_name(name, taken):
     """A file's stem for a star's name, in letters that every system has, none of `taken`, in small letters."""
-    plain = re.sub(r"[^\w+.-]+", "_", name).strip("._") or "star"
+    plain = shortened(re.sub(r"[^\w+.-]+", "_", name).strip("._"), LONGEST) or "star"
     numbered = itertools.chain([plain], (f"{plain}_{k}" for k in itertools.count(1)))
     return next(stem for stem in numbered if stem.lower() not in taken)  # some systems do not tell a from A

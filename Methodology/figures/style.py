@@ -1,4 +1,5 @@
 """The one style of all figures, and what they share."""
+import contextlib
 import functools
 import hashlib
 import os
@@ -13,7 +14,7 @@ from PIL import Image
 
 from evaluation import catalogues
 from workflow.command_line import ROOT
-from workflow.files import one_line, writing
+from workflow.files import check_own, one_line, state, writing
 
 FOLDER = ROOT / "artifacts" / "figures"
 SINGLE, DOUBLE = 88 / 25.4, 180 / 25.4  # [inch] one and two columns of A&A
@@ -25,6 +26,7 @@ STYLE = {
     "figure.constrained_layout.use": True, "figure.dpi": 120, "savefig.dpi": 300, "pdf.fonttype": 42,
     "mathtext.fontset": "dejavusans", "text.usetex": False,
 }
+matplotlib.rcdefaults()  # what a user's matplotlibrc says is no setting of a figure
 if "MPLBACKEND" not in os.environ:  # which a notebook sets; a user's matplotlibrc may ask for windows
     matplotlib.use("Agg")
 FAST = {  # what makes a page a third of the time, as there may be thousands
@@ -74,6 +76,8 @@ def path_in(variable, default=None):
 
 def save(figure, name, folder=FOLDER):
     """Write a figure as vector PDF and as PNG, and into both what they were drawn from; `name` has no ending."""
+    picture = Path(folder) / f"{name}.png"
+    check_own(picture, drawn_from(picture))
     with plt.rc_context(STYLE):
         for ending, key in (("pdf", "Subject"), ("png", "Description")):
             with writing(Path(folder) / f"{name}.{ending}") as partial:
@@ -83,11 +87,11 @@ def save(figure, name, folder=FOLDER):
 
 def drawn_from(path):
     """What a PNG written by `save` was drawn from, see `title`; None if it does not say so."""
-    try:
+    with contextlib.suppress(Exception):  # no file, no picture, or one that unpacks to more than memory holds
+        state(path)
         with Image.open(path) as image:
             return image.info.get("Description")
-    except OSError:  # no picture
-        return None
+    return None
 
 
 def n_bins(values):

@@ -1,7 +1,6 @@
 """Files of stars: the flags that say how to read them, each prepared once and kept, with a line on each."""
 import contextlib
 import hashlib
-import itertools
 import json
 import operator
 import zipfile
@@ -19,7 +18,7 @@ import paper
 from observations import likeness, orders, preparation, readers
 from observations.preparation import Settings, Star
 from workflow.command_line import cores, number
-from workflow.files import BadInput, UnitFailed, clean_name, one_line, sha256, sweep, writing
+from workflow.files import BadInput, UnitFailed, clean_name, escaped, one_line, sha256, sweep, writing
 from workflow.progress import progress_bar
 
 VERSION = 5  # raise it whenever the same file gives another row
@@ -62,7 +61,6 @@ def prepare(paths, out, reading, templates, settings, jobs):
     What is prepared is kept in the folder `prepared` of `out`, for the next time. Returns the stars, a list of the Path
     that `load` reads and the record of stars.csv, in the order of the files, and a dict of Path to why it is no star.
     """
-    (out / "prepared").mkdir(parents=True, exist_ok=True)
     sweep(out)
     stars, left_out = [], {}
     arguments = out, reading, templates, settings
@@ -111,25 +109,32 @@ def _side_by_side(function, paths, arguments, jobs, description):
 
 def name_stars(given):
     """A name for each star, none twice; the second of a name gets " [2]", or the next number that is free."""
-    given, names = [clean_name(name)[:LONGEST_NAME] or "star" for name in given], []
+    given, names, numbers = [clean_name(name)[:LONGEST_NAME] or "star" for name in given], {}, {}
+    taken = set(given)
     for name in given:
-        numbered = (f"{name} [{number}]" for number in itertools.count(2))
-        names.append(name if name not in names else next(
-            candidate for candidate in numbered if candidate not in given and candidate not in names))
+        own = name
+        while own in names:
+            number = numbers[name] = numbers.get(name, 1) + 1
+            own = f"{name} [{number}]" if f"{name} [{number}]" not in taken else name
+        names[own] = None
     several = [f"{name} ({count})" for name, count in Counter(given).items() if count > 1]
     if several:
         print(f"several files of one star, numbered in the order given: {', '.join(several)}")
-    return names
+    return list(names)
+
+
+def told(settings):
+    """Settings as they are written down: JSON has no NaN."""
+    return {key: value for key, value in asdict(settings).items() if value == value}
 
 
 def mark(records, provenance, settings):
     """What provenance.json says of stars, given their records, prepared to the likeness of a synthetic set."""
     instruments = sorted({record["instrument"] or "own" for record in records})
-    told = {key: value for key, value in asdict(settings).items() if value == value}  # JSON has no NaN
     return {
         "spectra": f"{', '.join(instruments)}, {provenance.spectra} training set", "n_pixels": paper.N_PIXELS,
         "resolving_power": float(settings.target), "continuum": settings.continuum,
-        "preparation": VERSION, "settings": told,
+        "preparation": VERSION, "settings": told(settings),
         "synthetic": msgspec.to_builtins(provenance),
     }
 
@@ -150,7 +155,7 @@ def _prepared(path, out, reading, templates, settings):
         for conflict in spectrum.observation.conflicts:
             tqdm.write(f"{path}: {conflict}")
         record = {
-            "karmn": spectrum.observation.name, "file": path.name, **star.record,
+            "karmn": spectrum.observation.name, "file": escaped(path.name), **star.record,
             "instrument": spectrum.observation.instrument, "form": spectrum.form, "unit": spectrum.unit,
         }
         with writing(kept) as partial:

@@ -45,7 +45,7 @@ class Dataset:
     def as_recorded(self, path):
         """A file of the folder, which must be the one that provenance.json has the digest of, if it has one."""
         recorded = self._note.files.get(path.name) if path.parent == self.folder and path.exists() else None
-        if recorded not in (None, sha256(path)):
+        if recorded and recorded != sha256(path):
             raise BadInput(f"{path} is not the file that {self.note} was written for: restore it, or make the folder "
                            "anew")
         return path
@@ -59,7 +59,7 @@ class Dataset:
 
     @functools.cached_property
     def provenance(self):
-        """What provenance.json says, a schemas.Provenance, without the digests of the files."""
+        """What provenance.json says, a schemas.Provenance, without digests of files."""
         if not self.note.exists():  # published by the content of the arrays
             blobs = {self.folder / name: blob for name, blob in paper.BLOB_ID.items()}
             published = all(path.exists() and git_blob_id(path) == blob for path, blob in blobs.items())
@@ -72,7 +72,7 @@ class Dataset:
         if one_line(provenance.kind).lower() == "published":
             raise BadInput(f"{self.note} calls the spectra {provenance.spectra!r}; the published ones are known by "
                            "their content and need no such file: delete it, or choose another word")
-        return msgspec.structs.replace(provenance, files={})
+        return msgspec.structs.replace(provenance, files={}, sources={})
 
     # ------------------------------------------------------------ arrays
     @functools.cached_property

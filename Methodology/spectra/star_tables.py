@@ -8,7 +8,7 @@ from workflow.files import BadInput, read_table
 ALIASES = {"J11110+304W": "J11110+304"}
 NUMBERS = {"ra", "dec", "ra_gaiadr3", "dec_gaiadr3"} | {
     prefix + name for par, parameter in paper.PARAMETERS.items() for name in (par, parameter.published)
-    for prefix in ("", "e_", "E_")}
+    for prefix in ("", "e_", "E_", "s_")}
 
 
 def read(path, remedy):

@@ -12,6 +12,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # has, and several units side by side (--jobs) are faster than several threads inside one small network.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+for _name in [name for name in os.environ if name.startswith(("KERAS_", "TF_USE_LEGACY_KERAS"))]:
+    del os.environ[_name]  # such as KERAS_MAX_EPOCHS
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["KERAS_HOME"] = os.devnull  # what a user's keras.json says is no setting of a run
 

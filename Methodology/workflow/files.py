@@ -18,7 +18,6 @@ import filelock
 import numpy as np
 import pandas as pd
 
-TIMEOUT = (15, 60)  # [s] for a server to connect, and between two pieces of its answer
 CHUNK = 1024  # rows computed with at a time, so that memory stays flat
 ABANDONED = 7 * 86_400  # [s] after which nobody is waited for
 
@@ -88,9 +87,9 @@ def _digest(algorithm, path, inode, size, *times):
 
 @contextlib.contextmanager
 def unchanged(*paths):
-    """Give the digests of files, by name, to a block that reads them; refuse if it may have read two versions of one."""
-    digests = {path: sha256(path) for path in paths}
-    yield {path.name: digest for path, digest in digests.items()}
+    """Give the digests of files, by path, to a block that reads them; refuse if it may have read two versions."""
+    digests = {path: sha256(path) for path in paths if path.is_file()}  # what is not there its reader misses
+    yield digests
     for path, digest in digests.items():
         if not path.exists() or sha256(path) != digest:
             raise BadInput(f"{path} was changed while it was read: run again")

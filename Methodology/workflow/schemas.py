@@ -58,6 +58,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     resolving_power: Union[Positive, UnsetType] = UNSET
     continuum: Union[Literal["gisic", "envelope"], UnsetType] = UNSET
     preparation: Union[int, UnsetType] = UNSET  # version of what prepared the observed spectra
+    sources: dict[str, Digest] = {}  # the files of these
 
     @property
     def kind(self):

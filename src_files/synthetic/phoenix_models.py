@@ -3,17 +3,18 @@
 Each is one FITS image, the flux [erg/s/cm^2/cm] at the surface; one more has the wavelengths [Angstrom, vacuum] of all.
 """
 import itertools
+import re
 import warnings
 from pathlib import Path
 
 import numpy as np
-import pooch
 import requests
 from astropy.io import fits
 
 from synthetic.labels import TOLERANCE, by_star
-from workflow.files import TIMEOUT, BadInput, one_line
+from workflow.files import BadInput, one_line, state, writing
 from workflow.progress import progress_bar
+from workflow.web import TIMEOUT, pieces
 
 SERVER = "https://phoenix.astro.physik.uni-goettingen.de/data/HiResFITS"
 WAVE_FILE = "WAVE_PHOENIX-ACES-AGSS-COND-2011.fits"
@@ -21,6 +22,7 @@ NODE_FILE = ("PHOENIX-ACES-AGSS-COND-2011/Z{mh:+.1f}/"
              "lte{teff:05d}-{logg:.2f}{mh:+.1f}.PHOENIX-ACES-AGSS-COND-2011-HiRes.fits")
 NODE_STEPS = (100.0, 0.5, 0.5)  # of Teff [K], log g and [M/H], in that part of the PHOENIX grid
 NODE_BYTES = 4 * 1_569_128  # as published; the wavelengths take twice that
+LARGEST = 16 * NODE_BYTES  # of a file that is fetched, which may be of a finer grid
 HEADER = ("PHXTEFF", "PHXLOGG", "PHXM_H")
 
 
@@ -67,13 +69,14 @@ def absent(models, files):
 
 def fetch(models, files, mirror):
     """Fetch those of `files_for` that are absent from an address on the web; each is then there whole or not at all."""
-    pooch.get_logger().setLevel("WARNING")
     wave = None
     for name in progress_bar(absent(models, files), desc="models", unit="file"):
         url, path = f"{mirror}/{name}", models / name
         try:
-            pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent,
-                           downloader=pooch.HTTPDownloader(timeout=TIMEOUT))
+            with requests.get(url, stream=True, timeout=TIMEOUT) as answer:
+                answer.raise_for_status()
+                with writing(path) as partial:
+                    _take(answer, partial)
         except (requests.RequestException, ValueError) as error:
             raise BadInput(f"could not fetch {url}; run the command again, it goes on from there, or name a --mirror "
                            f"({one_line(error)})") from None
@@ -90,6 +93,17 @@ def fetch(models, files, mirror):
         except BadInput as error:
             path.unlink()  # or every later run would find it there
             raise BadInput(f"{url} was fetched and removed again: {error}") from None
+
+
+def _take(answer, path):
+    with open(path, "wb") as out:
+        try:
+            for piece in pieces(answer):
+                out.write(piece)
+                if out.tell() > LARGEST:
+                    raise ValueError(f"it is larger than {LARGEST:,} bytes, as no model is")
+        except requests.RequestException as error:  # an OSError, but none of the disk
+            raise ValueError(error) from None
 
 
 # ---------------------------------------------------------------- reading
@@ -123,12 +137,20 @@ def read_node(path, node, n_pixels, seen):
 def _read_fits(path):
     """Header and data of the primary HDU, which is where PHOENIX-ACES has a spectrum, or its wavelengths."""
     try:
+        if not path.is_dir():
+            state(path)
+        with open(path, "rb") as file:
+            n_axes = re.search(rb"NAXIS   = +(\S+)", file.read(2880))
+        if n_axes and n_axes[1] != b"1":  # astropy would look for thousands of millions for ever
+            raise BadInput(f"{path} holds no spectrum in its first HDU: delete it, and --fetch brings it again")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fits.open(path, memmap=True) as file:
                 header, data = file[0].header, file[0].data
     except FileNotFoundError:
         raise BadInput(f"{path} not found: --fetch brings it") from None
+    except BadInput:
+        raise
     except Exception as error:  # astropy raises a dozen kinds
         raise BadInput(f"{path} is truncated or no FITS file ({one_line(error)}): delete it, and --fetch brings it "
                        "again") from None

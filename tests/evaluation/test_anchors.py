@@ -9,8 +9,8 @@ from evaluation import anchors, catalogues
 def test_what_a_file_says(tmp_path):
     pd.DataFrame({"karmn": ["B", "X", "A"], "teff": [3500.0, 3000.0, None], "s_teff": 30.0, "mh": [None, None, 0.1],
                   "e_mh": 0.05}).to_csv(tmp_path / "a.csv", index=False)
-    observations, names = anchors.read(tmp_path / "a.csv", pd.DataFrame({"karmn": ["A", "B"]}))
-    assert names == {"teff": ["B"], "mh": ["A"]}
+    observations, names, absent = anchors.read(tmp_path / "a.csv", pd.DataFrame({"karmn": ["A", "B"]}))
+    assert names == {"teff": ["B"], "mh": ["A"]} and absent == ["X"]
     teff, mh = observations["teff"], observations["mh"]
     assert (teff.rows, teff.values, teff.errors, teff.shared) == (1, 3500.0, anchors.ERRORS["teff"], 30.0)
     assert (mh.rows, mh.values, mh.errors, mh.shared) == (0, 0.1, 0.05, 0.0)

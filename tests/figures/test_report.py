@@ -185,9 +185,9 @@ def test_the_gap_is_shown_if_it_is_of_this_run(tmp_path):
     row = {"space": "latent, after", "autoencoder": 0, "n": 21, "distance": 3.14, "distance_05": 2, "distance_95": 4,
            "correlation": 11, "mmd": 0.0625, "p": 0.001, "auc": 0.9, "auc_low": 0.8, "auc_high": 1,
            "reconstruction": 2.5}
-    draw(tmp_path / "run" / "gap_report.png")
     for title in (run.title, "another run"):
         files.write_csv(tmp_path / "run" / "gap_report.csv", pd.DataFrame([{**row, "run": title}]))
+        draw(tmp_path / "run" / "gap_report.png", run.mark_of_gap if title == run.title else title)
         assert report.main(flags) == 0
         page = (tmp_path / "run" / "report.md").read_text()
         assert ("![The gap in numbers" in page) == (title == run.title) != ("of this run as it was" in page)

@@ -15,6 +15,7 @@ import pytest
 
 import download
 import paper
+from workflow import web
 from workflow.files import git_blob_id
 
 NAMES = ["ph_pars.npy", "carmf_norm.npy", "ph_flux_norm.npy"]
@@ -111,7 +112,7 @@ def run(server, data, *flags):
 
 def contents(folder):
     """Return what lies in a folder, by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.glob("*") if path.name != ".lock"}
 
 
 def cut_once(server, data):
@@ -154,7 +155,7 @@ def test_resumes_with_the_remaining_bytes_only(server, data, capsys):
 
 
 def test_notices_a_cut_that_the_library_does_not_report(server, data, capsys, monkeypatch):
-    pieces = download._pieces
+    pieces = download.pieces
 
     def quiet(answer):
         try:
@@ -162,7 +163,7 @@ def test_notices_a_cut_that_the_library_does_not_report(server, data, capsys, mo
         except download.requests.RequestException:
             return
 
-    monkeypatch.setattr(download, "_pieces", quiet)
+    monkeypatch.setattr(download, "pieces", quiet)
     assert cut_once(server, data) > 0
     assert "connection closed after" in capsys.readouterr().err
     assert run(server, data) == 0
@@ -182,9 +183,9 @@ class Endless:
 
 def test_server_that_sends_next_to_nothing_is_given_up(monkeypatch):
     clock = [0]
-    monkeypatch.setattr(download.time, "monotonic", lambda: clock[-1])
+    monkeypatch.setattr(web.time, "monotonic", lambda: clock[-1])
     with pytest.raises(download.requests.ConnectionError, match="less than 1000 bytes a second"):
-        for _ in download._pieces(Endless(b"x", clock)):
+        for _ in web.pieces(Endless(b"x", clock)):
             assert clock[-1] < 200
 
 
