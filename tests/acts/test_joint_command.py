@@ -140,7 +140,7 @@ def test_new_stars_are_fitted_with_the_corrections_of_a_run(folder, fitted, tmp_
 
 @pytest.mark.parametrize("spoilt, said", [
     ({"--tune": None}, "leave one of them out"), ({joint_run.FIELDS: "other"}, "is missing or was changed"),
-    ({joint_run.MAP: "parameter,value\nteff,1\n"}, "does not have the map of teff"),
+    ({joint_run.MAP: "parameter,value\nteff,1\n"}, "gauge.csv is missing or was changed"),
     ({joint_run.MAP: None}, "gauge.csv not found"), ({"joint_fields.json": None}, "run Methodology/joint_fit.py"),
     ({"--data": "."}, "give the folder of the synthetic set"),
 ])
