@@ -111,6 +111,42 @@ def fine_tuning(table):
     return figure
 
 
+# ---------------------------------------------------------------- docs/joint-fit.md
+def anchors(table):
+    """Learning curve: errors of the joint fit against the number of anchors."""
+    figure, axes = panels(1, 3, 0.36, "SIMULATED stars: errors of the joint fit with k anchors of all three parameters")
+    for ax, par in zip(axes, ("teff", "logg", "mh")):
+        for family, (colour, marker, name) in FAMILIES.items():
+            rows = table[table["family"] == family]
+            ax.plot(range(len(rows)), rows[par], ls="-", marker=marker, ms=4, color=colour, label=name)
+            if par == "teff":
+                ax.plot(range(len(rows)), rows["teff with 30 K shared"], ls=":", color=colour,
+                        label="with 30 K that all anchors share" if family == "lines" else None)
+        ax.set(xlabel="anchors", ylabel=f"rmse of {LABELS[par]}", xticks=range(len(rows)), xticklabels=rows["anchors"],
+               ylim=0)
+        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+    legend(figure, axes[0], 3)
+    return figure
+
+
+def joint_intervals(table):
+    """How often 68 % intervals of the joint fit hold behind each family of gaps."""
+    names = list(dict.fromkeys(table["estimates"]))
+    figure, axes = panels(1, 4, 0.33, "SIMULATED stars: how often a 68 % interval holds, mean over gap seeds",
+                          sharey=True)
+    for ax, (par, label) in zip(axes, LABELS.items()):
+        for family, (colour, marker, name) in FAMILIES.items():
+            rows = table[(table["family"] == family) & (table["parameter"] == par)]
+            ax.plot(rows["held"], [names.index(estimates) for estimates in rows["estimates"]], ls="", ms=5,
+                    marker=marker, color=colour, label=name)
+        ax.axvspan(60, 76, color="0.85", zorder=0, label="aimed at")
+        ax.set(title=label.rpartition(" ")[0], xlabel="stars [%]", xlim=(0, 100), ylim=(len(names) - 0.5, -0.5),
+               yticks=range(len(names)), yticklabels=names)
+        ax.tick_params(axis="y", which="minor", left=False, right=False)
+    legend(figure, axes[0], 3)
+    return figure
+
+
 # ---------------------------------------------------------------- docs/results.md
 def recipe(table, joint):
     """Errors of the recipe at full size before and after fine-tuning, by gap seed."""
@@ -246,7 +282,8 @@ def coverage(literature, simulated):
 
 TABLES = {  # each figure is drawn from
     errors: ("network_errors", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
-    fine_tuning: ("network_errors",), penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
+    fine_tuning: ("network_errors",), anchors: ("anchors",), joint_intervals: ("joint_intervals",),
+    penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
     coverage: ("coverage_literature", "coverage_simulated")}
 FIGURES = {draw.__name__: draw for draw in TABLES}
 
