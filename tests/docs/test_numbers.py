@@ -152,6 +152,19 @@ def of_penalties():
     return {f"{penalty}_{stage}": value for (penalty, stage), value in rows.items()}
 
 
+def of_perturbed():
+    """Errors over those of the recipe on the untouched gap seeds, and of regressors on the flux."""
+    rows = table("perturbed_test").query("seeds == '3 to 7'").set_index(["way", "stage"])
+    chosen, recipe = rows.loc[("perturbed", "before")], rows.loc[("published", "after")]
+    flux = table("ablations").set_index(["regressor", "way", "seeds"])["ratio"]
+    lost = [flux[f"{name} on the flux", "published, fine-tuned", seeds] for seeds in ("0 to 2", "3 to 7")
+            for name in ("ridge regression", "multilayer perceptron")]
+    mlp, ridge = (flux[f"{name} on the flux", "perturbed, not fine-tuned", "3 to 7"]
+                  for name in ("multilayer perceptron", "ridge regression"))
+    return {**chosen, "teff": chosen["teff"] / recipe["teff"], "lost": (min(lost), max(lost)), "mlp": mlp,
+            "ridge": ridge}
+
+
 def of_flags():
     """Range over the gap seeds of the errors of flagged stars over those of the others, in Teff and in the rest."""
     rows = table("flags").query("flag == 'any doubt'")
@@ -195,6 +208,13 @@ OF_TABLES = [
     ("README.md", of_joint, "{lines[teff]:.0f} K behind one family of gaps and {growth[teff]:.0f} K behind the other"),
     ("docs/cards.md", of_joint, "{lines[teff]:.0f} and {growth[teff]:.0f} K, {lines[logg]:.2f} and {growth[logg]:.2f} "
                                 "dex in log g, {lines[mh]:.2f} and {growth[mh]:.2f} dex in [M/H]"),
+    ("docs/results.md", of_perturbed, "{ratio} times the recipe's error (geometric mean over the parameters; "
+                                      "{lowest:.2f} to {highest} by autoencoder). Teff is worse ({teff:.2f})"),
+    ("docs/results.md", of_perturbed, "({lost[0]:.0f} to {lost[1]:.0f} times the recipe's error); a perceptron on "
+                                      "perturbed flux is not ({mlp} on the untouched seeds, ridge regression {ridge})"),
+    *(("README.md", of_joint, words) for words in (
+        "{lines[teff]:.0f} to {growth[teff]:.0f} with anchors", "with anchors, {lines[logg]:.2f} to {growth[logg]:.2f}",
+        "with anchors, {lines[mh]:.2f} to {growth[mh]:.2f}")),
     ("docs/trust.md", of_flags, "{others[0]:.1f} to {others[1]:.1f} times the error of the others, in Teff "
                                 "{teff[0]:.1f} to {teff[1]:.1f} times"),
     ("docs/trust.md", of_coverage, "for Teff not behind another one ({same} and {another} %)"),
