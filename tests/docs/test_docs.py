@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES = [*DOCS, ROOT / "CONTRIBUTING.md", ROOT / "src_files" / "README.md", ROOT / "literature_data" / "README.md"]
+PAGES = [*DOCS, *(ROOT / name for name in ("CONTRIBUTING.md", "src_files/README.md", "literature_data/README.md",
+                                          "docs/data/README.md"))]
 MODULES = {"venv", "pip", "pytest", "nbconvert"}  # of `python -m`
 OTHERS = {"pip", "dask", "export", ".", ".ci/run", "pre-commit"}  # programs whose flags are not ours
 
