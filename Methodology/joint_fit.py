@@ -111,14 +111,17 @@ def work(unit, tick):
             print(f"warning: {used.sum()} stars are too few to share anything, each is fitted alone")
         if not part.converged:
             print("warning: the joint fit has not converged")
+        if part.fields.misfit > joint_run.POOR:
+            print(f"warning: the stars differ from the corrected models by {np.sqrt(part.fields.misfit):.1f} times "
+                  "their noise: this gap is of another form than the corrections, uncertainties are larger by as much")
         fit = joint_fit.Fit(np.full((len(flux), 7), np.nan), part.fields, np.tile(np.eye(7), (len(flux), 1, 1)),
                             part.objective, part.converged, part.shared)
         fit.own[used], fit.curvature[used] = part.own, part.curvature
         misfit = joint_fit.misfit(emulator, fit, flux, variance)
         write_array(unit.also[0], numbers_of(fit, alone, misfit, used))
-        write_array(unit.path, np.vstack([part.fields.pixels, np.full(flux.shape[1], part.fields.kappa)]))
+        write_array(unit.path, joint_run.stored(part.fields))
         metrics = {"converged": float(part.converged), "shared": float(part.shared),
-                   "steps": float(len(part.objective)),
+                   "steps": float(len(part.objective)), "misfit": float(part.fields.misfit),
                    joint_run.MISFIT: float(np.nanquantile(misfit, flags.QUANTILE))}
     finish(unit, started, metrics)
     tick()
@@ -214,7 +217,8 @@ def main(argv=None):
             rows = further[(further >= unit.settings["first"]) & (further <= unit.settings["last"])]
             numbers[rows] = np.load(unit.path)
         say_bad(data, numbers)
-        estimates, table_of_gauge = anchors.mapped(numbers[:, :4], numbers[:, 7:11], observations, means)
+        wider = gauge.OF_A_JOINT_FIT * joint_run.fields_of(fields.path).inflation
+        estimates, table_of_gauge = anchors.mapped(numbers[:, :4], numbers[:, 7:11], observations, means, wider)
         single = {par: (numbers[:, 11 + k], numbers[:, 15 + k], 0 * numbers[:, 15 + k])
                   for k, par in enumerate(paper.PARAMETERS)}
         limit = read_sidecar(fields.path).metrics.get(joint_run.MISFIT, np.nan)

@@ -50,14 +50,14 @@ def read(path, stars):
     return observations, names, absent
 
 
-def mapped(labels, own, observations, means):
+def mapped(labels, own, observations, means, wider=1.0):
     """Estimates after the map that anchors and means allow (`inference.gauge`).
 
     `labels` and each star's `own` uncertainties are of shape (n_stars, 4), Teff [K], log g, [M/H], v sin i [km/s], NaN
     of stars without; `observations` are a gauge.Observation a parameter, `means` the mean of the sample and its error
-    where it is known. Returns value, own and shared uncertainty of each parameter, (3, n_stars), and the map, a
-    DataFrame of parameter, term, value, error, where it is from, the mean label that a slope is about, and c0, c1, ...,
-    the covariance with the parameter's first, second, ... term.
+    where it is known; priors of slopes are `wider` than in gauge.MAPS. Returns value, own and shared uncertainty of
+    each parameter, (3, n_stars), and the map, a DataFrame of parameter, term, value, error, where it is from, the mean
+    label that a slope is about, and c0, c1, ..., the covariance with the parameter's first, second, ... term.
     """
     good = np.isfinite(labels).all(axis=1)
     place = np.cumsum(good) - 1
@@ -67,7 +67,7 @@ def mapped(labels, own, observations, means):
         seen = good[np.asarray(known.rows, int)]
         known = gauge.Observation(place[np.asarray(known.rows, int)][seen], np.asarray(known.values, float)[seen],
                                   np.asarray(known.errors, float)[seen], known.shared, means.get(par))
-        solution = gauge.solve(par, labels[good], own[good, k], known)
+        solution = gauge.solve(par, labels[good], own[good, k], known, gauge.MAPS[par].times(wider))
         value, shared = gauge.apply(par, labels[good], solution)
         estimates[par] = np.full((3, len(labels)), np.nan)
         estimates[par][:, good] = value, own[good, k], shared

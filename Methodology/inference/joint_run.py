@@ -26,6 +26,7 @@ AGAIN = "give the folder that Methodology/joint_fit.py wrote, or run it again"
 GOOD = 0.5  # share of a spectrum's pixels that must be usable
 KNOWN = ["file", "instrument", "snr", "rv", "e_rv", "depth", "share", "odd"]  # of a star, in estimates.csv
 MISFIT = "misfit_q99"  # metric of the shared fields: this quantile of their stars' misfit, as in flags.QUANTILE
+POOR = 2.0  # median misfit above which the corrections do not take up what the models lack
 
 
 # ---------------------------------------------------------------- spectra
@@ -219,7 +220,15 @@ def _loud(spectra):
 def fields_of(path):
     """The shared fields that a run left."""
     stored = load_array(path, 2, AGAIN)
-    return joint_fit.Fields(np.array(stored[:-1]), float(stored[-1, 0]))
+    if len(stored) != joint_fit.PRIORS.responses + 3:
+        raise BadInput(f"{path} has {len(stored)} rows instead of {joint_fit.PRIORS.responses + 3}: {AGAIN}")
+    return joint_fit.Fields(np.array(stored[:-2]), *stored[-2:, 0].tolist())
+
+
+def stored(fields):
+    """Shared fields as `fields_of` reads them: the rows of D, gamma, kappa and misfit."""
+    return np.vstack([fields.pixels, *(np.full(fields.pixels.shape[1], number)
+                                       for number in (fields.kappa, fields.misfit))])
 
 
 def load(folder, data):

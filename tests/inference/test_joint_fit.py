@@ -155,6 +155,19 @@ def test_a_star_is_fitted_alike_in_whichever_company(emulator, stars):
     assert np.allclose(together.error, np.concatenate([fit.error for fit in by_twos]), rtol=1e-6)
 
 
+def test_uncertainties_grow_with_what_the_corrected_models_do_not_fit(emulator, stars):
+    labels, flux, variance = stars
+    fit = joint_fit.fit_with(emulator, joint_fit.Fields.none(4, N_PIXELS), flux, variance)
+    whole = joint_fit.misfit(emulator, fit, flux, variance)
+    assert np.median(whole) > 2  # three lines are wrong
+    assert np.median(joint_fit.misfit(emulator, joint_fit.fit_jointly(emulator, flux, variance), flux, variance)) < 1.5
+    poor = replace(fit, fields=replace(fit.fields, misfit=4.0))
+    assert np.allclose(poor.error, 2 * fit.error)
+    wider, usual = gauge.MAPS["teff"].times(2), gauge.MAPS["teff"]
+    assert wider.offset == usual.offset and wider.slopes[0] == 2 * usual.slopes[0]
+    assert gauge.MAPS["vsini"].times(2).offset == 2 * gauge.MAPS["vsini"].offset
+
+
 def test_two_stars_are_fitted_alone(emulator, stars):
     labels, flux, variance = stars
     joint, alone = (fit(emulator, flux[:2], variance[:2]) for fit in (joint_fit.fit_jointly, joint_fit.fit_alone))
