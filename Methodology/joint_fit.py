@@ -107,13 +107,6 @@ def work(unit, tick):
         if not used.any():
             raise BadInput(f"{data.carm}: no spectrum is usable: normalise the flux to 0..1.5")
         part = joint_fit.fit_jointly(emulator, flux[used], variance[used], mean)
-        if not part.shared:
-            print(f"warning: {used.sum()} stars are too few to share anything, each is fitted alone")
-        if not part.converged:
-            print("warning: the joint fit has not converged")
-        if part.fields.misfit > joint_run.POOR:
-            print(f"warning: the stars differ from the corrected models by {np.sqrt(part.fields.misfit):.1f} times "
-                  "their noise: this gap is of another form than the corrections, uncertainties are larger by as much")
         fit = joint_fit.Fit(np.full((len(flux), 7), np.nan), part.fields, np.tile(np.eye(7), (len(flux), 1, 1)),
                             part.objective, part.converged, part.shared)
         fit.own[used], fit.curvature[used] = part.own, part.curvature
@@ -206,6 +199,8 @@ def main(argv=None):
         raise BadInput(f"{data.stars_table} was changed while it was read: run again")
     if runner.run([fields], work, args, description="joint fit") is None:
         return
+    for doubt in joint_run.doubts(fields.path):
+        print(f"warning: {doubt}")
     if blocks and runner.run(blocks, work, args, description="blocks of stars") is None:
         return
     with lock(args.out):

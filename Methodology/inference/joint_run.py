@@ -20,6 +20,7 @@ from spectra.velocity import Templates
 from workflow import schemas
 from workflow.artifacts import Artifacts
 from workflow.files import BadInput, load_array, one_line, read_table, sha256, state, take
+from workflow.units import read_sidecar
 
 FIELDS, MAP = "joint_fields.npy", "gauge.csv"  # of a run
 AGAIN = "give the folder that Methodology/joint_fit.py wrote, or run it again"
@@ -242,12 +243,22 @@ def load(folder, data):
     if data.flux_ph.shape[1] != paper.N_PIXELS:
         raise BadInput(f"{data.ph} has {data.flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's "
                        f"grid of {paper.N_PIXELS}, give others to joint_fit.py as arrays")
-    if not sidecar.metrics.get("shared"):
-        print(f"warning: {path}: too few stars shared anything, so there are no corrections: each star is fitted alone")
-    if not sidecar.metrics.get("converged"):
-        print(f"warning: {path}: that fit has not converged")
+    for doubt in doubts(path):
+        print(f"warning: {doubt}")
     return Corrections(path, data, fields_of(path), sidecar.settings["mean"], _maps(folder / MAP),
                        sidecar.metrics.get(MISFIT, np.nan), sidecar.spectra)
+
+
+def doubts(path):
+    """What is wrong with a run's shared fields, in words, a list."""
+    metrics = read_sidecar(path).metrics
+    if not metrics.get("shared"):
+        return [f"{path}: too few stars to share anything, so each star is fitted alone"]
+    lines = [f"{path}: the joint fit has not converged"] * (not metrics.get("converged"))
+    if (misfit := metrics.get("misfit", 1.0)) > POOR:
+        lines.append(f"{path}: the corrected models miss the spectra by {np.sqrt(misfit):.1f} times the noise, so the "
+                     "gap is of another form than the corrections: all uncertainties are larger by as much")
+    return lines
 
 
 def _maps(path):

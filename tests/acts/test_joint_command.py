@@ -19,7 +19,8 @@ import paper
 from evaluation import catalogues
 from inference import flags, joint_run
 from synthetic import simulation
-from workflow import files
+from workflow import files, schemas
+from workflow.units import Unit, finish
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,6 +190,19 @@ def test_a_window_that_is_not_said_is_asked_for(folder, tmp_path, capsys, said):
     assert joint_fit.main(["--data", str(data), "--artifacts", str(tmp_path), "--jobs", "1"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(lines) == 1 and "say the first and last wavelength" in lines[0]
+
+
+@pytest.mark.parametrize("metrics, said", [
+    ({"shared": 0.0, "converged": 1.0}, ["too few stars"]), ({"shared": 1.0, "converged": 0.0}, ["has not converged"]),
+    ({"shared": 1.0, "converged": 1.0, "misfit": 4.0}, ["2.0 times the noise"]),
+    ({"shared": 1.0, "converged": 1.0, "misfit": 1.1}, []),
+])
+def test_doubts_of_a_run(tmp_path, metrics, said):
+    unit = Unit(tmp_path / joint_run.FIELDS, {}, provenance=schemas.Provenance(spectra="simulated"))
+    unit.path.write_text("")
+    finish(unit, 0.0, metrics)
+    lines = joint_run.doubts(unit.path)
+    assert len(lines) == len(said) and all(words in line for words, line in zip(said, lines))
 
 
 @pytest.mark.parametrize("words, said", [

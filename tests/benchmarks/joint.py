@@ -54,18 +54,19 @@ def one(family, seed, emulator, pixels):
     alone = joint_fit.fit_alone(emulator, flux, variance)
     fit = joint_fit.fit_jointly(emulator, flux, variance)
     table = stars[["karmn", *PARAMETERS]]
-    parts = {"joint_": fit.own, "error_": fit.error / joint_fit.OWN, "alone_": alone.own,
+    parts = {"joint_": fit.own, "error_": fit.error / joint_fit.OWN / fit.fields.inflation, "alone_": alone.own,
              "alone_error_": alone.error / joint_fit.OWN}  # as the curvature says
     for prefix, values in parts.items():
         table = table.assign(**{prefix + par: values[:, k] for k, par in enumerate(PARAMETERS)})
     print(f"{family} {seed}: {len(fit.objective)} steps, converged {fit.converged}, "
           f"{time.process_time() - started:.0f} s of one core", flush=True)
-    return table.assign(converged=fit.converged)
+    return table.assign(converged=fit.converged, misfit=joint_fit.misfit(emulator, fit, flux, variance))
 
 
 # ---------------------------------------------------------------- tables
 ANCHOR_ERRORS = {"teff": 60.0, "logg": 0.07, "mh": 0.07, "vsini": 0.5}
 MEAN_ERRORS = {"teff": 50.0, "logg": 0.05, "mh": 0.10}
+DRAWS = 10  # of the errors of anchors and known means, of which tables have the mean over all
 LEARNING = 0, 1, 3, 6, 14, 143
 RECIPE = {"teff": 168.0, "logg": 0.175, "mh": 0.36, "vsini": 1.91}  # docs/results.md: rmse, first family, seeds 3 to 7
 CHOSEN_ON = {"lines_0", "lines_1", "lines_2"}
@@ -80,13 +81,19 @@ class Stars:
         self.truth = table[PARAMETERS].to_numpy()
         self.converged = bool(table["converged"].all())
         self.labels = {way: table[[f"{way}_{par}" for par in PARAMETERS]].to_numpy() for way in ("joint", "alone")}
-        self.own = {"joint": table[[f"error_{par}" for par in PARAMETERS]].to_numpy() * joint_fit.OWN,
+        self.inflation = joint_fit.Fields(None, misfit=table["misfit"].median()).inflation
+        self.own = {"joint": table[[f"error_{par}" for par in PARAMETERS]].to_numpy() * joint_fit.OWN * self.inflation,
                     "alone": table[[f"alone_error_{par}" for par in PARAMETERS]].to_numpy() * joint_fit.OWN}
         family, seed = self.name.rsplit("_", 1)
-        self.rng = np.random.default_rng([list(FAMILIES).index(family), int(seed), 22])
+        self.number = [list(FAMILIES).index(family), int(seed), 22]
+        self.draw()
+        self.order = np.random.default_rng([*self.number, 1]).permutation(len(table))
+
+    def draw(self, number=0):
+        """Draw the errors of anchors and of known means anew."""
+        self.rng = np.random.default_rng([*self.number, *[number] * bool(number)])
         self.wrong_mean = {par: self.rng.normal(0, error) for par, error in MEAN_ERRORS.items()}
-        self.noise = self.rng.normal(size=(len(table), len(PARAMETERS)))
-        self.order = self.rng.permutation(len(table))
+        self.noise = self.rng.normal(size=self.truth.shape)
 
     def known(self, par, rows=(), mean=False, shared=0.0, error=None, more=0.0):
         """An observation of the anchors `rows` and perhaps the mean, with their errors drawn."""
@@ -106,8 +113,9 @@ class Stars:
         error, own, shared = np.empty((3, *self.truth.shape))
         for k, par in enumerate(PARAMETERS):
             known = observations.get(par, gauge.Observation())
-            found = gauge.solve(par, self.labels[way], self.own[way][:, k], known)
-            value, shared[:, k] = gauge.apply(par, self.labels[way], found)
+            wider = gauge.OF_A_JOINT_FIT * self.inflation if way == "joint" else 1.0
+            solution = gauge.solve(par, self.labels[way], self.own[way][:, k], known, gauge.MAPS[par].times(wider))
+            value, shared[:, k] = gauge.apply(par, self.labels[way], solution)
             error[:, k], own[:, k] = value - self.truth[:, k], self.own[way][:, k]
             error[np.asarray(known.rows, int), k] = np.nan
         return error, own, shared
@@ -153,7 +161,14 @@ def tables(out):
     folders = sorted(out.glob("*_[0-9]*.csv"), key=lambda path: (path.stem.split("_")[0], int(path.stem.split("_")[1])))
     gaps, rows, held, curve = [Stars(path) for path in folders if path.stem.split("_")[0] in FAMILIES], [], [], []
     for stars in gaps:
-        for name, (error, own, shared) in scenarios(stars).items():
+        drawn = {}
+        for number in range(DRAWS):
+            stars.draw(number)
+            for name, parts in scenarios(stars).items():
+                drawn.setdefault(name, []).append(np.stack(parts))
+        stars.draw()
+        for name, parts in drawn.items():
+            error, own, shared = np.concatenate(parts, axis=1)
             rows.append([stars.name, name, *rms(error)])
             if np.isfinite(own).any():
                 inside = np.where(np.isnan(error), np.nan, np.abs(error) < np.hypot(own, shared))
