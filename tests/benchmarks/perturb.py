@@ -76,7 +76,7 @@ def observed(folder, family, seed):
 # ---------------------------------------------------------------- networks
 def build_flux_cnn(seed):
     """A CNN from (n_spectra, n_pixels, 1) to one parameter: convolutions with pooling, then dense layers."""
-    start = functools.partial(keras.initializers.GlorotUniform)
+    start = keras.initializers.GlorotUniform
     h = flux = keras.Input((paper.N_PIXELS, 1))
     for k, (filters, stride) in enumerate(((16, 3), (32, 1))):
         h = keras.layers.Conv1D(filters, 9, stride, activation="relu", kernel_initializer=start(seed=seed + k))(h)
