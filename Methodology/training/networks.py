@@ -123,6 +123,17 @@ def encoder_of(autoencoder):
     return keras.Model(autoencoder.input, autoencoder.get_layer("bottleneck").output)
 
 
+def compiled(model, *layers):
+    """A function of spectra, (n_spectra, ...), compiled once: outputs of these layers and of the network, a list.
+
+    It takes the weights that the network has when it is called.
+    """
+    whole = keras.Model(model.input, [*(model.get_layer(name).output for name in layers), model.output])
+    shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    graph = tf.function(lambda x: tf.nest.flatten(whole(x, training=False)), input_signature=[shape])
+    return lambda x: [output.numpy() for output in graph(x)]
+
+
 # ---------------------------------------------------------------- predictions
 def _applied(model, x, rows):
     """Some rows of x, by default all, and what the network makes of them: (rows, x, output), a chunk at a time."""

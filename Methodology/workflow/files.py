@@ -164,6 +164,24 @@ def write_array(path, array):
         np.save(partial, array)
 
 
+@contextlib.contextmanager
+def writing_rows(path, n_columns):
+    """Give a function that appends a row to an array of float32 of this width, a .npy file written atomically."""
+    with writing(path) as partial, open(partial, "wb") as file:
+        n_rows, header = 0, {"descr": "<f4", "fortran_order": False}
+
+        def append(row):
+            nonlocal n_rows
+            file.write(np.ascontiguousarray(row, "<f4").tobytes())
+            n_rows += 1
+
+        # numpy leaves room in the header for any number of rows
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (0, n_columns)})
+        yield append
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (n_rows, n_columns)})
+
+
 def write_csv(path, table):
     """Write a DataFrame atomically."""
     with writing(path) as partial:

@@ -98,18 +98,25 @@ def _say_how_long(units, todo, jobs):
 
 def _compute(work, groups, progress, args, description):
     """Do groups of units; return the peak memory [bytes] and the failures of each."""
-    try:
-        if args.scheduler:
-            return dask_cluster.compute(args.scheduler, _do, work, groups, progress, args.overwrite)
-        calls = (joblib.delayed(_do)(work, group, progress, args.overwrite, os.getpid()) for group in groups)
+    if args.scheduler:
+        return dask_cluster.compute(args.scheduler, _do, work, groups, progress, args.overwrite)
+    calls = (joblib.delayed(_do)(work, group, progress, args.overwrite, os.getpid()) for group in groups)
+    with side_by_side(description, args.jobs):
         return joblib.Parallel(n_jobs=min(args.jobs, len(groups)))(calls)
+
+
+@contextlib.contextmanager
+def side_by_side(description, jobs):
+    """Say in one line where processes of joblib are killed, or have no room to start."""
+    try:
+        yield
     except BrokenExecutor as error:
         if error.__cause__ and "serialize" in str(error):  # a fault of ours, not of the machine
             raise
         raise BadInput(f"{description}: a process was killed, for lack of memory perhaps: the same command goes on "
-                       f"from here, with fewer than --jobs {args.jobs} if so") from None
+                       f"from here, with fewer than --jobs {jobs} if so") from None
     except OSError as error:
-        if error.filename is not None or args.scheduler or args.jobs == 1:
+        if error.filename is not None or jobs == 1:
             raise
         raise BadInput(f"{description}: {one_line(error)}: the processes of --jobs need room in /dev/shm and in "
                        f"{os.environ.get('JOBLIB_TEMP_FOLDER', 'the temporary folder')}: make some, or use --jobs 1"
