@@ -1,14 +1,16 @@
-"""Estimate the four parameters of stars from files of their spectra, with the networks of a run; nothing is trained.
+"""Estimate the four parameters of stars from their spectra, with the networks of a run; nothing is trained.
 
-Reads   spectrum files of any form and instrument that src_files/prepare_spectra.py knows
+Reads   spectrum files of any form and instrument that src_files/prepare_spectra.py knows; or, with --spectra, a folder
+        of arrays as it leaves them: carmf_norm.npy, stars.csv, provenance.json
         {artifacts}/final_estimations.json, ac_{i}.h5, dtl_ac_{i}.h5, encoded_ph_ac_{i}.npy,
         cnn_regressor_{par}_{k}_ac_{i}.h5
         {data}/ph_flux_norm.npy, ph_pars.npy         the synthetic set that the networks were trained on
 Writes  {out}/estimates.csv (+ .json)                a row a star: the columns of the published table, then what is
-                                                     known of the spectrum, and flags
+                                                     known of the spectrum, and flags; --table names it
+        {out}/blocks/                                its parts, so that an interrupted run goes on
         {out}/{name}.png                             a picture a star: spectrum, reconstruction, predictions
-        {out}/prepared/                              what was prepared, so that the next time goes faster
-        {out}/carmf_norm.npy, dtl_ac_{i}.h5 (+ .json)    with --tune: the stars, the networks fine-tuned on them
+        {out}/carmf_norm.npy, stars.csv, prepared/   of files: what was prepared, so that the next time goes faster
+        {out}/dtl_ac_{i}.h5 (+ .json)                with --tune: the networks fine-tuned on the stars
 
 Each spectrum is prepared as prepare_spectra.py does it, encoded by every fine-tuned autoencoder that the kept
 regressors of the run need, and estimated by these regressors as act 4 does it. A file that cannot be used is left
@@ -21,32 +23,33 @@ by its gauge (docs/joint-fit.md): no networks and no --artifacts are needed, and
 
     python Methodology/estimate.py --artifacts artifacts/demo star.fits more/*.csv
     python Methodology/estimate.py --artifacts artifacts/demo --tune --out mine spectra/*.fits
+    python Methodology/estimate.py --spectra src_files/survey --out survey --table survey.parquet
     python Methodology/estimate.py --corrections artifacts/demo/joint star.fits more/*.csv
 """
 import argparse
-import functools
+import itertools
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pandas as pd
 
 import paper
 from figures import joint, star_page
-from inference import flags, joint_run, predictor
+from inference import flags, joint_run, predictor, survey
 from observations import batch, orders, preparation
-from spectra.dataset import Dataset, split_usable
+from spectra import star_tables
+from spectra.dataset import OUTSIDE, Dataset
 from training import backend, fine_tuning, networks
 from workflow import runner, schemas
 from workflow.artifacts import FINETUNED, Artifacts
 from workflow.command_line import ROOT, command, folder
-from workflow.files import BadInput, load_array, lock, sha256, write_array, write_csv, write_json
+from workflow.files import BadInput, load_array, lock, sha256, take, write_csv, write_json
 from workflow.units import CODE, Unit, finish, read_sidecar, sidecar_of, versions
 
 TO_TUNE = 20  # stars at least; ours: act 3 keeps a fifth of them to test
-NAME = "estimates.csv"
 
 
 # ---------------------------------------------------------------- from Python
@@ -82,19 +85,14 @@ def estimate(wavelength, flux, artifacts=ROOT / "artifacts", data=None, resoluti
     """
     artifacts, data = Path(artifacts), data and Path(data)
     sidecar = sidecar_of(Artifacts(artifacts).estimates())
-    loaded = _load(artifacts, data, sidecar.exists() and sha256(sidecar))
+    loaded = predictor.loaded(artifacts, data, None, sidecar.exists() and sha256(sidecar))
     ensemble, power = loaded.ensemble, loaded.ensemble.resolving_power
     spectrum = orders.from_arrays(wavelength, flux, error, unit, medium, name, resolution or power)
     settings = preparation.Settings(power, continuum=ensemble.continuum, max_bad=max_bad)
     star = preparation.prepare(spectrum, ensemble.templates, settings)
     stars = pd.DataFrame([{"karmn": name, "file": "", **star.record, "instrument": instrument}])
-    return loaded.estimate(stars, star.flux[None], ensemble.fine_tuned_on)[0].iloc[0]
-
-
-@functools.lru_cache(maxsize=1)
-def _load(artifacts, data, digest):
-    """The networks of a run, loaded once as long as the sidecar that names them has this digest."""
-    return predictor.load(predictor.select(artifacts, data))
+    foreign = predictor.other_instrument(stars, ensemble.fine_tuned_on)
+    return loaded.estimate(stars, star.flux[None], foreign)[0].iloc[0]
 
 
 # ---------------------------------------------------------------- --tune
@@ -104,7 +102,7 @@ def work(unit, tick):
     backend.forget_models()
     ac, carm = unit.inputs
     flux, autoencoder = load_array(carm, 2, "run again"), networks.load(ac, seed=unit.own_seed)
-    _, train_rows, test_rows = split_usable(flux)
+    _, train_rows, test_rows = Dataset(carm.parent).rows_carm
     metrics = {"mse_carm_test_before": networks.mse(autoencoder, flux, test_rows)}
     history = fine_tuning.fine_tune(autoencoder, unit.settings, flux, tick, train_rows)
     metrics["mse_carm_test_after"] = networks.mse(autoencoder, flux, test_rows)
@@ -112,74 +110,127 @@ def work(unit, tick):
     finish(unit, started, metrics, history, read_sidecar(ac).network)
 
 
-def tune(ensemble, records, flux, args, settings):
-    """Fine-tune on the given stars and return the schemas.Provenance of what the networks have now seen."""
-    _, first, copies = np.unique(flux, axis=0, return_index=True, return_counts=True)
-    if copies.max() > 1:
-        raise BadInput(f"--tune: {copies.max()} files hold the same spectrum, that of "
-                       f"{records[first[copies.argmax()]]['file']}: give each once")
-    n_stars = len({record["karmn"] for record in records})
-    if n_stars < TO_TUNE:
-        raise BadInput(f"--tune: {len(records)} of the given files gave {n_stars} different stars, at least {TO_TUNE} "
-                       "are needed: give more, or leave --tune out")
-    artifacts, carm, units = ensemble.artifacts, Dataset(args.out).carm, []
-    write_array(carm, flux)
-    mark = batch.mark(records, ensemble.trained_on, settings)
-    provenance = schemas.convert(mark, schemas.Provenance, args.out, "use another --out")
+def check_to_tune(names, data):
+    """Refuse to fine-tune on stars, of these names in their files, that are too few or the same."""
+    spectra = [row.tobytes() for row in take(data.flux_carm, slice(None))]
+    spectrum, copies = Counter(spectra).most_common(1)[0]
+    if copies > 1:
+        file = data.stars["file"][spectra.index(spectrum)]
+        raise BadInput(f"--tune: {copies} files hold the same spectrum, that of {file}: give each once")
+    if len(set(names)) < TO_TUNE:
+        raise BadInput(f"--tune: {len(names)} of the given files gave {len(set(names))} different stars, at least "
+                       f"{TO_TUNE} are needed: give more, or leave --tune out")
+
+
+def tune(ensemble, data, provenance, args):
+    """Fine-tune on the stars of a folder, whose provenance is given; the Artifacts with the networks."""
+    units, tuned = [], Artifacts(args.out)
     for i in ensemble.autoencoders:
-        sidecar = read_sidecar(artifacts.autoencoder(i, FINETUNED))
-        units.append(Unit(Artifacts(args.out).autoencoder(i, FINETUNED), sidecar.settings,
-                          (artifacts.autoencoder(i), carm), sidecar.seed, provenance=provenance, number=i))
-    options = argparse.Namespace(**{**vars(args), "artifacts": args.out, "scheduler": None, "dry_run": False})
-    runner.report(runner.run(units, work, options, units[0].settings["epochs"], "fine-tuning"))
+        sidecar = read_sidecar(ensemble.artifacts.autoencoder(i, FINETUNED))
+        inputs = ensemble.artifacts.autoencoder(i), data.carm
+        units.append(Unit(tuned.autoencoder(i, FINETUNED), sidecar.settings, inputs, sidecar.seed,
+                          provenance=provenance, number=i))
+    runner.report(runner.run(units, work, options(args), units[0].settings["epochs"], "fine-tuning"))
     for unit in units:
         metrics = read_sidecar(unit.path).metrics
         print(f"{unit.name}: mse of the test stars {metrics['mse_carm_test_before']:.2g} before, "
               f"{metrics['mse_carm_test_after']:.2g} after")
-    return provenance
+    return tuned
+
+
+def options(args):
+    """The flags that `runner.run` takes, with the folder where the units lie."""
+    return argparse.Namespace(**{**vars(args), "artifacts": args.out, "dry_run": False})
 
 
 # ---------------------------------------------------------------- what is left
-def check_out(out, paths, overwrite):
+def check_out(args, paths):
     """Refuse a folder of spectra or of a run, and to replace estimates of other files; the schemas.Estimates there."""
-    spectra = Dataset(out)
-    sidecar = sidecar_of(out / NAME)
-    others = [spectra.ph, spectra.pars, spectra.note, Artifacts(out).selection]
-    if not (sidecar.exists() or (out / "prepared").exists()):  # else --tune left it
+    spectra, table = Dataset(args.out), args.out / args.table
+    sidecar = sidecar_of(table)
+    others = [spectra.ph, spectra.pars, spectra.note, Artifacts(args.out).selection]
+    if not (sidecar.exists() or (args.out / "prepared").exists()):  # else an earlier run left it
         others.append(spectra.carm)
     if foreign := [path for path in others if path.exists()]:
-        raise BadInput(f"{out} holds {foreign[0].name}, so spectra or a run: choose another --out")
+        raise BadInput(f"{args.out} holds {foreign[0].name}, so spectra or a run: choose another --out")
     if not sidecar.exists():
-        if (out / NAME).exists():
-            raise BadInput(f"{out / NAME} was not made by this script: move it away, or choose another --out")
+        if table.exists():
+            raise BadInput(f"{table} was not made by this script: move it away, or choose another --out")
         return schemas.Estimates(schemas.UNKNOWN)
     estimates = schemas.read(sidecar, schemas.Estimates, "delete it, or choose another --out")
     digests = {sha256(path) for path in paths if path.is_file()}
     lost = [name for name, digest in estimates.inputs.items() if digest not in digests]
-    if lost and not overwrite:
-        raise BadInput(f"{out / NAME} has the stars of other files, such as {lost[0]} ({len(lost)} in all): give these "
+    if lost and not args.overwrite:
+        raise BadInput(f"{table} has the stars of other files, such as {lost[0]} ({len(lost)} in all): give these "
                        "too, choose another --out, or --overwrite")
     return estimates
 
 
-def write(args, ensemble, paths, table, drawn, fine_tuned_on, settings):
-    """Write the table, and its sidecar last: from which files, with which networks and settings it was made."""
-    write_csv(args.out / NAME, table)
-    if args.corrections:
-        models, kept = ensemble.files, {}
-    else:
-        fine_tuned, kept = Artifacts(args.out) if args.tune else ensemble.artifacts, ensemble.kept
-        models = [*(fine_tuned.autoencoder(i, FINETUNED) for i in ensemble.autoencoders),
-                  *sum(ensemble.regressors.values(), [])]
-    instruments = ", ".join(sorted({name or "own" for name in table["instrument"]}))
-    word = f"{instruments}, by {'corrections' if args.corrections else 'networks'} of {fine_tuned_on.spectra} spectra"
-    record = schemas.Estimates(
-        msgspec.structs.replace(fine_tuned_on, spectra=word), kept=kept,
-        inputs={str(path): sha256(path) for path in paths},
-        outputs={path.name: sha256(path) for path in (args.out / NAME, *drawn)})
-    write_json(sidecar_of(args.out / NAME), schemas.signed({
-        **schemas.plain(record), "settings": {"tune": args.tune, **batch.told(settings)},
+def write(args, told, kept, models, paths, drawn, earlier):
+    """Write the sidecar of the table, last of all: from which files, with which networks and settings it was made.
+
+    `told` are the provenance to write and the settings; pictures of stars that are gone are removed.
+    """
+    table, (provenance, settings) = args.out / args.table, told
+    record = schemas.Estimates(provenance, kept=kept, inputs={str(path): sha256(path) for path in paths},
+                               outputs={path.name: sha256(path) for path in (table, *drawn)})
+    write_json(sidecar_of(table), schemas.signed({
+        **schemas.plain(record), "settings": {"tune": args.tune, **settings},
         "networks": {path.name: sha256(path) for path in models}, "versions": versions(), "code": CODE}))
+    for name in set(earlier.outputs) - {table.name, *(path.name for path in drawn)}:
+        (args.out / name).unlink(missing_ok=True)
+
+
+def join(args, ensemble, units, paths, earlier, spectra, settings):
+    """Leave the table of some blocks and its pictures; `spectra` is the word for where the spectra come from."""
+    told, fine_tuned_on = survey.summary(units), survey.fine_tuned_on(units[0])
+    survey.join(units, args.out / args.table)
+    drawn = draw(args, units, told, predictor.about(fine_tuned_on), earlier.outputs)
+    word = f"{spectra}, by networks of {fine_tuned_on.spectra} spectra"
+    models = [path for path in units[0].inputs if path.suffix == ".h5"]
+    write(args, (msgspec.structs.replace(fine_tuned_on, spectra=word), settings), ensemble.kept, models, paths, drawn,
+          earlier)
+    say(units, told, fine_tuned_on)
+
+
+def fit(args, corrections, data, paths, earlier, spectra, settings):
+    """Leave the table of stars that are fitted with the corrections of a joint fit, and its pictures."""
+    (_, start, stop), = star_tables.blocks(data.stars_table, len(data.flux_carm), survey.REMEDY)
+    stars = star_tables.read_block(data.stars_table, start, stop, survey.REMEDY)
+    seen = corrections.fine_tuned_on
+    table, sheets = corrections.estimate(stars, take(data.flux_carm, slice(None)),
+                                         predictor.other_instrument(stars, seen))
+    write_csv(args.out / args.table, table)
+    drawn = joint.write_pages(args.out, table, sheets, joint_run.about(seen), earlier.outputs)
+    word = f"{spectra}, by corrections of {seen.spectra} spectra"
+    write(args, (msgspec.structs.replace(seen, spectra=word), settings), {}, corrections.files, paths, drawn, earlier)
+    print(shown(table), *joint_run.warnings(table, seen), sep="\n")
+
+
+def draw(args, units, told, note, own):
+    """Draw the stars that --pictures asks for, a few at a time; the paths of the pictures."""
+    doubted = (row for part in survey.parts(units) for row in part.index[flags.flagged(part, *paper.PARAMETERS)])
+    rows, drawn = star_page.chosen(args.pictures, told.n_stars, doubted), []
+    while piece := list(itertools.islice(rows, star_page.MOST)):
+        table, flux, reconstruction, predictions = survey.look(units, piece)
+        drawn += star_page.write_all(args.out, table, flux, reconstruction, predictions, note, args.jobs,
+                                     set(own) - {path.name for path in drawn})
+    return drawn
+
+
+def say(units, told, fine_tuned_on):
+    """Print estimates of a few stars, or how many have which flag, and what to be warned of."""
+    warnings = predictor.warnings(told.n_stars, told.n_foreign, told.foreign, fine_tuned_on)
+    if told.n_stars <= star_page.MOST:
+        print(shown(pd.concat(survey.parts(units))))
+    else:
+        print(f"{told.n_doubted} of {told.n_stars} stars have a flag that casts doubt on them; stars with each flag:",
+              *(f"  {words}: {n}" for words, n in told.words.most_common()), sep="\n")
+    if told.n_unusable:
+        warnings.append(f"warning: {told.n_unusable} spectra cannot be used, {OUTSIDE} or constant stretches: their "
+                        "rows have no estimates")
+    for line in warnings:
+        print(line)
 
 
 def shown(table):
@@ -193,59 +244,94 @@ def shown(table):
     return pd.DataFrame({**columns, "flags": flags.in_words(table)}).to_string(index=False)
 
 
+# ---------------------------------------------------------------- files, or arrays
 def estimate_files(args, paths, ensemble):
     """Prepare the stars, estimate them, and leave table and pictures; the folder is this process's alone."""
-    earlier = check_out(args.out, paths, args.overwrite)
+    earlier = check_out(args, paths)
     settings = batch.settings_of(args, ensemble.resolving_power, ensemble.continuum)
     print(f"{len(paths)} files to R {settings.target:.0f}, divided by their {settings.continuum} continuum, as the "
           f"{ensemble.trained_on.spectra} synthetic set is", flush=True)
-    prepared, left_out = batch.prepare(paths, args.out, batch.reading_of(args), ensemble.templates, settings, args.jobs)
-    records, flux = [record for _, record in prepared], np.array([batch.load(path).flux for path, _ in prepared])
-    fine_tuned_on = tune(ensemble, records, flux, args, settings) if args.tune else ensemble.fine_tuned_on
-    stars = pd.DataFrame(records).assign(karmn=batch.name_stars(record["karmn"] for record in records))
+    stars = batch.prepare(paths, args.out, batch.reading_of(args), ensemble.templates, settings, args.jobs)
+    stars.install(args.out)
+    data, mark = Dataset(args.out), batch.mark(stars.instruments, ensemble.trained_on, settings)
+    used = [path for path in paths if path not in stars.left_out]
+    word = ", ".join(sorted(name or "own" for name in stars.instruments))
+    told = batch.told(settings)
     if args.corrections:
-        table, sheets = ensemble.estimate(stars, flux, predictor.other_instrument(stars, fine_tuned_on))
-        drawn = joint.write_pages(args.out, table, sheets, joint_run.about(fine_tuned_on), earlier.outputs)
-        warnings = joint_run.warnings(table, fine_tuned_on)
+        fit(args, ensemble, data, used, earlier, word, told)
     else:
-        tuned, seen = (Artifacts(args.out), split_usable(flux)[1]) if args.tune else (None, None)
-        table, predictions, reconstruction = predictor.load(ensemble, tuned).estimate(stars, flux, fine_tuned_on, seen)
-        drawn = star_page.write_all(args.out, table, flux, reconstruction, predictions, predictor.about(fine_tuned_on),
-                                    args.jobs, earlier.outputs)
-        warnings = predictor.warnings(table, fine_tuned_on)
-    write(args, ensemble, [path for path in paths if path not in left_out], table, drawn, fine_tuned_on, settings)
-    for name in set(earlier.outputs) - {NAME, *(path.name for path in drawn)}:  # pictures of stars that are gone
-        (args.out / name).unlink(missing_ok=True)
-    print(shown(table), *warnings, sep="\n")
-    print(f"{args.out / NAME}: {len(stars)} of {len(paths)} files estimated, {len(left_out)} left out"
-          + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))
+        provenance = schemas.convert(mark, schemas.Provenance, args.out, "use another --out")
+        if args.tune:
+            check_to_tune(stars.names, data)
+        tuned = tune(ensemble, data, provenance, args) if args.tune else None
+        units = survey.plan(data, ensemble, args.out, provenance, tuned)
+        runner.report(runner.run(units, survey.work, options(args), description="estimates", redo_stale=True))
+        join(args, ensemble, units, used, earlier, word, told)
+    print(f"{args.out / args.table}: {batch.outcome(stars.left_out, len(paths), 'estimated')}")
+
+
+def estimate_spectra(args, ensemble):
+    """Estimate the stars of a folder of arrays, block by block, and leave table and pictures."""
+    data = Dataset(args.spectra)
+    survey.check(data, ensemble)
+    paths = [data.carm, data.stars_table]
+    check_out(args, paths)
+    units = survey.plan(data, ensemble, args.out, data.provenance)
+    runner.report(runner.run(units, survey.work, options(args), description="estimates"))
+    with lock(args.out):
+        join(args, ensemble, units, paths, check_out(args, paths), data.provenance.spectra, {})
+    print(f"{args.out / args.table}: {len(data.flux_carm)} stars, spectra: {data.provenance.kind}")
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     fromfile_prefix_chars="@")
     add = parser.add_argument
-    batch.add_arguments(parser)
+    batch.add_arguments(parser, files="*")
+    add("--spectra", type=folder, metavar="DIR", help="folder of prepared spectra, as arrays, in place of files")
     add("--artifacts", type=folder, default=ROOT / "artifacts", metavar="DIR",
         help="folder of the run whose networks are used; default: artifacts")
     add("--data", type=folder, metavar="DIR", help="folder of the synthetic set that they were trained on; default: "
         "looked for in src_files")
     add("--out", type=folder, metavar="DIR", help="folder to write; default: estimates in that of --artifacts")
+    add("--table", type=Path, default=Path("estimates.csv"), metavar="NAME", help="of the table in it, .csv or "
+        ".parquet; default: %(default)s")
+    add("--pictures", choices=("none", "flagged", "all"), help=f"of which stars; default: all of up to "
+        f"{star_page.MOST}, of more the first {star_page.MOST} that are flagged")
     add("--corrections", type=folder, metavar="OUT", help="folder that joint_fit.py wrote: fit the stars with its "
         "corrections; no networks and no --artifacts are needed")
     add("--tune", action="store_true", help=f"fine-tune the autoencoders on the given stars first, {TO_TUNE} at least")
+    add("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster that estimates, instead of this machine")
     add("--overwrite", action="store_true", help="replace the estimates of other stars, and networks tuned on them")
     args = parser.parse_args(argv)
-    args.out, paths = args.out or (args.corrections or args.artifacts) / "estimates", list(dict.fromkeys(args.files))
+    args.out = args.out or (args.corrections or args.artifacts) / "estimates"
+    if args.scheduler:  # its workers have another current folder
+        args.out, args.artifacts = args.out.absolute(), args.artifacts.absolute()
+        args.data, args.spectra = (path and path.absolute() for path in (args.data, args.spectra))
+    refuse(args)
     if args.corrections:
-        if args.tune:
-            raise BadInput("--tune fine-tunes networks, --corrections uses none: leave one of them out")
         ensemble = joint_run.load(args.corrections, args.data or predictor.find_synthetic(
             args.corrections / joint_run.FIELDS, "joint_fit"))
     else:
         ensemble = predictor.select(args.artifacts, args.data)
+    if args.spectra:
+        return estimate_spectra(args, ensemble)
     with lock(args.out):
-        estimate_files(args, paths, ensemble)
+        estimate_files(args, list(dict.fromkeys(args.files)), ensemble)
+
+
+def refuse(args):
+    """Refuse flags that do not go together."""
+    if bool(args.files) == bool(args.spectra):
+        raise BadInput("give files of spectra, or a folder of arrays with --spectra")
+    if args.corrections and args.tune:
+        raise BadInput("--tune fine-tunes networks, --corrections uses none: leave one of them out")
+    if args.spectra and args.tune:
+        raise BadInput("--tune takes files: fine-tune on the arrays of --spectra with act 3")
+    if args.corrections and (args.spectra or args.table.suffix != ".csv"):
+        raise BadInput("--corrections takes files and leaves a .csv: give no --spectra, and no other --table")
+    survey.check_format(args.table)
 
 
 if __name__ == "__main__":

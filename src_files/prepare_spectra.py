@@ -15,18 +15,16 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pandas as pd
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "Methodology"))
-import paper
-from figures import preparation_page
+from figures import preparation_page, star_page
 from observations import batch, preparation
 from spectra import dataset
 from spectra.transforms import degrade
 from workflow import schemas
 from workflow.command_line import command, folder
-from workflow.files import BadInput, lock, sha256, unchanged, write_csv, write_json, writing
+from workflow.files import BadInput, lock, sha256, unchanged, write_json, writing
 from workflow.progress import progress_bar
 
 FILES = ("ph_flux_norm.npy", "ph_pars.npy", "carmf_norm.npy", "stars.csv")
@@ -36,12 +34,15 @@ CHUNK = 512  # synthetic spectra degraded at a time
 
 def parse(argv):
     """Command-line options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     fromfile_prefix_chars="@")
     add = parser.add_argument
     batch.add_arguments(parser)
     add("--out", type=folder, required=True, metavar="DIR", help="folder to write")
     add("--synthetic", type=folder, default=HERE, metavar="DIR",
         help="folder of the synthetic set to train on and to shift to; default: src_files")
+    add("--pages", choices=("none", "odd", "all"), help=f"of which stars; default: all of up to {star_page.MOST}, of "
+        f"more the first {star_page.MOST} that are odd")
     add("--overwrite", action="store_true", help="replace the stars of other files")
     return parser.parse_args(argv)
 
@@ -57,8 +58,9 @@ def check_folder(out, synthetic, paths, overwrite):
         provenance = schemas.read(note, schemas.Provenance, "choose another --out")
         if provenance.preparation is msgspec.UNSET:
             raise BadInput(f"{note} calls what lies there {provenance.spectra!r}, not prepared: choose another --out")
-        given = {str(path) for path in paths} | {sha256(path) for path in paths if path.is_file()}
-        lost = [name for name, digest in provenance.sources.items() if not given & {name, digest}]
+        lost = {name: digest for name, digest in provenance.sources.items() if name not in set(map(str, paths))}
+        given = {sha256(path) for path in paths if path.is_file()} if lost else ()
+        lost = [name for name, digest in lost.items() if digest not in given]
         if lost and not overwrite:
             raise BadInput(f"{out} has the stars of other files, such as {lost[0]} ({len(lost)} in all): give these "
                            "too, choose another --out, or --overwrite")
@@ -68,21 +70,18 @@ def check_folder(out, synthetic, paths, overwrite):
     return {}
 
 
-def install(out, stars, templates, synthetic, provenance, settings):
-    """Write arrays, tables and pages of what `batch.prepare` gave."""
-    names = batch.name_stars(record["karmn"] for _, record in stars)
-    with writing(out / "carmf_norm.npy") as partial:
-        flux = np.lib.format.open_memmap(partial, "w+", np.float32, (len(stars), paper.N_PIXELS))
-        for row, (kept, _) in enumerate(stars):
-            flux[row] = batch.load(kept).flux
-        flux.flush()
-        del flux
-    write_csv(out / "stars.csv", pd.DataFrame([record for _, record in stars]).assign(karmn=names))
-    degrade_synthetic(out, synthetic, provenance, settings.target)
-    with writing(out / PAGES) as partial:
-        pages = progress_bar(zip(names, stars), total=len(stars), desc=PAGES, unit="page")
-        drawn = ((name, replace(batch.load(kept), record=record)) for name, (kept, record) in pages)
-        preparation_page.write(partial, drawn, templates, provenance.spectra)
+def install(options, stars, templates, provenance, settings):
+    """Leave the arrays and tables of a batch.Prepared, the synthetic set and pages."""
+    out = options.out
+    stars.install(out)
+    degrade_synthetic(out, options.synthetic, provenance, settings.target)
+    (out / PAGES).unlink(missing_ok=True)
+    odd = (row for row, words in enumerate(stars.odd) if words)
+    rows = list(star_page.chosen({"odd": "flagged"}.get(options.pages, options.pages), len(stars.kept), odd))
+    if rows:
+        with writing(out / PAGES) as partial:
+            pages = ((stars.named[row], stars.star(row)) for row in progress_bar(rows, desc=PAGES, unit="page"))
+            preparation_page.write(partial, pages, templates, provenance.spectra)
 
 
 def degrade_synthetic(out, synthetic, provenance, target):
@@ -102,6 +101,25 @@ def degrade_synthetic(out, synthetic, provenance, target):
         flux.flush()
 
 
+def prepare(options, paths, sharp, power, continuum, spectra):
+    """The batch.Prepared of the files, at the least resolving power of all; and the templates and settings.
+
+    `sharp` are the templates of the synthetic set, `power` is its resolving power, `spectra` the word for it.
+    """
+    target, reading = np.nanmin([power, options.resolution]), batch.reading_of(options)
+    while True:
+        settings = batch.settings_of(options, target, continuum)
+        templates = replace(sharp, flux=degrade(sharp.flux, power, target))
+        print(f"{len(paths)} files to R {target:.0f}, divided by their {continuum} continuum, shifted to "
+              f"{len(templates.flux)} {spectra} spectra", flush=True)
+        try:
+            stars = batch.prepare(paths, options.out, reading, templates, settings, options.jobs, lower=True)
+            return stars, templates, settings
+        except preparation.Duller as duller:  # mostly the first file, and all others alike; else ask them all
+            print(f"a file has a resolving power of {duller.power:.0f}: the synthetic set is degraded to that, or less")
+            target = duller.power if target == power else min(batch.powers(paths, reading, options.jobs))
+
+
 def prepare_files(options, paths):
     """Prepare files and leave their arrays, tables and pages; the folder is this process's alone."""
     out, synthetic, note = options.out, options.synthetic, options.out / "provenance.json"
@@ -109,22 +127,13 @@ def prepare_files(options, paths):
     with unchanged(synthetic / "ph_flux_norm.npy", synthetic / "ph_pars.npy"):
         templates, provenance, continuum = preparation.load_templates(synthetic)
         power = dataset.resolving_power_of(provenance)
-        reading = batch.reading_of(options)
-        powers = [options.resolution]
-        if np.isnan(options.resolution):
-            powers = batch.powers(paths, reading, options.jobs)
-        settings = batch.settings_of(options, min([power, *powers]), continuum)
-        templates = replace(templates, flux=degrade(templates.flux, power, settings.target))
-        print(f"{len(paths)} files to R {settings.target:.0f}, divided by their {continuum} continuum, shifted to "
-              f"{len(templates.flux)} {provenance.spectra} spectra", flush=True)
-        stars, left_out = batch.prepare(paths, out, reading, templates, settings, options.jobs)
-        mark = batch.mark([record for _, record in stars], provenance, settings)
+        stars, templates, settings = prepare(options, paths, templates, power, continuum, provenance.spectra)
+        mark = batch.mark(stars.instruments, provenance, settings)
         write_json(note, {**mark, "complete": False, "sources": before})
-        install(out, stars, templates, synthetic, provenance, settings)
+        install(options, stars, templates, provenance, settings)
     write_json(note, {**mark, "complete": True, "files": {name: sha256(out / name) for name in FILES},
-                      "sources": {str(path): sha256(path) for path in paths if path not in left_out}})
-    print(f"{out}: {len(stars)} of {len(paths)} files prepared, {len(left_out)} left out"
-          + "".join(f"\n  {path} {reason}" for path, reason in left_out.items()))
+                      "sources": stars.sources})
+    print(f"{out}: {batch.outcome(stars.left_out, len(paths), 'prepared')}")
 
 
 @command

@@ -15,12 +15,14 @@ import paper
 from figures import style
 from figures.style import AFTER, WARNING
 from inference import flags, mode
+from workflow import runner
 from workflow.files import shortened, writing
 from workflow.progress import progress_bar
 
 LINE = 115  # letters of the note in a line
 LONGEST = 200  # [bytes] of a picture's name: a file may have 255, and has a longer one while it is written
 FEW = 50  # pages are drawn sooner than another process has started
+MOST = 200  # stars of which each has a page unless the user says otherwise
 
 
 def wavelength(n_pixels):
@@ -114,6 +116,25 @@ def _sheet(n_parameters):
     return figure, (top, residual, *axes)
 
 
+def chosen(wish, n_stars, doubted):
+    """Rows of the stars that get a page, as an iterator: "none", "flagged", "all", or None for what is usual.
+
+    That is all of up to MOST stars, and of more the first MOST of the `doubted`, an iterator of rows.
+    """
+    usual = range(n_stars) if n_stars <= MOST else itertools.islice(doubted, MOST)
+    return iter({"none": (), "flagged": doubted, "all": range(n_stars)}.get(wish, usual))
+
+
+def title(star):
+    """What is known of a star, a row of a table of estimates as a named tuple, in a line."""
+    known = [star.instrument or "instrument unknown"]
+    known += [f"S/N {star.snr:.0f} a pixel"] * (star.snr == star.snr)
+    known += [f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s"] * (star.e_rv == star.e_rv)
+    known += [f"lines {star.depth:.2f} as deep as a template's in {star.share:.0%} of the window"] * (
+        star.depth == star.depth)
+    return f"{star.karmn}: {', '.join(known)}" + f"; odd: {star.odd}" * bool(star.odd)
+
+
 def write_all(folder, table, flux, reconstructed, predictions, note, jobs, own=()):
     """Write a picture a star, side by side; returns their paths, named by the stars in safe letters.
 
@@ -127,15 +148,13 @@ def write_all(folder, table, flux, reconstructed, predictions, note, jobs, own=(
     for row, (star, words) in enumerate(zip(table.itertuples(), flags.in_words(table))):
         paths.append(folder / f"{free_name(star.karmn, taken)}.png")
         taken.add(paths[-1].stem.lower())
-        title = (f"{star.karmn}: {star.instrument or 'instrument unknown'}, S/N {star.snr:.0f} a pixel, "
-                 f"{star.rv:+.2f} ± {star.e_rv:.2f} km/s, lines {star.depth:.2f} as deep as a template's in "
-                 f"{star.share:.0%} of the window" + f"; odd: {star.odd}" * bool(star.odd))
         remark = "; ".join(filter(None, [note, words and f"flags: {words}"]))
         of_star = {par: values[:, row] for par, values in predictions.items()}
-        tasks.append(joblib.delayed(write)(paths[-1], title, remark, flux[row], reconstructed[row], of_star,
+        tasks.append(joblib.delayed(write)(paths[-1], title(star), remark, flux[row], reconstructed[row], of_star,
                                            {par: columns[row] for par, columns in estimated.items()}))
-    drawn = joblib.Parallel(n_jobs=min(jobs, -(-len(tasks) // FEW)), return_as="generator")(tasks)
-    list(progress_bar(drawn, total=len(tasks), desc="pictures", unit="star"))
+    with runner.side_by_side("pictures", jobs):
+        drawn = joblib.Parallel(n_jobs=min(jobs, -(-len(tasks) // FEW)), return_as="generator")(tasks)
+        list(progress_bar(drawn, total=len(tasks), desc="pictures", unit="star"))
     return paths
 
 

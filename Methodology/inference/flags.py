@@ -216,11 +216,11 @@ def in_words(table):
             for *of_parameters, of_star in table[COLUMNS].itertuples(index=False)]
 
 
-def flagged(table, par):
-    """Which stars have a flag of their own or on a parameter that casts doubt on it, a Series of bool."""
+def flagged(table, *parameters):
+    """Which stars have a flag of their own or on any of these parameters that casts doubt on it, a Series of bool."""
     doubted = pd.Series(False, table.index)
     no_doubt = {word for word, rule in RULES.items() if not rule.doubt}
-    for column in {f"flags_{par}", "flags"} & set(table):
+    for column in {*(f"flags_{par}" for par in parameters), "flags"} & set(table):
         doubted |= as_text(table[column]).map(lambda words: bool(set(words.split()) - no_doubt))
     return doubted
 

@@ -1,6 +1,8 @@
 """From prepared spectra to estimates: the networks of a run, held against their sidecars, loaded once and applied."""
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import msgspec
 import numpy as np
@@ -11,16 +13,17 @@ from inference.ensemble import estimate
 from inference.joint_run import KNOWN
 from inference.neighbours import nearest_distances
 from observations import batch, preparation
-from spectra.dataset import Dataset, resolving_power_of, split
+from spectra.dataset import Dataset, resolving_power_of, split, usable
 from spectra.velocity import Templates
 from training import networks
 from workflow import schemas
 from workflow.artifacts import FINETUNED, Artifacts
 from workflow.command_line import ROOT
-from workflow.files import BadInput, load_array, one_line, sha256, take
+from workflow.files import BadInput, chunks, load_array, one_line, sha256, take
 from workflow.units import read_sidecar, sidecar_of
 
 SETS = ROOT / "src_files"  # it, or a folder in it, holds the synthetic set unless --data says where
+TEXT = ["karmn", "file", "instrument", "odd", *flags.COLUMNS]  # columns of the table of estimates; others are numbers
 
 
 # ---------------------------------------------------------------- which networks
@@ -38,8 +41,22 @@ class Ensemble:
     trained_on: schemas.Provenance  # the synthetic spectra
     resolving_power: float  # of these, to which others are degraded
     continuum: str  # what these were divided by, one of preparation.CONTINUA
-    templates: Templates  # of these
+    data: Dataset  # their folder
     grid: dict  # by parameter, their different labels, ascending
+
+    @functools.cached_property
+    def templates(self):
+        """Those of the synthetic spectra that others are shifted to, velocity.Templates."""
+        if self.data.flux_ph.shape[1] != paper.N_PIXELS:
+            raise BadInput(f"{self.data.ph} has {self.data.flux_ph.shape[1]} pixels: spectra can be prepared only on "
+                           f"the paper's grid of {paper.N_PIXELS}, give others as arrays, with --spectra")
+        return Templates.of(self.data.flux_ph, self.data.labels_ph)
+
+    @property
+    def models(self):
+        """Files of the networks as the run left them, the autoencoders fine-tuned."""
+        return [*(self.artifacts.autoencoder(i, FINETUNED) for i in self.autoencoders),
+                *dict.fromkeys(sum(self.regressors.values(), []))]
 
 
 def select(folder, data=None):
@@ -67,12 +84,9 @@ def select(folder, data=None):
     for path, sidecar in sidecars.items():
         encoded_ph = [folder / name for name in sidecar.inputs if name.startswith("encoded_ph")]
         artifacts.require(path, "cnn_training", [*encoded_ph, data.pars])
-    if data.flux_ph.shape[1] != paper.N_PIXELS:
-        raise BadInput(f"{data.ph} has {data.flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's "
-                       f"grid of {paper.N_PIXELS}, give others to the acts as arrays")
     return Ensemble(artifacts, kept, regressors, numbers, autoencoders, flags.limits(fine_tuned), fine_tuned[0].spectra,
                     data.provenance, resolving_power_of(data.provenance), preparation.continuum_of(data.provenance),
-                    Templates.of(data.flux_ph, data.labels_ph), flags.grid_of(data.labels_ph))
+                    data, flags.grid_of(data.labels_ph))
 
 
 def find_synthetic(path, script="autoencoder_training"):
@@ -90,89 +104,130 @@ def find_synthetic(path, script="autoencoder_training"):
 # ---------------------------------------------------------------- applying them
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The weights of a network, and a model of its shape, which is given them when it is applied."""
+    """A network of a run, and what applies those of its shape, which is given its weights when it is applied."""
 
     model: object  # shared by all of its shape: to build it takes several times as long as to read the weights
-    weights: list  # or more: those of an encoder are the first of its autoencoder
+    function: Callable  # of networks.compiled(model), likewise
+    give: Callable  # gives a model the weights
 
     def __call__(self, x):
-        """Outputs, (n_spectra, n_outputs), of an array of shape (n_spectra, ...)."""
-        self.model.set_weights(self.weights[: len(self.model.weights)])
-        return networks.predict(self.model, x)
+        """Outputs of an array, (n_spectra, ...), a chunk at a time: rows and what the function gives for them."""
+        self.give(self.model)
+        for rows in chunks(len(x)):
+            yield rows, self.function(x[rows[0] : rows[-1] + 1])
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """The loaded networks of an ensemble: spectra, (n_stars, n_pixels), to encodings, predictions and estimates."""
+    """The networks of an ensemble: spectra, (n_stars, n_pixels), to encodings, predictions and estimates.
+
+    In memory are the regressors, and of the autoencoders, which are large, the one that is being applied.
+    """
 
     ensemble: Ensemble
-    autoencoders: dict  # by number, the best ranked first, Network: spectra to reconstructions
-    encoders: dict  # by number, Network: spectra to encodings, (n_stars, 32)
+    autoencoders: dict  # by number, the best ranked first, Network: spectra to encodings and reconstructions
     encoded_ph: dict  # by number, the synthetic training set, (n_spectra, 32), as encoded before fine-tuning
     regressors: dict  # by parameter, a list of Network: encodings to predictions
 
     def encode(self, flux):
-        """Encodings of spectra by every autoencoder, a dict of (n_stars, 32) by number."""
-        return {i: encoder(flux) for i, encoder in self.encoders.items()}
+        """Encodings by every autoencoder, a dict of (n_stars, 32) by number, and errors of reconstruction.
+
+        These are the mean squared errors, (n_autoencoders, n_stars).
+        """
+        encoded = {i: np.empty((len(flux), paper.N_LATENT), np.float32) for i in self.autoencoders}
+        mse = np.empty((len(self.autoencoders), len(flux)))
+        for row, (i, autoencoder) in enumerate(self.autoencoders.items()):
+            for rows, (encodings, reconstruction) in autoencoder(flux):
+                encoded[i][rows] = encodings
+                difference = np.subtract(flux[rows[0] : rows[-1] + 1], reconstruction, out=reconstruction)
+                mse[row, rows] = np.einsum("ij,ij->i", difference, difference) / flux.shape[1]
+        return encoded, mse
 
     def reconstruct(self, flux):
-        """Spectra as the best ranked autoencoder gives them, and the mean squared errors of all, (n_ac, n_stars)."""
-        best, mse = None, []
-        for reconstruction in (autoencoder(flux) for autoencoder in self.autoencoders.values()):
-            best = reconstruction if best is None else best
-            mse.append(np.square(flux - reconstruction).mean(axis=1, dtype=float))
-        return best, np.array(mse)
+        """Spectra as the best ranked autoencoder gives them, (n_stars, n_pixels)."""
+        return np.concatenate([outputs[-1] for _, outputs in next(iter(self.autoencoders.values()))(flux)])
 
     def predict(self, encoded):
-        """Predictions of each parameter from what `encode` gives, a dict of (n_members, n_stars)."""
-        return {par: np.array([regressor(encoded[i][..., None])[:, 0]
+        """Predictions of each parameter from the encodings that `encode` gives, a dict of (n_members, n_stars)."""
+        return {par: np.array([np.concatenate([outputs[-1][:, 0] for _, outputs in regressor(encoded[i][..., None])])
                                for i, regressor in zip(self.ensemble.numbers[par], regressors)])
                 for par, regressors in self.regressors.items()}
 
-    def estimate(self, stars, flux, fine_tuned_on, seen=None):
-        """Estimate prepared stars: records of observations/batch.py, a row a star, and fluxes, (n_stars, n_pixels).
+    def estimate(self, stars, flux, foreign, seen=None):
+        """Estimate prepared stars, as star_tables.read_block has them, from their fluxes, (n_stars, n_pixels).
 
-        `fine_tuned_on` is the provenance of what the networks were fine-tuned on; if on these, `seen` has their rows.
-        Gives the table of estimate.py, predictions by parameter, (n_members, n_stars), and the best reconstructions.
+        `foreign` says of each whether the networks were fine-tuned on none of its instrument, (n_stars,); if they were
+        fine-tuned on some of these stars, `seen` says on which. Gives the table of estimate.py, in which stars without
+        a usable spectrum have no estimates and no flags, and predictions by parameter, (n_members, n_stars).
         """
-        encoded, (reconstruction, mse), limits = self.encode(flux), self.reconstruct(flux), dict(self.ensemble.limits)
-        predictions = self.predict(encoded)
-        if seen is not None:  # this one is of the stars that the run was fine-tuned on
-            del limits["reconstruction-observed"]
+        good, never = usable(flux), np.zeros(len(stars), bool)
+
+        def of_all(values):
+            """Values of the good stars, (..., n_good), with NaN for the others, (..., n_stars)."""
+            whole = np.full((*values.shape[:-1], len(good)), np.nan)
+            whole[..., good] = values
+            return whole
+
+        encoded, mse = self.encode(flux if good.all() else flux[good])
+        predictions = {par: of_all(values) for par, values in self.predict(encoded).items()}
+        distance = np.array([nearest_distances(encoded[i], self.encoded_ph[i]) if good.any() else mse[0]
+                             for i in encoded])
         table, words, _ = estimate(
             stars, predictions, autoencoders=self.ensemble.numbers, grid=self.ensemble.grid,
-            resolving_power=self.ensemble.resolving_power, mse=mse, limits=limits,
-            latent_distance=np.array([nearest_distances(encoded[i], self.encoded_ph[i]) for i in encoded]),
-            snr=stars["snr"], seen=np.isin(np.arange(len(stars)), [] if seen is None else seen),
-            foreign=other_instrument(stars, fine_tuned_on), odd=stars["odd"])
-        return table.join(stars[KNOWN]).join(words), predictions, reconstruction
+            resolving_power=self.ensemble.resolving_power, mse=of_all(mse), limits=self.ensemble.limits,
+            latent_distance=of_all(distance), snr=stars["snr"], seen=never if seen is None else seen,
+            foreign=foreign, odd=stars["odd"])
+        words[~good] = ""
+        return table.join(stars[KNOWN]).join(words), predictions
 
 
 def load(ensemble, tuned=None):
     """Load the networks of an ensemble, a Predictor; `tuned` are other Artifacts with the fine-tuned autoencoders."""
-    models, encoder_of = {}, functools.cache(networks.encoder_of)
+    models = {}
+    if tuned:  # the other limits are of the synthetic spectra, this one of the stars that the run was fine-tuned on
+        limits = {word: limit for word, limit in ensemble.limits.items() if word != "reconstruction-observed"}
+        ensemble = replace(ensemble, limits=limits)
 
-    def network(path):
+    def network(path, *layers, keep=True):
         shape = read_sidecar(path).network
         shape = getattr(shape, "neurons_in", shape)  # what else that of an autoencoder has matters only in training
-        models[shape] = networks.load(path, into=models.get(shape))
-        return Network(models[shape], models[shape].get_weights())
+        if shape not in models:
+            model = networks.load(path)
+            models[shape] = model, networks.compiled(model, *layers)
+        model, function = models[shape]
+        if not keep:
+            return Network(model, function, lambda model: networks.load(path, into=model))
+        weights = networks.load(path, into=model).get_weights()
+        return Network(model, function, lambda model: model.set_weights(weights))
 
-    autoencoders = {i: network((tuned or ensemble.artifacts).autoencoder(i, FINETUNED)) for i in ensemble.autoencoders}
-    encoders = {i: Network(encoder_of(whole.model), whole.weights) for i, whole in autoencoders.items()}
+    tuned = tuned or ensemble.artifacts
+    autoencoders = {i: network(tuned.autoencoder(i, FINETUNED), "bottleneck", keep=False)
+                    for i in ensemble.autoencoders}
     encoded_ph = {i: load_array(ensemble.artifacts.encoded_ph(i), 2, "run Methodology/autoencoder_training.py")
                   for i in autoencoders}
     encoded_ph = {i: take(encoded, split(len(encoded), "ph")[0]) for i, encoded in encoded_ph.items()}
     regressors = {par: list(map(network, paths)) for par, paths in ensemble.regressors.items()}
-    return Predictor(ensemble, autoencoders, encoders, encoded_ph, regressors)
+    return Predictor(ensemble, autoencoders, encoded_ph, regressors)
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(artifacts, data, tuned, digest):
+    """`load` of the run in a folder, once in a process as long as the `digest` of what it depends on is the same."""
+    return load(select(artifacts, data), tuned and Artifacts(tuned))
 
 
 # ---------------------------------------------------------------- what the networks have seen
-def other_instrument(stars, fine_tuned_on):
-    """Of each star, whether the networks were fine-tuned on spectra of other instruments, or simulated ones alone."""
+def other_instrument(stars, fine_tuned_on, provenance=schemas.UNKNOWN):
+    """Of each star, whether the networks were fine-tuned on spectra of other instruments, or simulated ones alone.
+
+    Not so of an array with the `provenance` of those they were fine-tuned on, whose stars may have no instrument.
+    """
     words = tuple(word.strip().lower() for word in fine_tuned_on.spectra.split(","))
     known = {"published": ("carmenes",), "simulated": ()}.get(fine_tuned_on.spectra, words)
-    return np.array([not (str(name).lower() or "own").startswith(known) for name in stars["instrument"]])
+    foreign = np.array([not (str(name).lower() or "own").startswith(known) for name in stars["instrument"]], bool)
+    origin = attrgetter("spectra", "simulator", "gap", "gap_seed", "gap_family")
+    same = provenance.spectra in ("published", "simulated") and origin(provenance) == origin(fine_tuned_on)
+    return foreign & np.array([not same or bool(name) for name in stars["instrument"]], bool)
 
 
 def about(fine_tuned_on):
@@ -182,23 +237,25 @@ def about(fine_tuned_on):
         word, f"networks fine-tuned on {word.replace('simulated', 'SIMULATED')}")
 
 
-def warnings(table, fine_tuned_on):
-    """What to print of networks that know only simulated spectra, or not the instruments or the preparation, a list."""
+def warnings(n_stars, n_foreign, names, fine_tuned_on, preparation=batch.VERSION):
+    """What to print of networks that know only simulated spectra, or not the instruments or the preparation, a list.
+
+    `n_foreign` stars are of other instruments, of which some `names` are given; `preparation` is the version of that.
+    """
     word = one_line(fine_tuned_on.spectra)
     if word == "simulated":
-        return [f"warning: {about(fine_tuned_on)}: no estimate of a real star by them can be relied on, so all are "
-                "flagged other-instrument"]
+        return [f"warning: {about(fine_tuned_on)}: no estimate of a real star by them can be relied on"
+                + ", so all are flagged other-instrument" * (n_foreign == n_stars)]
     lines = []
-    if fine_tuned_on.preparation not in (msgspec.UNSET, batch.VERSION):
+    if fine_tuned_on.preparation not in (msgspec.UNSET, preparation):
         lines.append(f"warning: the networks were fine-tuned on stars of version {fine_tuned_on.preparation} of the "
-                     f"preparation, these are of version {batch.VERSION}: prepare those again with "
+                     f"preparation, these are of version {preparation}: prepare those again with "
                      "src_files/prepare_spectra.py and run act 3 and act 4 on them, or use --tune")
     if "simulated" in word:
         lines.append("warning: the networks have learnt the parameters from SIMULATED spectra: no estimate of a real "
                      "star by them can be relied on")
-    names = list(table["karmn"][table["flags"].str.contains("other-instrument")])
-    if names:
-        lines.append(f"warning: {len(names)} of {len(table)} stars are of another instrument than the networks were "
+    if n_foreign:
+        lines.append(f"warning: {n_foreign} of {n_stars} stars are of another instrument than the networks were "
                      f"fine-tuned on ({word}), flagged other-instrument: {', '.join(names[:5])}"
-                     + ", ..." * (len(names) > 5))
+                     + ", ..." * (n_foreign > 5))
     return lines

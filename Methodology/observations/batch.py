@@ -1,12 +1,15 @@
 """Files of stars: the flags that say how to read them, each prepared once and kept, with a line on each."""
 import contextlib
+import csv
 import hashlib
+import itertools
 import json
-import operator
+import os
+import sys
 import zipfile
 import zlib
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import joblib
@@ -17,20 +20,24 @@ from tqdm import tqdm
 import paper
 from observations import likeness, orders, preparation, readers
 from observations.preparation import Settings, Star
+from workflow import runner
 from workflow.command_line import cores, number
-from workflow.files import BadInput, UnitFailed, clean_name, escaped, one_line, sha256, sweep, writing
+from workflow.files import BadInput, UnitFailed, clean_name, escaped, one_line, sha256, sweep, writing, writing_rows
 from workflow.progress import progress_bar
 
 VERSION = 5  # raise it whenever the same file gives another row
 LONGEST_NAME = 100  # letters; file names hold 255 bytes
+SHOWN = 20  # stars and files that are named where there are many
+ARRAYS, RECORDS = ("carmf_norm.npy", "stars.csv"), "records.csv"
 STORED = ("flux", "raw", "template", "lags", "correlation")
 
 
 # ---------------------------------------------------------------- flags
-def add_arguments(parser):
-    """Add the flags that say which files there are and how to read and prepare them."""
+def add_arguments(parser, files="+"):
+    """Add the flags that say which `files` there are, any number or at least one, and how to read and prepare them."""
     add = parser.add_argument
-    add("files", type=Path, nargs="+", metavar="FILE", help="spectra, a star each")
+    add("files", type=Path, nargs=files, metavar="FILE", help="spectra, a star each; @LIST for those that a file "
+        "names, one a line")
     add("--resolution", type=number(float, 1000, 1e6), default=np.nan, metavar="R",
         help="resolving power of the instrument, where the files do not say it, or say it wrong")
     add("--columns", type=lambda text: tuple(text.split(",")), default=(), metavar="WAVE,FLUX[,ERROR]",
@@ -55,44 +62,141 @@ def settings_of(options, target, continuum):
 
 
 # ---------------------------------------------------------------- all files
-def prepare(paths, out, reading, templates, settings, jobs):
-    """Prepare files side by side, each once, with a line on each, at the resolving power of the `templates`.
+@dataclass
+class Prepared:
+    """What `prepare` made of files: array and table lie beside what it kept of each, until they are installed."""
 
-    What is prepared is kept in the folder `prepared` of `out`, for the next time. Returns the stars, a list of the Path
-    that `load` reads and the record of stars.csv, in the order of the files, and a dict of Path to why it is no star.
+    folder: Path
+    names: list = field(default_factory=list)  # of the stars as their files say, in the order of the files
+    named: list = field(default_factory=list)  # as they are called, no two alike
+    kept: list = field(default_factory=list)  # what `load` reads of each
+    left_out: dict = field(default_factory=dict)  # by path, why each of the rest is no star
+    odd: list = field(default_factory=list)  # what is odd about each
+    sources: dict = field(default_factory=dict)  # digests of the files that are stars, by path
+    instruments: set = field(default_factory=set)
+
+    def star(self, row):
+        """What is kept of a star, with what all stars say of it."""
+        star = load(self.kept[row])
+        return replace(star, record={**star.record, "odd": self.odd[row]})
+
+    def install(self, out):
+        """Move carmf_norm.npy and stars.csv to a folder."""
+        for name in ARRAYS:
+            os.replace(self.folder / name, out / name)
+
+
+def prepare(paths, out, reading, templates, settings, jobs, lower=False):
+    """Prepare files side by side, each once, with a line on each, and with no more than a few in memory.
+
+    Parameters
+    ----------
+    paths : list of Path
+    out : Path
+        What is prepared is kept in its folder `prepared`, for the next time.
+    reading : tuple
+        As `reading_of` gives it.
+    templates : velocity.Templates
+        At the resolving power `settings.target`.
+    settings : preparation.Settings
+    jobs : int
+    lower : bool
+        Whether to end with preparation.Duller at a file whose resolving power is less than that, not to leave it out.
+
+    Returns
+    -------
+    Prepared
     """
+    folder = out / "prepared"
+    folder.mkdir(parents=True, exist_ok=True)
     sweep(out)
-    stars, left_out = [], {}
-    arguments = out, reading, templates, settings
-    for path, (kept, outcome) in zip(paths, _side_by_side(_prepared, paths, arguments, jobs, "stars")):
-        if kept:
-            tqdm.write(_line(outcome))
-            stars.append((kept, outcome))
-        else:
-            tqdm.write(f"left out: {path} {outcome}")
-            left_out[path] = outcome
-    compare_lines([record for _, record in stars], settings.target)
-    if not stars:
-        raise BadInput(f"none of {len(paths)} files gave a star; the first: {paths[0]} {left_out[paths[0]]}")
-    return stars, left_out
+    prepared, lines = Prepared(folder), Lines(settings.target)
+    try:
+        _write(prepared, lines, zip(paths, _side_by_side(_prepared, paths, (out, reading, templates, settings, lower),
+                                                         jobs, "stars")))
+    finally:
+        (folder / RECORDS).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is left if there is anything in it
+            folder.rmdir()
+    if not prepared.names:
+        raise BadInput(f"none of {len(paths)} files gave a star; the first: {paths[0]} {prepared.left_out[paths[0]]}")
+    lines.warn()
+    return prepared
 
 
-def compare_lines(records, target):
-    """Take "blunt-lines" back where another star of the instrument has sharp ones; say so if none of many has.
+def _write(prepared, lines, outcomes):
+    """Write array and table of the stars among the outcomes of files, as they come, with a line on each."""
+    folder = prepared.folder
+    with writing_rows(folder / ARRAYS[0], paper.N_PIXELS) as append, writing(folder / RECORDS) as records:
+        with open(records, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            for path, (kept, outcome, flux, digest) in outcomes:
+                if not kept:
+                    tqdm.write(f"left out: {path} {outcome}")
+                    prepared.left_out[path] = outcome
+                    continue
+                tqdm.write(_line(outcome))
+                if not prepared.names:
+                    writer.writerow(outcome)
+                append(flux)
+                writer.writerow("" if value != value else value for value in outcome.values())
+                lines.count(outcome)
+                prepared.names.append(outcome["karmn"])
+                prepared.kept.append(kept)
+                prepared.sources[str(path)] = digest
+                prepared.instruments.add(outcome["instrument"])
+    if prepared.names:
+        _finish(folder / RECORDS, folder / ARRAYS[1], prepared, lines)
+    else:
+        (folder / ARRAYS[0]).unlink()
 
-    What broadens its lines is then rotation: the resolving power, at most `target` as prepared, is as stated.
-    """
-    mode = operator.itemgetter("instrument", "resolving_power")
-    for instrument, power in sorted(set(map(mode, records))):
-        alike = [record for record in records if mode(record) == (instrument, power)]
-        sharpest = max(record["line_power"] for record in alike) / target
-        if sharpest >= likeness.SHARP:
-            for record in alike:
-                record["odd"] = " ".join(word for word in record["odd"].split() if word != "blunt-lines")
-        elif len(alike) >= likeness.MANY:
-            print(f"warning: none of {len(alike)} stars of {instrument or 'one instrument'} has lines as sharp as R "
-                  f"{power} makes them, the sharpest are those of {sharpest:.0%} of it: all rotate, or the resolving "
-                  "power is less: see --resolution")
+
+def _finish(records, path, prepared, lines):
+    """Write a table of records anew, with names that differ and what all stars say of what is odd about each."""
+    prepared.named = name_stars(prepared.names)
+    with open(records, newline="", encoding="utf-8") as before, writing(path) as partial:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(before)
+            writer = csv.DictWriter(file, rows.fieldnames, lineterminator="\n")
+            writer.writeheader()
+            for name, row in zip(prepared.named, rows):
+                prepared.odd.append(sys.intern(lines.odd(row)))
+                writer.writerow({**row, "karmn": name, "odd": prepared.odd[-1]})
+
+
+class Lines:
+    """How sharp the lines of stars are, by instrument and resolving power: how many stars, and the sharpest lines."""
+
+    def __init__(self, target):
+        self.target, self.modes = target, {}  # the resolving power as prepared
+
+    def count(self, record):
+        """Take a star's record into account."""
+        n_stars, sharpest = self.modes.get(self._mode(record), (0, 0))
+        self.modes[self._mode(record)] = n_stars + 1, max(sharpest, record["line_power"])
+
+    def odd(self, record):
+        """What is odd about a star, without "blunt-lines" where another star of the instrument has sharp ones.
+
+        What broadens its lines is then rotation: the resolving power is as stated.
+        """
+        words, sharp = record["odd"].split(), self._sharpest(self._mode(record)) >= likeness.SHARP
+        return " ".join(word for word in words if word != "blunt-lines" or not sharp)
+
+    def warn(self):
+        """Say so if none of many stars of an instrument has sharp lines."""
+        for (instrument, power), (n_stars, _) in sorted(self.modes.items()):
+            sharpest = self._sharpest((instrument, power))
+            if n_stars >= likeness.MANY and sharpest < likeness.SHARP:
+                print(f"warning: none of {n_stars} stars of {instrument or 'one instrument'} has lines as sharp as R "
+                      f"{power} makes them, the sharpest are those of {sharpest:.0%} of it: all rotate, or the "
+                      "resolving power is less: see --resolution")
+
+    def _mode(self, record):
+        return record["instrument"], str(record["resolving_power"])
+
+    def _sharpest(self, mode):
+        return self.modes[mode][1] / self.target
 
 
 def powers(paths, reading, jobs):
@@ -102,24 +206,26 @@ def powers(paths, reading, jobs):
 
 def _side_by_side(function, paths, arguments, jobs, description):
     """Results of function(path, *arguments) in the order of the paths, with a progress bar."""
-    results = joblib.Parallel(n_jobs=min(jobs, len(paths)), return_as="generator")(
-        joblib.delayed(function)(path, *arguments) for path in paths)
-    yield from progress_bar(results, total=len(paths), desc=description, unit="file")
+    with runner.side_by_side(description, jobs):
+        results = joblib.Parallel(n_jobs=min(jobs, len(paths)), return_as="generator")(
+            joblib.delayed(function)(path, *arguments) for path in paths)
+        yield from progress_bar(results, total=len(paths), desc=description, unit="file")
 
 
 def name_stars(given):
     """A name for each star, none twice; the second of a name gets " [2]", or the next number that is free."""
-    given, names, numbers = [clean_name(name)[:LONGEST_NAME] or "star" for name in given], {}, {}
-    taken = set(given)
-    for name in given:
-        own = name
-        while own in names:
-            number = numbers[name] = numbers.get(name, 1) + 1
-            own = f"{name} [{number}]" if f"{name} [{number}]" not in taken else name
-        names[own] = None
-    several = [f"{name} ({count})" for name, count in Counter(given).items() if count > 1]
+    given = [clean_name(name)[:LONGEST_NAME] or "star" for name in given]
+    counts, names, numbers = Counter(given), {}, {}
+    for name in given:  # a dict keeps its order
+        free = name
+        while free in names or (free != name and free in counts):
+            numbers[name] = numbers.get(name, 1) + 1
+            free = f"{name} [{numbers[name]}]"
+        names[free] = None
+    several = [f"{name} ({count})" for name, count in counts.items() if count > 1]
     if several:
-        print(f"several files of one star, numbered in the order given: {', '.join(several)}")
+        print(f"several files of one star, numbered in the order given: {', '.join(several[:SHOWN])}"
+              + ", ..." * (len(several) > SHOWN))
     return list(names)
 
 
@@ -128,9 +234,9 @@ def told(settings):
     return {key: value for key, value in asdict(settings).items() if value == value}
 
 
-def mark(records, provenance, settings):
-    """What provenance.json says of stars, given their records, prepared to the likeness of a synthetic set."""
-    instruments = sorted({record["instrument"] or "own" for record in records})
+def mark(instruments, provenance, settings):
+    """What provenance.json says of stars of some instruments, prepared to the likeness of a synthetic set."""
+    instruments = sorted({instrument or "own" for instrument in instruments})
     return {
         "spectra": f"{', '.join(instruments)}, {provenance.spectra} training set", "n_pixels": paper.N_PIXELS,
         "resolving_power": float(settings.target), "continuum": settings.continuum,
@@ -139,17 +245,26 @@ def mark(records, provenance, settings):
     }
 
 
+def outcome(left_out, n_files, what):
+    """How many files were `what`, such as "estimated", and why the others were not, in lines."""
+    lines = [f"{n_files - len(left_out)} of {n_files} files {what}, {len(left_out)} left out"]
+    lines += [f"  {path} {reason}" for path, reason in itertools.islice(left_out.items(), SHOWN)]
+    return "\n".join(lines + ["  ..."] * (len(left_out) > SHOWN))
+
+
 # ---------------------------------------------------------------- one file
-def _prepared(path, out, reading, templates, settings):
-    """Where the star of a file lies and its record, prepared now or before; or None and why there is none."""
+def _prepared(path, out, reading, templates, settings, lower):
+    """Where the star of a file lies, its record and flux, now or before, and its digest; or None and why none."""
     try:
         readers.check(path)
-        key = _digest([path.name, sha256(path), reading, asdict(settings), VERSION,
+        digest = sha256(path)
+        key = _digest([path.name, digest, reading, asdict(settings), VERSION,
                        hashlib.sha256(templates.flux.tobytes()).hexdigest()])
         kept = out / "prepared" / f"{key[:24]}.npz"
         if kept.exists():
             with contextlib.suppress(BadInput):  # what is damaged or was changed is made again
-                return kept, load(kept).record
+                star = load(kept)
+                return kept, star.record, star.flux, digest
         spectrum = readers.read(path, *reading)
         star = preparation.prepare(spectrum, templates, settings)
         for conflict in spectrum.observation.conflicts:
@@ -161,15 +276,17 @@ def _prepared(path, out, reading, templates, settings):
         with writing(kept) as partial:
             np.savez(partial, record=json.dumps(record), digest=_digest_of(star, record),
                      **{name: getattr(star, name) for name in STORED})
-        return kept, record
+        return kept, record, star.flux, digest
     except UnitFailed as error:
-        return None, one_line(error)
+        if lower and isinstance(error, preparation.Duller):
+            raise
+        return None, one_line(error), None, ""
     except OSError as error:
         if not path.exists() or error.filename == str(path):
-            return None, f"cannot be read ({one_line(error.strerror)})"
+            return None, f"cannot be read ({one_line(error.strerror)})", None, ""
         raise
     except (ValueError, ArithmeticError, LookupError, TypeError) as error:  # what no check foresaw; the rest goes on
-        return None, f"cannot be used ({type(error).__name__}: {one_line(error)})"
+        return None, f"cannot be used ({type(error).__name__}: {one_line(error)})", None, ""
 
 
 def load(kept):

@@ -27,6 +27,17 @@ KINDS = (  # of bad pixels
 AIR_AS_VACUUM = LIGHT * (paper.WINDOW[0] / to_air(paper.WINDOW[0]) - 1)  # [km/s]
 
 
+class Duller(UnitFailed):
+    """A spectrum of a lower resolving power than what others are prepared to; `power` is its own."""
+
+    def __init__(self, message, power):
+        super().__init__(message, power)
+        self.power = power
+
+    def __str__(self):
+        return self.args[0]
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to prepare spectra, all of them alike."""
@@ -121,9 +132,9 @@ def resolving_power(spectrum, settings):
     if np.isnan(power):
         raise UnitFailed("does not say its resolving power: give it with --resolution")
     if power < settings.target:
-        raise UnitFailed(f"has a resolving power of {power:.0f}, less than the {settings.target:.0f} of the networks' "
-                         "synthetic set: src_files/prepare_spectra.py degrades that set, for the four acts to make "
-                         "networks of it")
+        raise Duller(f"has a resolving power of {power:.0f}, less than the {settings.target:.0f} of the networks' "
+                     "synthetic set: src_files/prepare_spectra.py degrades that set, for the four acts to make "
+                     "networks of it", power)
     return power
 
 

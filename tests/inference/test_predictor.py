@@ -24,50 +24,52 @@ STARS = pd.DataFrame({"karmn": ["A", "B", "C"], "file": "", "instrument": ["HPF"
 def loaded():
     """Untrained networks: two autoencoders and, of each, two regressors of a parameter."""
     whole, cnn = networks.build_autoencoder(32, 1e-7, N_PIXELS), networks.build_cnn(1, 1, 2)
-    encoder, rng = networks.encoder_of(whole), np.random.default_rng(0)
+    rng, functions = np.random.default_rng(0), (networks.compiled(whole, "bottleneck"), networks.compiled(cnn))
 
     def drawn(model):
         return [rng.normal(scale=0.2, size=weight.shape) for weight in model.get_weights()]
 
-    weights = {i: drawn(whole) for i in (0, 3)}
+    def network(model, function):
+        weights = drawn(model)
+        return predictor.Network(model, function, lambda model: model.set_weights(weights))
+
     numbers = {"teff": [0, 0, 3, 3], "vsini": [3, 3, 0, 0]}
     limits = {word: np.array([0.0, 0.0]) for word in flags.LIMITS}
     provenance = schemas.Provenance(spectra="HPF, own, simulated training set")
     ensemble = predictor.Ensemble(None, {}, {}, numbers, [0, 3], limits, provenance, provenance, paper.RESOLVING_POWER,
                                   "gisic", None, flags.GRID)
     return predictor.Predictor(
-        ensemble, {i: predictor.Network(whole, weights[i]) for i in weights},
-        {i: predictor.Network(encoder, weights[i]) for i in weights},
-        {i: np.zeros((5, paper.N_LATENT), np.float32) for i in weights},
-        {par: [predictor.Network(cnn, drawn(cnn)) for _ in range(4)] for par in numbers})
+        ensemble, {i: network(whole, functions[0]) for i in (0, 3)},
+        {i: np.zeros((5, paper.N_LATENT), np.float32) for i in (0, 3)},
+        {par: [network(cnn, functions[1]) for _ in range(4)] for par in numbers})
 
 
 def test_networks_that_share_a_model_are_applied_each_with_its_own_weights(loaded):
-    encoded, (reconstruction, mse) = loaded.encode(FLUX), loaded.reconstruct(FLUX)
+    (encoded, mse), reconstruction = loaded.encode(FLUX), loaded.reconstruct(FLUX)
     model = networks.build_autoencoder(32, 1e-7, N_PIXELS)
     for row, (i, network) in enumerate(loaded.autoencoders.items()):
-        model.set_weights(network.weights)
+        network.give(model)
         expected = networks.predict(model, FLUX)
         np.testing.assert_allclose(mse[row], ((FLUX - expected) ** 2).mean(axis=1), rtol=1e-5)
         np.testing.assert_allclose(encoded[i], networks.predict(networks.encoder_of(model), FLUX), rtol=1e-5)
         assert np.allclose(reconstruction, expected, rtol=1e-5) == (i == 0)
     predictions = loaded.predict(encoded)["teff"]
     for member, i in ((1, 0), (2, 3)):
-        alone = loaded.regressors["teff"][member](encoded[i][..., None])[:, 0]
-        np.testing.assert_allclose(predictions[member], alone, rtol=1e-5)
+        cnn = networks.build_cnn(1, 1, 2)
+        loaded.regressors["teff"][member].give(cnn)
+        np.testing.assert_allclose(predictions[member], networks.predict(cnn, encoded[i][..., None])[:, 0], rtol=1e-5)
     assert len({tuple(values) for values in predictions}) == 4
 
 
-@pytest.mark.parametrize("seen", [None, np.array([1])])
+@pytest.mark.parametrize("seen", [None, np.array([False, True, False])])
 def test_table_of_new_stars(loaded, seen):
-    provenance = loaded.ensemble.fine_tuned_on
-    table, predictions, _ = loaded.estimate(STARS, FLUX, provenance, seen)
+    foreign = predictor.other_instrument(STARS, loaded.ensemble.fine_tuned_on)
+    table, predictions = loaded.estimate(STARS, FLUX, foreign, seen)
     assert list(table)[15:] == [*predictor.KNOWN, *flags.COLUMNS] and set(predictions) == {
         "teff", "vsini"}
     assert table["[M/H]"].isna().all() and table["Teff"].between(
         predictions["teff"].min(axis=0), predictions["teff"].max(axis=0)).all()
-    observed = "reconstruction-observed " * (seen is None)  # that limit is of the stars that the run was fine-tuned on
-    always = f"reconstruction {observed}latent-distance"
+    always = "reconstruction reconstruction-observed latent-distance"
     assert table["flags"].tolist() == [f"{always} low-snr unseen", always + " unseen" * (seen is None),
                                        f"{always} other-instrument unseen"]
 
@@ -83,8 +85,8 @@ def test_stars_of_other_instruments_are_flagged(seen, instruments, flagged):
     table = pd.DataFrame({"karmn": [f"star {k}" for k in range(len(instruments))], "instrument": instruments})
     provenance = schemas.Provenance(spectra=seen)
     assert predictor.other_instrument(table, provenance).tolist() == list(map(bool, flagged))
-    table["flags"] = ["other-instrument" * flag for flag in flagged]
-    text = " ".join(predictor.warnings(table, provenance))
+    names = list(table["karmn"][np.array(flagged, bool)])
+    text = " ".join(predictor.warnings(len(table), len(names), names, provenance))
     assert all((name in text) == bool(flag) or seen == "simulated" for name, flag in zip(table["karmn"], flagged))
     assert ("SIMULATED" in predictor.about(provenance)) == ("simulated" in seen)
     assert ("learnt the parameters from SIMULATED" in text) == (seen.count("simulated") and "," in seen)
@@ -92,8 +94,7 @@ def test_stars_of_other_instruments_are_flagged(seen, instruments, flagged):
 
 @pytest.mark.parametrize("version, warned", [(msgspec.UNSET, False), (batch.VERSION, False), (batch.VERSION - 1, True)])
 def test_stars_prepared_by_another_version_than_those_that_the_networks_know_are_warned_of(version, warned):
-    table = pd.DataFrame({"karmn": ["a star"], "flags": [""]})
-    lines = predictor.warnings(table, schemas.Provenance(spectra="HPF", preparation=version))
+    lines = predictor.warnings(1, 0, [], schemas.Provenance(spectra="HPF", preparation=version))
     assert len(lines) == warned and all(f"version {version} of the preparation" in line for line in lines)
 
 

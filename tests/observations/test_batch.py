@@ -1,5 +1,7 @@
 """From spectrum files to the arrays of the acts: simulated stars whose truth is known, and real ones where they are."""
 import json
+import os
+import signal
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,8 @@ from observed import NATIVE, REAL, SMOOTH, observe, write
 import paper
 import prepare_spectra
 import simulate_spectra
-from figures import preparation_page
-from observations import batch, preparation
+from figures import preparation_page, star_page
+from observations import batch, likeness, preparation, readers
 from spectra import dataset
 from spectra.transforms import degrade, to_air
 from synthetic import simulation as sim
@@ -147,6 +149,56 @@ def test_interrupted_while_writing_it_is_not_taken_for_whole(tmp_path, synthetic
     assert provenance_of(tmp_path / "out").complete
 
 
+# ---------------------------------------------------------------- very many
+def with_power(path, power, seed):
+    header = fits.Header({"CRVAL1": NATIVE[0], "CDELT1": 0.03, "CTYPE1": "WAVE", "SPEC_RES": power})
+    fits.PrimaryHDU(observe(seed=seed), header).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("powers, target, reads", [
+    ([94_600, 120_000, 94_600], 94_600, 3), ([55_000, 55_000, 55_000], 55_000, 4),
+    ([94_600, 60_000, 50_000], 50_000, 2 + 3 + 3 + 3),  # all are asked when two powers are below the synthetic set's
+])
+def test_a_file_is_read_once_unless_it_lowers_the_resolving_power_of_all(powers, target, reads, tmp_path, synthetic,
+                                                                         monkeypatch):
+    files = [with_power(tmp_path / f"{k}.fits", power, k) for k, power in enumerate(powers)]
+    calls, read = [], readers.read
+    monkeypatch.setattr(readers, "read", lambda path, *arguments: calls.append(path) or read(path, *arguments))
+    assert run(tmp_path / "out", synthetic, *files, extra=("--jobs", "1")) == 0
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["resolving_power"] == target
+    assert len(calls) == reads and len(observed_of(tmp_path / "out")[1]) == len(files)
+
+
+def test_files_may_be_named_in_a_list(tmp_path, synthetic):
+    paths = [write(tmp_path / f"{name}.csv", observe()) for name in "ab"]
+    (tmp_path / "list").write_text("".join(f"{path}\n" for path in paths))
+    assert run(tmp_path / "out", synthetic, f"@{tmp_path / 'list'}") == 0
+    assert list(observed_of(tmp_path / "out")[1]["karmn"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("wish, pages", [((), 2), (("--pages", "none"), 0), (("--pages", "all"), 3)])
+def test_pages_are_of_odd_stars_where_there_are_many(wish, pages, tmp_path, synthetic, monkeypatch):
+    monkeypatch.setattr(star_page, "MOST", 2)
+    monkeypatch.setattr(likeness, "flags", lambda *_: ["giant"])
+    files = [write(tmp_path / f"{name}.csv", observe()) for name in "abc"]
+    assert run(tmp_path / "out", synthetic, *files, extra=("--resolution", "94600", "--jobs", "1", *wish)) == 0
+    path = tmp_path / "out" / "preparation.pdf"
+    assert path.exists() == bool(pages) and (not pages or path.read_text() == str(pages))
+
+
+def kill(path, *_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_one_line(tmp_path, synthetic, monkeypatch, capsys):
+    files = [write(tmp_path / f"{name}.csv", observe()) for name in "ab"]
+    monkeypatch.setattr(batch, "_prepared", kill)
+    assert run(tmp_path / "out", synthetic, *files, extra=("--resolution", "94600", "--jobs", "2")) == 2
+    assert "error: stars: a process was killed, for lack of memory perhaps: the same command" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------- real stars
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real spectra here")
 def test_reality(tmp_path, synthetic, capsys):
@@ -180,6 +232,9 @@ def test_blunt_lines_are_rotation_where_another_star_of_the_instrument_has_sharp
         powers, instruments, left, warned, capsys):
     records = [{"instrument": name, "resolving_power": 94_600, "line_power": power, "odd": "blunt-lines warm"}
                for power, name in zip(powers, instruments)]
-    batch.compare_lines(records, 94_600)
-    assert [record["odd"] for record in records] == left
+    lines = batch.Lines(94_600)
+    for record in records:
+        lines.count(record)
+    lines.warn()
+    assert [lines.odd(record) for record in records] == left
     assert ("--resolution" in capsys.readouterr().out) == warned
