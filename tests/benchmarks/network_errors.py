@@ -163,10 +163,14 @@ def markdown(title, rows):
         print("| " + " | ".join(row.values()) + " |")
 
 
+def number(value, par, sign=""):
+    """A value of a parameter with its digits."""
+    return f"{value:{sign}.{ {'teff': 0, 'logg': 3, 'mh': 2, 'vsini': 2}[par]}f}"
+
+
 def spread(values, par, sign=""):
     """Mean over the gap seeds, and standard deviation."""
-    digits = {"teff": 0, "logg": 3, "mh": 2, "vsini": 2}[par]
-    return f"{values.mean():{sign}.{digits}f} ({values.std():.{digits}f})"
+    return f"{number(values.mean(), par, sign)} ({number(values.std(), par)})"
 
 
 def show_errors(errors):
@@ -180,7 +184,9 @@ def show_errors(errors):
                 values = wide[what].loc[way].loc[recipe.index]
                 row = {what: NAMES[way], **{HEADS[par]: spread(values[par], par, "+" * (what == "bias"))
                                             for par in PARAMETERS}}
-                if what == "rmse":
+                if what == "bias":
+                    row["root mean squares"] = ", ".join(number(rmse(values[par]), par) for par in PARAMETERS)
+                else:
                     ratio = np.exp((np.log(values) - recipe).mean(axis=1))
                     mean = np.exp(np.log(ratio).mean())
                     row["over the fine-tuned recipe's"] = f"{mean:.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
@@ -192,7 +198,8 @@ def show_gains(errors):
     """What fine-tuning gains, by all in which two tests may differ."""
     table = errors[errors["way"].isin(["published before", "published after"])].copy()
     table["networks"] = table["networks"].where(table["networks"] == "ensemble", "each")
-    table["gap seeds"] = np.where(table["seed"] < 3, "0 to 2", "from 3 on")
+    first = table[table["seed"] < 3].assign(**{"gap seeds": "0 to 2"})
+    table = pd.concat([table.assign(**{"gap seeds": "all"}), first])
     keys = ["size", "family", "gap seeds", "networks", "epochs", "parameter", "seed"]
     mean = table.assign(log=np.log(table["rmse"])).pivot_table(index=keys, columns="way", values="log", observed=True)
     gain, rows = mean["published after"] - mean["published before"], []
