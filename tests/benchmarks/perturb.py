@@ -14,7 +14,7 @@ which is --perturb --penalty none; `flux`, a CNN for each parameter that reads i
 predictions. Autoencoder i has the same initial weights and order of batches in both ways. What is there is not made
 again, so a killed run goes on where it was.
 
-    python tests/benchmarks/perturb.py                  # demo's size, 20 gap seeds of each family: 1.5 hours of a core
+    python tests/benchmarks/perturb.py                  # the demo's size, 45 minutes of a core
     python tests/benchmarks/perturb.py --families none --seeds 0 1 2        # where fine-tuning has nothing to learn
     python tests/benchmarks/perturb.py --families none lines --seeds 0 1 2 --ways published --penalty none
     python tests/benchmarks/perturb.py --ways published --cnn-epochs 100    # regressors that were trained for longer
