@@ -1,5 +1,6 @@
 """README and docs/: links lead somewhere, commands are those of the scripts, pages stay short enough to be read."""
 import argparse
+import functools
 import re
 import runpy
 import shlex
@@ -21,9 +22,15 @@ def named(path):
     return str(path.relative_to(ROOT))
 
 
+@functools.cache
+def parsed(page):
+    """A page as mistune's tokens."""
+    return mistune.create_markdown(renderer=None, plugins=["table"])(page.read_text(encoding="utf-8"))
+
+
 def tokens(page):
     """All tokens of a page, those inside others too."""
-    todo = mistune.create_markdown(renderer=None, plugins=["table"])(page.read_text(encoding="utf-8"))
+    todo = list(parsed(page))
     while todo:
         token = todo.pop(0)
         yield token
@@ -39,11 +46,12 @@ def anchor(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+@functools.cache
 def sections(page):
     """By anchor the words of each section of a page, its heading and those below it included."""
     found = {}
     level_of = {}
-    for token in mistune.create_markdown(renderer=None, plugins=["table"])(page.read_text(encoding="utf-8")):
+    for token in parsed(page):
         words = " ".join(read(token))
         if token["type"] == "heading":
             level = token["attrs"]["level"]
@@ -80,7 +88,7 @@ def test_links_lead_somewhere(page):
         path, _, name = link.partition("#")
         if path.startswith("https://"):
             continue
-        target = page.parent / path if path else page
+        target = (page.parent / path).resolve() if path else page
         if not target.exists() or (name and name not in sections(target)):
             dead.append(link)
     assert not dead
@@ -102,7 +110,7 @@ def test_links_to_a_section_lead_to_what_they_name(page):
     for token in tokens(page):
         path, _, name = token.get("attrs", {}).get("url", "").partition("#")
         if token["type"] == "link" and name and not path.startswith("https://"):
-            section = sections(page.parent / path if path else page).get(name, "")
+            section = sections((page.parent / path).resolve() if path else page).get(name, "")
             words = re.sub(r"[\w/-]+\.md", "", "".join(read(token))).lower().split()
             named_as = [token["attrs"].get("title", " ".join(words)).lower()]
             if not words or not any(word in section for word in named_as + stems(" ".join(words))):
