@@ -280,11 +280,53 @@ def coverage(literature, simulated):
     return figure
 
 
+# ---------------------------------------------------------------- own spectra
+def accepted(velocity_errors, untouched, faults):
+    """How often velocity errors hold, by Teff and v sin i; who has a word for blunt lines, and for a second star."""
+    figure, axes = panels(1, 3, 0.42, "SIMULATED stars: velocity errors, and which faults are seen",
+                          width_ratios=(1.3, 1, 1))
+    bins = velocity_errors[["teff_low", "vsini_low"]].drop_duplicates().to_numpy().tolist()
+    for table, gap, name, mark in (
+            (velocity_errors, "both", "gaps 0 and 1", {"color": "black", "marker": "o"}),
+            (velocity_errors, "0", "gap 0 alone", {"color": "#0072B2", "marker": "^"}),
+            (velocity_errors, "1", "gap 1 alone", {"color": "#D55E00", "marker": "v"}),
+            (untouched, "both", "both, untouched gap seeds", {"color": "0.5", "marker": "x"})):
+        rows = table[table["gap"].astype(str) == gap]
+        x = [bins.index(row) for row in rows[["teff_low", "vsini_low"]].to_numpy().tolist()]
+        error = 100 * np.sqrt(rows["holds"] * (1 - rows["holds"]) / rows["n"])
+        axes[0].errorbar(x, 100 * rows["holds"], yerr=error if gap == "both" else None, ls="", ms=4, label=name, **mark)
+    axes[0].axhspan(60, 80, color="0.85", zorder=0)
+    axes[0].set(ylim=(0, 102), ylabel="velocity errors that hold [%]", xticks=range(len(bins)),
+                xlabel="v sin i from [km/s]; Teff: 2300, 2900, 3400 K", xticklabels=[f"{row[1]:g}" for row in bins])
+    for edge in (2.5, 5.5):
+        axes[0].axvline(edge, color="0.6", lw=0.6)
+
+    def shares(fault, word, by):
+        rows = faults[(faults["fault"] == fault) & (faults["word"] == word)]
+        rows = rows.assign(flagged=rows["flagged"] * rows["n"]).groupby(by)[["flagged", "n"]].sum()
+        return rows.index, 100 * rows["flagged"] / rows["n"]
+
+    blunt = {"R 50,000 said to be 94,600": "#D55E00", "R 70,000 said to be 94,600": "#E69F00", "as stated": "#0072B2"}
+    for fault, colour in blunt.items():
+        axes[1].plot(*shares(fault, "blunt-lines", "vsini_low"), "o-", ms=4, color=colour, label=fault)
+    axes[1].set(ylim=(0, 102), xlabel="v sin i from [km/s]", ylabel="stars with blunt-lines [%]")
+    lights = {"no": "as stated", **{light: f"a second star of {light}" for light in ("10%", "20%", "33%")}}
+    for gap, colour in ((0, "#0072B2"), (1, "#D55E00")):
+        found = [shares(fault, "second-star", "gap")[1][gap] for fault in lights.values()]
+        axes[2].plot(list(lights), found, "o-", ms=4, color=colour, label=f"gap {gap}")
+    axes[2].set(ylim=(0, 102), xlabel="light of a second star", ylabel="stars with second-star [%]")
+    for ax in axes:
+        ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    return figure
+
+
 TABLES = {  # each figure is drawn from
     errors: ("network_errors", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
     fine_tuning: ("network_errors",), anchors: ("anchors",), joint_intervals: ("joint_intervals",),
     penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
-    coverage: ("coverage_literature", "coverage_simulated")}
+    coverage: ("coverage_literature", "coverage_simulated"),
+    accepted: ("velocity_errors", "velocity_errors_untouched", "faults")}
 FIGURES = {draw.__name__: draw for draw in TABLES}
 
 

@@ -150,12 +150,13 @@ def weather(rng):
 
 
 def false_stars(rng, n, gap_seeds):
-    """Of each kind how many there were, were accepted, and were not flagged."""
+    """Of each kind how many there were, were accepted, had no word, and had `blunt-lines` alone."""
     templates, n_kind, rows = known_templates(), -(-n // (8 + len(STARS))), []
 
     def add(kind, flux, snr, water, rv=0.0):
         record = prepared(rng, templates, flux, snr, water, rv)
-        rows.append({"kind": kind, "accepted": bool(record), "unflagged": bool(record) and record["odd"] == ""})
+        rows.append({"kind": kind, "accepted": bool(record), **{
+            name: record.get("odd") == word for name, word in (("unflagged", ""), ("blunt", "blunt-lines"))}})
 
     def add_stars(kind, labels, gap, gap_seed):
         for flux in smooth(labels, gap, gap_seed):
@@ -171,7 +172,7 @@ def false_stars(rng, n, gap_seeds):
         for gap in (0, 1):
             add_stars(f"M dwarfs, gap {gap}", m_dwarfs(rng, n // (2 * len(gap_seeds))), gap, gap_seed)
     table = pd.DataFrame(rows).groupby("kind", sort=False).agg(
-        n=("accepted", "size"), accepted=("accepted", "sum"), unflagged=("unflagged", "sum"))
+        n=("accepted", "size"), **{name: (name, "sum") for name in ("accepted", "unflagged", "blunt")})
     is_true = table.index.str.startswith("M dwarfs")
     false, true = table[~is_true].sum(), table[is_true].sum()
     print(f"false: {false['n']}, accepted {false['accepted']}, unflagged {false['unflagged']} "
@@ -257,7 +258,7 @@ def main():
     table = args.measure(np.random.default_rng(args.seed), args.n, gap_seeds)
     print(table.to_string(index=False))
     if args.out:
-        table.to_csv(args.out / f"{TABLES[args.measure]}.csv", index=False)
+        table.to_csv(args.out / f"{TABLES[args.measure]}{'_untouched' * bool(args.gap_seeds)}.csv", index=False)
 
 
 TABLES = {false_stars: "false_stars", faults: "faults", velocities: "velocity_errors"}

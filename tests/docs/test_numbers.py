@@ -204,7 +204,51 @@ def of_real_spectra():
     return {par: (", ".join(values[:3]), values[3]) for par, values in off.items()}
 
 
+def of_velocities():
+    """Share [%] of velocities that their error holds: in the bins of Teff and v sin i, by gap, on untouched seeds."""
+    tables = [table(name).astype({"gap": str}) for name in ("velocity_errors", "velocity_errors_untouched")]
+    bins, untouched = (100 * rows.query("gap == 'both'")["holds"] for rows in tables)
+    held = tables[0].assign(held=tables[0]["holds"] * tables[0]["n"]).groupby("gap")[["held", "n"]].sum()
+    return {"low": bins.min(), "high": bins.max(), "late": untouched.min(), "n": held.loc["both", "n"],
+            "missed": {6: "six"}[(~untouched.between(60, 80)).sum()],
+            "gaps": [100 * held.loc[gap, "held"] / held.loc[gap, "n"] for gap in "01"]}
+
+
+def of_faults():
+    """Share [%] of simulated stars that have the word for a fault, by gap, and below 6 km/s."""
+    rows = table("faults")
+    rows["found"] = rows["flagged"] * rows["n"]
+
+    def share(chosen):
+        return 100 * chosen["found"].sum() / chosen["n"].sum()
+
+    by_gap = {f"{fault[-3:-1]}_{gap}": share(chosen) for (fault, gap), chosen in rows.groupby(["fault", "gap"])}
+    blunt = rows[(rows["word"] == "blunt-lines") & (rows["vsini_high"] <= 6)]
+    return {**by_gap, "dull": share(blunt[blunt["fault"].str.startswith("R 50,000")])}
+
+
+def of_false_stars():
+    """How many spectra of no M dwarf were accepted, and what became of M dwarfs."""
+    rows = table("false_stars").set_index("kind")
+    dwarfs = rows.index.str.startswith("M dwarfs")
+    assert rows[~dwarfs]["unflagged"].sum() == 0 and (rows[dwarfs]["accepted"] == rows[dwarfs]["n"]).all()
+    stars = rows.index.str.contains("giants|K dwarfs|G dwarfs")
+    false, giants, true = (rows[chosen].sum() for chosen in (~dwarfs & ~stars, stars, dwarfs))
+    return {"all": false["n"] + giants["n"], "lines": false, "stars": giants, "dwarfs": true}
+
+
 OF_TABLES = [
+    ("docs/own-spectra.md", of_velocities, "error holds {low:.0f} to {high:.0f} % in the nine bins"),
+    ("docs/own-spectra.md", of_velocities, "At gap 0 alone it holds {gaps[0]:.0f} %, at gap 1 {gaps[1]:.0f} %"),
+    ("docs/own-spectra.md", of_velocities, "missed in {missed} bins, with {late:.0f} % for late stars"),
+    ("docs/own-spectra.md", of_faults, "{dull:.0f} % of those below 6 km/s have `blunt-lines`"),
+    ("docs/own-spectra.md", of_faults, "is seen in {10_0:.0f} % at gap 0 and in {10_1:.0f} % at gap 1, one of a third "
+                                       "in {33_0:.0f} and {33_1:.0f} %"),
+    ("docs/own-spectra.md", of_false_stars, "Of {all} spectra of no M dwarfs"),
+    ("docs/own-spectra.md", of_false_stars, "of {lines[n]} with no lines, one to three, water, noise or fringes "
+                                            "{lines[accepted]} are accepted at all, of {stars[n]} K and G dwarfs and "
+                                            "giants {stars[accepted]}"),
+    ("docs/own-spectra.md", of_false_stars, "{dwarfs[unflagged]} have no word, {dwarfs[blunt]} more `blunt-lines`"),
     ("docs/results.md", of_recipe, "{before[teff]:.0f} and {after[teff]:.0f} K, {before[logg]:.3f} and "
                                    "{after[logg]:.3f} dex in log g"),
     ("docs/results.md", of_recipe, "{constant[teff]:.0f} K, {constant[logg]:.3f} dex, {constant[mh]:.3f} dex, "
