@@ -4,6 +4,8 @@
 #                 of a run, with those of Section 3, with ARTIFACTS=artifacts DATA=src_files
 # make report  one page on a run, ARTIFACTS=artifacts DATA=src_files, and before it its figures
 # make docs    the figures of README and docs/, from docs/data/
+# make release networks of the demo and of a run at full size as one archive in dist/, and the metadata of archives; FULL= and FULL_DATA= name
+#              the run at full size, which is made if it is not there: an hour and a half on two cores
 # make lint    ruff on the code and the notebooks
 # make bench   our way of training beside the plain one, half an hour on idle cores; OTHER_LANE=.venv-python3.11/bin/python for both lanes
 # make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
@@ -13,6 +15,9 @@ RUN = $(VENV)/bin/python
 VERSION = $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 SUPPORTED = 3.9 3.10 3.11 3.12 3.13
 DEMO = --data src_files/demo --artifacts artifacts/demo --budget demo
+FULL ?= artifacts/full
+FULL_DATA ?= src_files/simulated
+AT_FULL_SIZE = --data "$(FULL_DATA)" --artifacts "$(FULL)"
 # Of a run its own, else the published estimates
 ESTIMATES ?= $(if $(ARTIFACTS),$(ARTIFACTS)/final_estimations.csv)
 FIGURES ?= $(or $(ARTIFACTS),artifacts)/figures
@@ -51,6 +56,16 @@ test: $(VENV)/cluster
 lint: $(VENV)/installed
 	$(RUN) -m ruff check
 
+release: $(VENV)/installed
+	[ -e artifacts/demo/final_estimations.csv ] || $(MAKE) demo
+	[ -e "$(FULL)/final_estimations.csv" ] || { \
+		$(RUN) src_files/simulate_spectra.py --out "$(FULL_DATA)" && \
+		$(RUN) Methodology/autoencoder_grid_search.py $(AT_FULL_SIZE) --neurons-in 1024 --reg-par 8e-8 9e-8 1.1e-7 1.2e-7 && \
+		$(RUN) Methodology/autoencoder_training.py $(AT_FULL_SIZE) --only 0 && \
+		$(RUN) Methodology/autoencoder_fine_tuning.py $(AT_FULL_SIZE) --only 0 && \
+		$(RUN) Methodology/cnn_training.py $(AT_FULL_SIZE) --only 0; }
+	$(RUN) .ci/release.py --run demo artifacts/demo src_files/demo --run full "$(FULL)" "$(FULL_DATA)"
+
 bench: $(VENV)/installed
 	$(RUN) src_files/simulate_spectra.py
 	$(RUN) tests/benchmarks/bench.py $(if $(OTHER_LANE),"$(OTHER_LANE)")
@@ -67,4 +82,4 @@ $(VENV)/cluster: requirements-cluster.txt $(VENV)/installed
 	$(RUN) -m pip install -q -r requirements-cluster.txt
 	touch $@
 
-.PHONY: bench demo docs figures lint report test
+.PHONY: bench demo docs figures lint release report test

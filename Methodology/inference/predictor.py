@@ -22,6 +22,7 @@ from workflow.command_line import ROOT
 from workflow.files import BadInput, chunks, load_array, one_line, sha256, take
 from workflow.units import read_sidecar, sidecar_of
 
+RELEASE = "release.json"  # in a folder of networks that were released, with a thinned synthetic set beside them
 SETS = ROOT / "src_files"  # it, or a folder in it, holds the synthetic set unless --data says where
 TEXT = ["karmn", "file", "instrument", "odd", *flags.COLUMNS]  # columns of the table of estimates; others are numbers
 
@@ -71,22 +72,35 @@ def select(folder, data=None):
     sidecars = {path: artifacts.require(path, "cnn_training") for paths in regressors.values() for path in paths}
     numbers = {par: [sidecars[path].settings["autoencoder"] for path in paths] for par, paths in regressors.items()}
     autoencoders = sorted(set().union(*numbers.values()))
-    data = Dataset(data or find_synthetic(artifacts.autoencoder(autoencoders[0])))
+    thinned = data is None and _is_released(folder)
+    data = Dataset(data or (folder if thinned else find_synthetic(artifacts.autoencoder(autoencoders[0]))))
     for path in (data.ph, data.pars):
         if not path.exists():
             raise BadInput(f"{path} not found: give the folder of the synthetic set of {folder} with --data")
+    ph, pars = ([], []) if thinned else ([data.ph], [data.pars])  # which the networks were trained on
     fine_tuned = []
     for i in autoencoders:
         ac, tuned = artifacts.autoencoder(i), artifacts.autoencoder(i, FINETUNED)
-        artifacts.require(ac, "autoencoder_training", [data.ph])
-        artifacts.require(tuned, "autoencoder_fine_tuning", [ac, data.ph, data.pars])
+        artifacts.require(ac, "autoencoder_training", ph)
+        artifacts.require(tuned, "autoencoder_fine_tuning", [] if thinned else [ac, data.ph, data.pars])
         fine_tuned.append(read_sidecar(tuned, flags.limit_metrics().values()))
     for path, sidecar in sidecars.items():
         encoded_ph = [folder / name for name in sidecar.inputs if name.startswith("encoded_ph")]
-        artifacts.require(path, "cnn_training", [*encoded_ph, data.pars])
+        artifacts.require(path, "cnn_training", [*encoded_ph, *pars])
     return Ensemble(artifacts, kept, regressors, numbers, autoencoders, flags.limits(fine_tuned), fine_tuned[0].spectra,
                     data.provenance, resolving_power_of(data.provenance), preparation.continuum_of(data.provenance),
                     data, flags.grid_of(data.labels_ph))
+
+
+def _is_released(folder):
+    """Whether a folder is one of .ci/release.py, with every file as it was packed, the thinned set too."""
+    if not (folder / RELEASE).exists():
+        return False
+    remedy = "unpack the release again"
+    for name, digest in schemas.read(folder / RELEASE, schemas.Release, remedy).files.items():
+        if not (folder / name).exists() or sha256(folder / name) != digest:
+            raise BadInput(f"{folder / name} is missing or was changed: {remedy}")
+    return True
 
 
 def find_synthetic(path, script="autoencoder_training"):

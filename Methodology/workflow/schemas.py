@@ -177,6 +177,14 @@ class Estimates(Struct, frozen=True):
     digest: Optional[Digest] = None
 
 
+class Release(Struct, frozen=True, kw_only=True):
+    """What `make release` says of the networks of a run: their weights have so many binary digits."""
+
+    version: Name
+    bits: Count
+    files: dict[FileName, Digest]
+
+
 class CalibrationFit(Struct, frozen=True, kw_only=True):
     """What `calibration.fit` found for one parameter, in its unit, and the coverage before and after."""
 

@@ -16,6 +16,7 @@ import autoencoder_fine_tuning
 import autoencoder_training
 import estimate
 import paper
+import release
 import simulate_spectra
 from figures import star_page, style
 from inference import flags, predictor
@@ -343,3 +344,18 @@ def test_estimates_of_other_files_are_kept(made, loaded_once, tmp_path, capsys):
     assert list(pd.read_csv(tmp_path / "out" / "estimates.csv")["karmn"]) == ["star 1", "star 0"]
     assert run(made, tmp_path / "out", second, extra=["--overwrite"]) == 0
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["star_1.png"]
+
+
+def test_a_release_estimates_without_its_synthetic_set(made, tmp_path):
+    """Rounded networks and a thinned set estimate as the run does; what was changed after unpacking is refused."""
+    changes = release.pack("tiny", made[1], made[0], tmp_path, "1.0.0")
+    limits = {"teff": 5, "logg": 0.02, "mh": 0.02, "vsini": 0.3}
+    assert all(0 <= changes[par] < limits[par] for par in paper.PARAMETERS)
+    whole, packed = predictor.select(made[1], made[0]), predictor.select(tmp_path / "tiny")
+    np.testing.assert_array_equal(packed.templates.flux, whole.templates.flux)
+    assert {par: list(values) for par, values in packed.grid.items()} == {
+        par: list(values) for par, values in whole.grid.items()} and packed.limits == whole.limits
+    flux = np.load(tmp_path / "tiny" / "ph_flux_norm.npy")
+    np.save(tmp_path / "tiny" / "ph_flux_norm.npy", flux[::-1])
+    with pytest.raises(files.BadInput, match="ph_flux_norm.npy is missing or was changed: unpack the release again"):
+        predictor.select(tmp_path / "tiny")

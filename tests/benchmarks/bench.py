@@ -292,6 +292,8 @@ def draw(rows, path):
         for panel in column:  # the sizes themselves, not powers of ten
             panel.set_xticks(size, [f"{n:.0f}" for n in size], rotation=30, fontsize=8)
             panel.minorticks_off()
+    memory = 0.3, 0.5, 1, 2, 5  # [GB]; powers of ten alone would be one tick
+    panels[1, 0].set_yticks(memory, [f"{gigabytes:g}" for gigabytes in memory])
     panels[0, 0].set_ylabel("seconds")
     panels[1, 0].set_ylabel("peak memory of a process [GB]")
     panels[0, 1].legend(frameon=False, fontsize=8)
