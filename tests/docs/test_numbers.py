@@ -324,3 +324,8 @@ def test_every_table_is_drawn_or_linked(drawing):
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
     assert not [path.name for path in (ROOT / "docs" / "data").glob("*.csv")
                 if path.stem not in drawn and f"data/{path.name}" not in pages]
+
+
+def test_every_table_has_its_command():
+    listed = (ROOT / "docs" / "data" / "README.md").read_text(encoding="utf-8")
+    assert not [path.name for path in (ROOT / "docs" / "data").glob("*.csv") if f"`{path.name}`" not in listed]
