@@ -41,11 +41,11 @@ def ensembles(args, data, artifacts, planned=()):
     numbers = [i for i in artifacts.made() if i in fine_tuned and artifacts.encoded_ph(i, args.perturb).exists()]
     for i in numbers:
         require_fine_tuned(i, data, artifacts)
-    ensembles = {}
+    ensembles, to_do = {}, {unit.path for unit in planned}
     for par in paper.PARAMETERS:
         of_each = [regressors(par, i, args, data, artifacts) for i in numbers]
         ensembles[par] = sum([units for units in of_each if all(
-            unit in planned or load(unit, stale_is_undone=True) for unit in units)], [])
+            unit.path in to_do or load(unit, stale_is_undone=True) for unit in units)], [])
     return ensembles
 
 
