@@ -207,6 +207,7 @@ def test_doubts_of_a_run(tmp_path, metrics, said):
 
 @pytest.mark.parametrize("words, said", [
     (["--mean-teff", "3500", "0"], "--mean-teff: the error must be above zero"),
+    (["--mean-teff", "35", "50"], "the mean from 1000 to 60000"), (["--mean-teff", "nan", "50"], None),
     (["--anchors", "absent.csv"], "absent.csv not found"),
     (["--teachers", "1"], None),
 ])
@@ -232,3 +233,11 @@ def test_anchors_without_a_parameter_or_with_an_error_of_zero_are_refused(folder
 
 def test_parameters_are_in_the_order_of_the_labels():
     assert list(paper.PARAMETERS) == ["teff", "logg", "mh", "vsini"]  # which joint_fit and gauge rely on
+
+
+@pytest.mark.parametrize("name", ["gauge.csv", "corrections.png", "joint_estimations.csv", "pages"])
+def test_files_of_the_user_s_own_are_not_replaced(name, folder, tmp_path, capsys):
+    (tmp_path / name).write_text("my own")
+    assert joint_fit.main(["--data", str(folder), "--out", str(tmp_path), "--jobs", "1"]) == 2
+    assert f"{name} was not made by this script" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "my own" and len(list(tmp_path.iterdir())) == 1

@@ -4,6 +4,7 @@ import pytest
 
 import calibrate
 from evaluation import anchors, catalogues
+from workflow import files
 
 
 def test_what_a_file_says(tmp_path):
@@ -28,3 +29,19 @@ def test_calibrate_moves_a_table_and_leaves_what_has_no_anchors(tmp_path, capsys
     assert f"{len(interf)} of teff" in capsys.readouterr().out
     assert calibrate.main(["--anchors", str(tmp_path / "a.csv")]) == 2
     assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text, said", [
+    ("karmn,teff\nA,3500 K\n", "no number"), ("karmn,teff\nA,inf\n", "teff of A is inf"),
+    ("karmn,teff\nA,3.5\n", "teff of A is 3.5"), ("karmn,logg\nA,3500\n", "logg of A is 3500"),
+    ("karmn,Teff\nA,3500\n", "'Teff' instead of 'teff'"), ("karmn,teff,e_Teff\nA,3500,60\n", "'e_Teff' instead of"),
+    ("karmn,teff,e_teff\nA,3500,ten\n", "no number"), ("karmn,teff,e_teff\nA,3500,inf\n", "e_teff of A is inf"),
+    ("karmn,teff,s_teff\nA,3500,-9\n", "s_teff of A is -9"), ("karmn,teff\nA,3500\nA\u200b,3600\n", "names A twice"),
+    ("karmn,teff\nX,3500\n", "none of its stars"), ("karmn,teff\nA,\n", "none of its stars"),
+    ("karmn,teff\nA,3500\x00\n", "NUL"), ("karmn,mass\nA,1\n", "none of the columns"),
+])
+def test_anchor_that_cannot_be_meant_is_refused(text, said, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(files.BadInput, match=said):
+        anchors.read(path, pd.DataFrame({"karmn": ["A", "B"]}))

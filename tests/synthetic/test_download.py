@@ -189,6 +189,13 @@ def test_server_that_sends_next_to_nothing_is_given_up(monkeypatch):
             assert clock[-1] < 200
 
 
+def test_pipe_where_the_rest_of_a_file_should_be_is_not_waited_for(server, data, capsys):
+    data.mkdir(parents=True)
+    os.mkfifo(data / f"{FLUX}.partial")
+    assert run(server, data) == 2
+    assert "no regular file" in capsys.readouterr().err
+
+
 def test_body_without_end_is_cut_off(server, data, capsys, monkeypatch):
     monkeypatch.setattr(download, "CHUNK", 10)
     monkeypatch.setattr(download, "LARGEST", dict.fromkeys(download.URLS, 100))

@@ -351,6 +351,19 @@ def test_what_cannot_be_fetched_is_one_line_and_the_same_command_goes_on(
     assert contents(tmp_path / "out") == contents(made) and server.asked.count(WAVE) == 1
 
 
+def test_model_that_does_not_end_is_cut_off(broken, server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(phoenix_models, "LARGEST", 1000)
+    assert run(tmp_path / "cache", tmp_path / "out", "--fetch", "--mirror", server.url) == 2
+    assert "larger than 1,000 bytes" in one_error(capsys) and not files_in(tmp_path / "cache")
+
+
+def test_pipe_in_place_of_a_model_is_not_waited_for(broken, tmp_path, capsys):
+    (broken / WAVE).unlink()
+    os.mkfifo(broken / WAVE)
+    assert run(broken, tmp_path / "out") == 2
+    assert f"{WAVE} is no regular file" in one_error(capsys) and not (tmp_path / "out").exists()
+
+
 def test_wavelengths_that_were_broken_before_are_named(broken, server, tmp_path, capsys):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / WAVE).write_text("none")
@@ -395,6 +408,9 @@ BAD_FILES = {
     "empty": (lambda folder: (folder / CENTRE).write_bytes(b""), "truncated or no FITS"),
     "truncated data": (lambda folder: half(folder / CENTRE), "truncated or no FITS"),
     "truncated header": (lambda folder: (folder / CENTRE).write_bytes((folder / CENTRE).read_bytes()[:1000]), CENTRE),
+    "thousands of axes": (lambda folder: (folder / CENTRE).write_bytes(
+        (folder / CENTRE).read_bytes().replace(b"NAXIS   =                    1", b"NAXIS   =             99999999")),
+        "no spectrum"),
     "no data": (lambda folder: fits.PrimaryHDU().writeto(folder / CENTRE, overwrite=True), "no spectrum"),
     "a cube": (rewritten(CENTRE, lambda data: data.reshape(2, 50, 50)), "no spectrum"),
     **{f"header {key}": (rewritten(CENTRE, np.copy, **{key: value}), f"{key} {value} in its header")

@@ -148,6 +148,41 @@ def test_lock_is_held_alone_and_let_go_by_a_killed_process(tmp_path):
             waiting.kill()
 
 
+@pytest.mark.parametrize("before, left, stays", [
+    (None, None, False), (None, "table.csv", True), ("empty", None, True), ("full", None, True)])
+def test_new_folder_in_which_nothing_was_written_is_gone(before, left, stays, tmp_path):
+    folder = tmp_path / "out"
+    if before:
+        folder.mkdir()
+    if before == "full":
+        (folder / "mine.txt").touch()
+    with pytest.raises(BadInput), files.lock(folder), files.lock(folder):
+        if left:
+            (folder / left).touch()
+        raise BadInput("refused")
+    assert folder.exists() == stays and (not left or (folder / left).exists())
+
+
+def test_file_that_changes_while_it_is_read_is_refused(tmp_path):
+    path, absent = tmp_path / "a.csv", tmp_path / "absent.csv"
+    path.write_text("a")
+    with files.unchanged(path, absent) as digests:
+        assert list(digests) == [path]
+    with pytest.raises(BadInput, match="changed while it was read"), files.unchanged(path):
+        path.write_text("b")
+
+
+def test_time_that_was_set_back_hides_no_change(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"first")
+    before, digest = os.stat(path), files.sha256(path)
+    time.sleep(0.02)
+    with open(path, "r+b") as file:  # in place: the same inode
+        file.write(b"other")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert files.sha256(path) != digest
+
+
 # ---------------------------------------------------------------- arrays
 def test_file_cut_short_while_it_is_read_is_one_line(tmp_path):
     path = tmp_path / "flux.npy"
