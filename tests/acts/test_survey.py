@@ -222,7 +222,6 @@ def test_blocks_of_other_spectra_are_not_taken(whole, tiny, run, copied, tmp_pat
     write_array(copied / "carmf_norm.npy", take(Dataset(copied).flux_carm, slice(None)) * np.float32(0.9))
     assert estimate.main(flags_of(tiny, run, copied, out)) == 2
     assert "estimates_000000.csv is stale, made otherwise (carmf_norm.npy " in capsys.readouterr().err
-    assert estimate.main(flags_of(tiny, run, copied, out, "--overwrite")) == 0
 
 
 # ---------------------------------------------------------------- what is refused
