@@ -170,7 +170,7 @@ class JointFit:
         self.teaching = np.ones(self.n_stars)
         self.own = np.tile(self.centre, (self.n_stars, 1))
         self.fields = Fields.none(self.k, self.n_pixels)
-        self.seen_weight = np.zeros(self.n_pixels)
+        self.seen_weight, self.lost = np.zeros(self.n_pixels), False
 
     # ------------------------------------------------------------ the model and its derivatives
     def forward(self, own, fields, derivatives=True):
@@ -343,7 +343,7 @@ class JointFit:
         size = self.priors.depth**2 + (self.priors.relative * depth) ** 2
         self.seen_weight = 1 / self.priors.alike / self.teaching.sum() / size
 
-    def minimise(self, start=None, n_steps=25, enough=0.5, tick=None, say=None):
+    def minimise(self, start=None, n_steps=25, enough=0.5, tick=None, say=None, narrow=False):
         """Fit all stars and the shared fields.
 
         Parameters
@@ -357,18 +357,23 @@ class JointFit:
         tick : callable, optional
             Called after each step.
         say : callable(str), optional
+        narrow : bool
+            Whether to start from stars without rotation and let those teach whose lines are narrow (`sharp`).
 
         Returns
         -------
         Fit
         """
         fields = Fields.none(self.k, self.n_pixels)
-        own, slow = start.own if start else self.alone(self.own, fields, 8)[0], None
-        if not start and (own[:, 3] <= self.priors.fast).mean() < LOST:
+        own, slow = start.own if start else self.own, None
+        if not start and narrow:
             slow, prior = self.sharp(), self.own_prior.copy()
             self.own_prior[3] = 1e6  # v sin i stays at its centre
             own, _ = self.alone(self.own, fields, 8)
             self.own_prior = prior
+        elif not start:
+            own, _ = self.alone(self.own, fields, 8)
+            self.lost = (own[:, 3] <= self.priors.fast).mean() < LOST
         self.set_teachers(own, slow)
         fields = start.fields if start else fields
         own = own.copy()
@@ -421,17 +426,26 @@ def fit_alone(emulator, flux, variance, mean=PRIORS.mean):
 def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, tick=None, say=None):
     """All stars together, in two stages: stiff, from where all starts lead to one place, then wide. A Fit.
 
+    Where most stars are lost by themselves it is done from two starts, and the better fit is taken.
+
     Fewer than FEWEST stars are fitted each by itself.
     `mean` is where the sample's mean of Teff [K], log g and [M/H] is pinned; other arguments as of `JointFit`.
     """
     if len(flux) < FEWEST:
         return fit_alone(emulator, flux, variance, mean)
-    first = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
-    stiff = first.minimise(enough=5.0, tick=tick, say=say)
-    joint = JointFit(emulator, flux, variance, replace(PRIORS, mean=tuple(mean)))
-    found = joint.minimise(stiff, tick=tick, say=say)
-    found.fields.misfit = float(np.median(misfit(emulator, found, flux, variance)))
-    return replace(found, objective=[*stiff.objective, *found.objective])
+    first, second = (JointFit(emulator, flux, variance, replace(priors, mean=tuple(mean)))
+                     for priors in (START, PRIORS))
+
+    def both(narrow):
+        stiff = first.minimise(enough=5.0, tick=tick, say=say, narrow=narrow)
+        rich = second.minimise(stiff, tick=tick, say=say)
+        rich.fields.misfit = float(np.median(misfit(emulator, rich, flux, variance)))
+        return replace(rich, objective=[*stiff.objective, *rich.objective])
+
+    fit = both(narrow=False)
+    if first.lost:  # most stars, by themselves, seem to rotate fast: also from where their lines say that they do not
+        fit = min(fit, both(narrow=True), key=lambda fit: fit.fields.misfit)
+    return fit
 
 
 def fit_with(emulator, fields, flux, variance, mean=PRIORS.mean):
