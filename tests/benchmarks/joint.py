@@ -1,7 +1,8 @@
 """The joint fit behind gaps of both families, on simulated stars: what the spectra know, and what the gauge leaves.
 
 Writes {out}/{family}_{seed}.csv, a row a star: the fit's labels and their own uncertainties, each star alone, the truth
-       {out}/errors_by_seed.csv and errors_by_seed.png; prints the tables of docs/joint-fit.md
+       {out}/joint_errors.csv, joint_intervals.csv, anchors.csv, which docs/data has, and errors_by_seed.png; prints the
+       tables of docs/joint-fit.md
 
     python tests/benchmarks/joint.py --family lines --seeds 0 1 2              # chosen on
     python tests/benchmarks/joint.py --family growth --seeds $(seq 0 19)       # tested on; goes on where it was
@@ -157,7 +158,7 @@ def scenarios(stars):
 
 
 def tables(out):
-    """Print the tables, write errors_by_seed.csv."""
+    """Print the tables, write those that docs/data has."""
     folders = sorted(out.glob("*_[0-9]*.csv"), key=lambda path: (path.stem.split("_")[0], int(path.stem.split("_")[1])))
     gaps, rows, held, curve = [Stars(path) for path in folders if path.stem.split("_")[0] in FAMILIES], [], [], []
     for stars in gaps:
@@ -184,7 +185,8 @@ def tables(out):
     parts = [f"{part}_{par}" for part in ("own", "shared") for par in PARAMETERS]
     held = pd.DataFrame(held, columns=[*columns, *parts])
     curve = pd.DataFrame(curve, columns=["gap", "anchors", "shared", *PARAMETERS])
-    write_csv(out / "errors_by_seed.csv", rows.round(5))
+    write_csv(out / "joint_errors.csv", rows.round(5))
+    for_docs(held, curve, out)
     groups = {"lines 0 to 2, chosen on": lambda gap: gap in CHOSEN_ON,
               "lines, untouched": lambda gap: gap.startswith("lines") and int(gap.split("_")[1]) >= 10,
               "growth, untouched": lambda gap: gap.startswith("growth"),
@@ -232,6 +234,29 @@ def tables(out):
               " ".join(f"{value:.2f}" for value in within))
     print("\nnot converged:", ", ".join(failed) or "none")
     return rows
+
+
+def for_docs(held, curve, out):
+    """Write the tables that the figures of docs/joint-fit.md are drawn from, of untouched gap seeds."""
+    digits, intervals, points = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}, [], []
+    for family in FAMILIES:
+        number = held["gap"].str.split("_").str[1].astype(int)
+        of_family = held[held["gap"].str.startswith(family) & ((family != "lines") | (number >= 10))]
+        for name, rows in of_family.groupby("estimates", sort=False):
+            if "anchors, mean" not in name or name.startswith("joint"):
+                intervals += [[family, name, par, round(100 * rows[par].mean()), rows[f"own_{par}"].median(),
+                               rows[f"shared_{par}"].median()] for par in PARAMETERS if "higher" not in name]
+        for k, rows in curve[curve["gap"].isin(of_family["gap"])].groupby("anchors"):
+            plain, shared = (rms(rows.loc[rows["shared"] == error, PARAMETERS].to_numpy()) for error in (0.0, 30.0))
+            points.append([family, k, plain[0], shared[0], *plain[1:3]])
+    intervals = pd.DataFrame(intervals, columns=["family", "estimates", "parameter", "held", "own", "shared"])
+    places = intervals["parameter"].map(digits)
+    for part in ("own", "shared"):
+        intervals[part] = [round(value, place) for value, place in zip(intervals[part], places)]
+    write_csv(out / "joint_intervals.csv", intervals)
+    points = pd.DataFrame(points, columns=["family", "anchors", "teff", "teff with 30 K shared", "logg", "mh"])
+    points = points.sort_values(["anchors", "family"], ascending=[True, False])
+    write_csv(out / "anchors.csv", points.round({"teff": 0, "teff with 30 K shared": 0, "logg": 3, "mh": 3}))
 
 
 SHOWN = {"one constant for all": "0.6", "each star alone": "#E69F00", "joint, mean of Teff to 50 K": "#56B4E9",
