@@ -130,13 +130,16 @@ def against_truth(run, out):
     if run.truth is None:
         return []
     before, after = (run.table(run.artifacts.estimates(stage)) for stage in STAGES)
-    heading = ["before, after fine-tuning", "stars", "rmse", "bias", "scatter", "own uncertainty"]
+    measures = ["rmse", "bias", "scatter", "r"]
+    heading = ["before, after fine-tuning", "stars", *measures, "rmse of a constant", "own uncertainty"]
     rows = [(name, f"{row['n']:.0f}", *(f"{row[f'{measure} before']:.3g}, {row[f'{measure} after']:.3g}"
-                                        for measure in heading[2:5]), f"{row['own uncertainty']:.3g}")
+                                        for measure in measures), *(f"{row[column]:.3g}" for column in heading[-2:]))
             for name, row in errors_of_estimates(before, after, run.truth).iterrows()]
-    parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, 6)),
-             "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both together. The own "
-             "uncertainty is the median of what the regressors say of themselves, after fine-tuning."]
+    parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, len(heading))),
+             "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both, r Pearson's "
+             "correlation with the truth. The constant is the mean of the truth: estimates with a larger rmse than it "
+             "has are worse than none. The own uncertainty is the median of what the regressors say of themselves, after "
+             "fine-tuning."]
     if style.drawn_from(run.artifacts.summary) == run.artifacts.tables():
         parts.append(picture(run.artifacts.summary, "Estimates against truth, before and after fine-tuning", out))
     elif run.artifacts.summary.exists():

@@ -162,6 +162,8 @@ def test_simulated_spectra_never_agree(tmp_path):
     assert "| yes |" not in page and "| no |" not in page and "| agrees |" not in page
     assert "this run (simulated, for scale)" in page and "for scale" in page
     assert cells(page, "Teff \\[K\\]")[:3] == ["Teff \\[K\\]", "21", "0, 0"]  # estimates and truth are the same here
+    constant = catalogues.load_estimates()["teff"][::14].std(ddof=0)
+    assert cells(page, "Teff \\[K\\]")[5:7] == ["1, 1", f"{constant:.3g}"]
     assert '<body class=simulated>' in shown
 
 
