@@ -138,8 +138,8 @@ def against_truth(run, out):
     parts = ["## The estimates against the truth of the simulation", table(heading, rows, range(1, len(heading))),
              "Bias is the mean of estimate minus truth, scatter its standard deviation, rmse both, r Pearson's "
              "correlation with the truth. The constant is the mean of the truth: estimates with a larger rmse than it "
-             "has are worse than none. The own uncertainty is the median of what the regressors say of themselves, after "
-             "fine-tuning."]
+             "has are worse than none. The own uncertainty is the median of what the regressors say of themselves, "
+             "after fine-tuning."]
     if style.drawn_from(run.artifacts.summary) == run.artifacts.tables():
         parts.append(picture(run.artifacts.summary, "Estimates against truth, before and after fine-tuning", out))
     elif run.artifacts.summary.exists():
