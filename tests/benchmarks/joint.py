@@ -259,6 +259,7 @@ def for_docs(held, curve, out):
     write_csv(out / "anchors.csv", points.round({"teff": 0, "teff with 30 K shared": 0, "logg": 3, "mh": 3}))
 
 
+NETWORKS = ROOT / "docs" / "data" / "network_errors.csv"  # of tests/benchmarks/network_errors.py
 SHOWN = {"one constant for all": "0.6", "each star alone": "#E69F00", "joint, mean of Teff to 50 K": "#56B4E9",
          "joint, 14 + 6 anchors, mean of log g": "#0072B2", "joint, best affine map": "black"}
 
@@ -270,13 +271,20 @@ def draw(rows, out):
     from figures import style
 
     rows = rows[~rows["gap"].isin(CHOSEN_ON)]
-    gaps = list(dict.fromkeys(rows["gap"]))
+    gaps, of_networks = list(dict.fromkeys(rows["gap"])), None
+    if NETWORKS.exists():
+        of_networks = pd.read_csv(NETWORKS)
+        of_networks["gap"] = of_networks["family"] + "_" + of_networks["seed"].astype(str)
+        of_networks = of_networks.query("way == 'published after' and size == 'demo' and networks == 'ensemble'")
     with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(4, 1, figsize=(style.DOUBLE, 1.1 * style.DOUBLE), sharex=True)
         for ax, (par, parameter) in zip(axes, paper.PARAMETERS.items()):
             for name, colour in SHOWN.items():
                 values = rows[rows["estimates"] == name].set_index("gap")[par].reindex(gaps)
                 ax.plot(range(len(gaps)), values, "o-", ms=3, lw=0.7, color=colour, label=name)
+            if of_networks is not None:
+                values = of_networks[of_networks["parameter"] == par].set_index("gap")["rmse"].reindex(gaps)
+                ax.plot(range(len(gaps)), values, "s", ms=2.5, color="#D55E00", label="recipe, demo's size")
             ax.axhline(RECIPE[par], color="#D55E00", ls="--", lw=0.8, label="recipe, full size: lines 3 to 7")
             ax.set(yscale="log", ylabel=f"rmse of {parameter.label}")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=6)
