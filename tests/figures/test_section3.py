@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up_run import make_run
+from PIL import Image, PngImagePlugin
 
 import paper
 from evaluation import claims, gap
@@ -64,8 +65,10 @@ def test_what_an_act_has_not_left_is_said_in_a_line(gone, skipped, remedy, copie
     for path in copied.artifacts.folder.parent.glob(f"artifacts/{gone}"):
         path.unlink()
     wanted = [name for name in FIGURES if name in skipped or gone == "dtl_*"]  # all only once, for they take time
-    for path in old:  # a picture of an earlier time
-        path.touch()
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Description", "a run of an earlier time")
+    for path in old:
+        Image.new("RGB", (1, 1)).save(path, pnginfo=text)
     drawn = {name: section3.show(getattr(section3, name), copied, name, tmp_path) for name in wanted}
     assert not any(path.exists() for path in old)
     assert {name for name, figure in drawn.items() if figure is None} == skipped == set(wanted) - set(saved)
