@@ -122,6 +122,19 @@ def test_a_report_has_the_figures_of_its_run_drawn_before(ended, checkout):
     assert any("Section4" in call for call in before) == any(LITERATURE in call for call in before) == ended
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_release_takes_the_runs_that_have_ended_and_makes_the_others(ended, checkout):
+    for folder in ("artifacts/demo", "my full run") if ended else ():
+        end(checkout / folder)
+    done, calls = make(checkout, "release", "FULL=my full run", "FULL_DATA=my set")
+    assert done.returncode == 0, done.stderr
+    assert calls[-1].startswith("[.ci/release.py][--run][demo][artifacts/demo][src_files/demo]"
+                                "[--run][full][my full run][my set] ")
+    act_4 = [call for call in calls if call.startswith("[Methodology/cnn_training.py]")]
+    assert len(act_4) == (0 if ended else 2)
+    assert ended or act_4[1].startswith("[Methodology/cnn_training.py][--data][my set][--artifacts][my full run]")
+
+
 def test_what_is_installed_is_not_installed_again(checkout):
     assert len(make(checkout, "lint")[1]) == 4
     assert make(checkout, "lint")[1][4:] == ["[-m][ruff][check] ESTIMATES= FIGURES= ARTIFACTS= DATA="]
