@@ -27,10 +27,10 @@ from sklearn.model_selection import ParameterGrid
 
 import paper
 from spectra.dataset import Dataset
-from training import backend, grid_search, networks
+from training import backend, grid_search, networks, stacks
 from workflow import schemas
 from workflow.artifacts import Artifacts, may_replace
-from workflow.command_line import command, number, parse
+from workflow.command_line import add_stack, command, number, parse
 from workflow.files import BadInput, lock, write_csv, write_json
 from workflow.units import finish
 
@@ -75,15 +75,23 @@ def plan(args, data, artifacts, combinations, epochs):
     return grid_search.fit_units(folder, grid_of(args), fixed, (data.ph,), args.seed, combinations, data.provenance)
 
 
-def work(unit, tick):
-    """Do one fit: train on three folds, score on the fourth."""
+def work(*units, tick):
+    """Do one fit, or several as one network: train on three folds, score on the fourth."""
     started = time.time()
-    data = Dataset(unit.inputs[0].parent)
-    shape = {"neurons_in": unit.settings["neurons_in"], "reg_par": unit.settings["reg_par"]}
+    data = Dataset(units[0].inputs[0].parent)
+    flux_ph, rows = data.flux_ph, data.rows_ph[0]
     # Every fit has the seed of the run, as it would inside GridSearchCV.
-    build = functools.partial(networks.build_autoencoder, **shape, n_pixels=data.flux_ph.shape[1], seed=unit.seed)
-    mse = grid_search.fold_score(build, unit.settings, data.flux_ph, data.flux_ph, data.rows_ph[0])
-    finish(unit, started, {"mse": mse})
+    builds = [functools.partial(networks.build_autoencoder, unit.settings["neurons_in"], unit.settings["reg_par"],
+                                flux_ph.shape[1], unit.seed) for unit in units]
+    if len(units) > 1:
+        backend.forget_models()
+        autoencoders, settings = [build() for build in builds], [unit.settings for unit in units]
+        scores = grid_search.fold_scores(autoencoders, settings, flux_ph, rows)
+        started += (time.time() - started) * (1 - 1 / len(units))  # its share
+    else:
+        scores = [grid_search.fold_score(builds[0], units[0].settings, flux_ph, flux_ph, rows)]
+    for unit, mse in zip(units, scores):
+        finish(unit, started, {"mse": mse})
     tick()
 
 
@@ -119,6 +127,7 @@ def _rows(table):
 def add_arguments(what, how_much, where):
     how_much.add_argument("--search", choices=("full", "halving"), default="full",
                           help="all combinations for all epochs, or ever more epochs for ever fewer")
+    add_stack(where, "fits of one width")
     what.add_argument("--keep", type=number(int, 1), metavar="N", help="keep the best N instead of the paper's rule")
     for name, kind in (("neurons_in", number(int, 8)), ("reg_par", number(float, 0)), ("lr", number(float, 1e-12))):
         what.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs="+", metavar="X",
@@ -130,10 +139,11 @@ def main(argv=None):
     args = parse(__doc__, argv, add_arguments)
     data, artifacts = Dataset(args.data), Artifacts(args.artifacts)
     print(f"trained on {backend.device_name()}")
+    stacks.warn(args)
     data.check_synthetic()
-    rounds = plan_rounds(args, data)
+    rounds, alike = plan_rounds(args, data), grid_search.alike(len(data.rows_ph[0]))
     tables = grid_search.run_rounds(rounds, functools.partial(plan, args, data, artifacts), work, args,
-                                    f"{args.search} search")
+                                    f"{args.search} search", lambda units: stacks.groups(units, args.stack, alike))
     if tables is None:
         return
     table, halved = pd.concat(tables, ignore_index=True), len(rounds) > 1

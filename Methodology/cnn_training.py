@@ -32,10 +32,10 @@ from evaluation.truth import errors_by_flag, errors_of_estimates
 from figures.section4 import estimates_against_truth
 from inference.ensemble import ensembles, epochs, may_write, regressors, require_fine_tuned, write_estimates
 from spectra.dataset import Dataset, split_stratified
-from training import backend, grid_search, loop, networks, perturbation
+from training import backend, grid_search, loop, networks, perturbation, stacks
 from workflow import runner, schemas
 from workflow.artifacts import FINETUNED, PRETRAINED, Artifacts
-from workflow.command_line import command, number, parse
+from workflow.command_line import add_stack, command, parse
 from workflow.files import BadInput, writing
 from workflow.units import finish
 
@@ -58,12 +58,12 @@ def train_together(settings, encoded, label, seeds, tick=None):
     `encoded`, a list of arrays (n_spectra, n_latent), and `seeds` are each regressor's own. Results differ by rounding.
     """
     shape = settings["nf1"], settings["nf2"], settings["nu"], encoded[0].shape[1]
-    stack = networks.CnnStack([networks.build_cnn(*shape, seed) for seed in seeds])
-    x, y = np.stack(encoded, axis=1)[..., None], np.repeat(label[:, None], len(seeds), axis=1)
-    history = loop.fit(stack, stack.squared_error, backend.adam(settings["lr"]), x, y,
-                       settings["batch_size"], settings["epochs"], tick)
+    stack = stacks.CnnStack([networks.build_cnn(*shape, seed) for seed in seeds])
+    rows = np.arange(len(seeds) * len(label)).reshape(len(seeds), -1).T
+    history = loop.fit(stack, stack.squared_error, backend.adam(settings["lr"]), np.concatenate(encoded)[..., None],
+                       np.tile(label, len(seeds)), settings["batch_size"], settings["epochs"], tick, rows)
     stack.unstack()
-    return [(cnn, {"loss": history[k]}) for k, cnn in enumerate(stack.cnns)]
+    return list(zip(stack.members, stacks.histories(history, len(seeds))))
 
 
 # ---------------------------------------------------------------- units
@@ -112,11 +112,9 @@ def work(*units, tick):
         finish(unit, started, {"mse_test": mse_test}, history, shape)
 
 
-def stacks(units, n):
-    """Groups of at most `n` regressors of one parameter."""
-    parameters = dict.fromkeys(unit.settings["parameter"] for unit in units)
-    groups = [[unit for unit in units if unit.settings["parameter"] == par] for par in parameters]
-    return [group[k : k + n] for group in groups for k in range(0, len(group), n)]
+def alike(unit):
+    """What regressors have in common that can be trained together."""
+    return unit.settings["parameter"]
 
 
 def show_against_truth(tables, changed, data, artifacts):
@@ -138,8 +136,7 @@ def add_arguments(what, how_much, where):
                       metavar="PAR", help="which of teff, logg, mh, vsini")
     what.add_argument("--tune", action="store_true",
                       help="search the hyper-parameters on the first autoencoder; later runs use them")
-    where.add_argument("--stack", type=number(int, 1), default=1, metavar="N",
-                       help="train N regressors of a parameter as one network: for a GPU, with --jobs 1")
+    add_stack(where, "regressors of a parameter")
     what.add_argument("--perturb", action="store_true",
                       help="learn from the encodings of perturbed spectra that act 2 leaves with --perturb (ours)")
 
@@ -148,8 +145,7 @@ def add_arguments(what, how_much, where):
 def main(argv=None):
     args = parse(__doc__, argv, add_arguments)
     print(f"trained on {backend.device_name()}")
-    if args.stack > 1 and not backend.has_gpu():
-        print("warning: --stack is slower than --jobs on a processor, and TensorFlow sees no GPU")
+    stacks.warn(args)
     data, artifacts = Dataset(args.data), Artifacts(args.artifacts)
     data.check_synthetic()
     units, missing = plan(args, data, artifacts)
@@ -160,7 +156,7 @@ def main(argv=None):
     except BadInput as error:  # what is missing may be why
         runner.report([*missing, str(error)])
     failures = runner.run(units, work, args, epochs(args), "regressors",
-                          together=lambda units: stacks(units, args.stack))
+                          together=lambda units: stacks.groups(units, args.stack, alike))
     if failures is None:
         return
     with runner.reporting(failures + missing):

@@ -18,14 +18,19 @@ def upper_levels(flux, n_least):
     Flux (..., n_pixels) in steps of 0.01 Angstrom gives levels (..., n_segments), and the centres of the segments on a
     scale from -1, the first pixel, to 1, the last. `n_least` segments are enough.
     """
-    last = flux.shape[-1] - 1
+    n_segments, length, n_average, rank, centres = segments(flux.shape[-1], n_least)
+    averages = flux[..., : n_segments * length].reshape(flux.shape[:-1] + (n_segments, -1, n_average)).mean(axis=-1)
+    return np.partition(averages, rank, axis=-1)[..., rank], centres
+
+
+def segments(n_pixels, n_least):
+    """Number and length of the segments of `upper_levels`, pixels in an average, rank of the percentile, centres."""
+    last = n_pixels - 1
     n_segments = min(max(last // N_MARGIN, n_least), last + 1)
     n_average = min(10, max(last // n_segments, 1))
     length = max(last // n_segments, 1) // n_average * n_average
-    segments = flux[..., : n_segments * length].reshape(flux.shape[:-1] + (n_segments, -1, n_average)).mean(axis=-1)
-    rank = int(0.95 * segments.shape[-1])
-    centres = (np.arange(n_segments) + 0.5) / (last / length) * 2 - 1
-    return np.partition(segments, rank, axis=-1)[..., rank], centres
+    rank = int(0.95 * (length // n_average))
+    return n_segments, length, n_average, rank, (np.arange(n_segments) + 0.5) / (last / length) * 2 - 1
 
 
 def envelope(flux, degree=2):

@@ -14,7 +14,7 @@ from sklearn.model_selection import KFold, ParameterGrid
 
 import paper
 from spectra.dataset import Dataset, split_stratified
-from training import backend, loop, networks
+from training import backend, loop, losses, networks, stacks
 from training.backend import KerasRegressor
 from workflow import runner, schemas
 from workflow.artifacts import chosen
@@ -62,6 +62,28 @@ def fold_score(build, settings, x, y, rows):
     return mse if np.isfinite(mse) else np.inf
 
 
+def fold_scores(autoencoders, settings, x, rows):
+    """What `fold_score` gives of each of these autoencoders, trained as one network, for a GPU, a list of float.
+
+    Their `settings`, a list, differ in the `fold` alone, and these have as many spectra. Where one diverges: Diverged.
+    """
+    folds, first = list(KFold(paper.CV_FOLDS).split(rows)), settings[0]
+    train, test = zip(*(folds[own["fold"]] for own in settings))
+    stack = stacks.AutoencoderStack(autoencoders)
+    loss = losses.StackedContractiveLoss(stack, "none", 0)
+    loop.fit(stack, loss, backend.adam(first["lr"]), x, x, first["batch_size"], first["epochs"],
+             rows=rows[np.stack(train, axis=1)])
+    stack.unstack()
+    mses = [networks.mse(member, x, rows[of_fold]) for member, of_fold in zip(autoencoders, test)]
+    return [mse if np.isfinite(mse) else np.inf for mse in mses]
+
+
+def alike(n_rows):
+    """What fits have in common that can be trained together, given how many spectra are searched on: a callable."""
+    folds = list(KFold(paper.CV_FOLDS).split(np.arange(n_rows)))
+    return lambda unit: {**unit.settings, "reg_par": None, "fold": len(folds[unit.settings["fold"]][0])}
+
+
 def table(units):
     """A row for each combination, in the order of the grid, of finished fits: settings, scores, their mean and rank."""
     rows = {}
@@ -92,12 +114,12 @@ def halving_rounds(n_combinations, epochs):
     return [(-(-n_combinations // power), first * power) for power in powers if first * power <= epochs]
 
 
-def run_rounds(rounds, plan, work, args, description):
+def run_rounds(rounds, plan, work, args, description, together=None):
     """Do a search in rounds of (combinations, epochs), as `halving_rounds` plans them, the best of each in the next.
 
     plan(combinations, epochs) gives the fits of a round, all folds of each combination, a list of places in the grid;
-    `work` and `args` are as in `runner.run`, and --only chooses combinations. Returned is the table of every round;
-    None, after a word, if fits are still to do.
+    `work`, `args` and `together` are as in `runner.run`, and --only chooses combinations. Returned is the table of
+    every round; None, after a word, if fits are still to do.
     """
     only = chosen(args.only, rounds[0][0])
     tables, combinations = [], list(range(rounds[0][0]))
@@ -107,7 +129,7 @@ def run_rounds(rounds, plan, work, args, description):
             combinations = [combinations[place] for place in sorted(best)]
         fits = plan(combinations, epochs)
         wanted = [fit for i, fit in enumerate(fits) if combinations[i // paper.CV_FOLDS] in only]
-        runner.report(runner.run(wanted, work, args, description=f"{description}, {epochs} epochs"))
+        runner.report(runner.run(wanted, work, args, description=f"{description}, {epochs} epochs", together=together))
         missing = sum(not load(fit) for fit in fits)
         if missing and args.dry_run:
             for j, (n_combinations, epochs) in enumerate(rounds[k + 1 :]):

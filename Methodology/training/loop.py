@@ -21,19 +21,19 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None,
     A block of batches is read at a time, so that memory stays flat, and is one call into TensorFlow: for networks as
     small as the CNNs, Keras' own loop costs more than they do.
 
-    `x` and `y`, of shape (n_spectra, ...), may be memory-mapped and the same array; those of a CnnStack have members on
-    the second axis. terms(x, y) gives the terms of a batch's loss, a dict of scalar tensors, of which the first is made
-    small; tick() is called after every epoch; perturb(x, rows, epoch) gives what the network sees in place of spectra;
-    `rows` are those to train on, by default all. Returns the terms, a dict of lists with a mean over the spectra for
-    every epoch. Where one, or a weight, is not finite: Diverged.
+    `x` and `y`, of shape (n_spectra, ...), may be memory-mapped and the same array. terms(x, y) gives the terms of a
+    batch's loss, a dict of scalar tensors, of which the first is made small; tick() is called after every epoch;
+    perturb(x, rows, epoch) gives what the network sees in place of spectra; `rows` are those to train on, by default
+    all, for a stack a column a member. Returns the terms, a dict of lists with a mean over the spectra for every epoch.
+    Where one, or a weight, is not finite: Diverged.
     """
     rows = np.arange(len(x)) if rows is None else rows
     targets = x if y is x else np.reshape(y, (len(y), -1))
-    shapes = [(None, *array.shape[1:]) for array in (x, targets)]
+    shapes = [(None, *rows.shape[1:], *array.shape[1:]) for array in (x, targets)]
     names, train = _on_a_block(model.trainable_variables, terms, optimizer, batch_size, shapes)
-    history, block = [], max(1, BLOCK // (batch_size * int(np.prod(x.shape[1:])))) * batch_size
+    history, block = [], max(1, BLOCK // (batch_size * int(np.prod(shapes[0][1:])))) * batch_size
     for epoch in range(epochs):
-        order, log = rows[model.order(epoch, len(rows))], []
+        order, log = np.take_along_axis(rows, model.order(epoch, len(rows)), axis=0), []
         parts = (order[start : start + block] for start in range(0, len(order), block))
         for given, wanted in _ahead(functools.partial(_examples, x, targets, perturb, epoch), parts):
             given_tensor = tf.constant(given)
@@ -50,10 +50,13 @@ def fit(model, terms, optimizer, x, y, batch_size, epochs, tick=None, rows=None,
 
 def _examples(x, targets, perturb, epoch, part):
     """What the network is given of some spectra, and what it is to give."""
-    rows = part if part.ndim == 1 else (part, np.arange(part.shape[1]))  # a column a member
-    clean = take(x, rows)
+
+    def read(array):
+        return take(array, part.ravel()).reshape(part.shape + array.shape[1:])
+
+    clean = read(x)
     given = clean if perturb is None else perturb(clean, part, epoch)
-    return given, clean if targets is x else take(targets, rows)
+    return given, clean if targets is x else read(targets)
 
 
 def _ahead(make, parts):

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 
 import paper
-from training import backend, loop, losses
+from training import loop, losses
 from training.backend import keras, tf
 from workflow import schemas
 from workflow.files import BadInput, chunks, one_line, take, writing
@@ -76,46 +76,6 @@ def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
     for k, units in enumerate((*paper.CNN_DENSE, nu), start=1):
         h = _dense(units, "relu", f"dense_{k}", seed + 100 + k)(h)
     return SeededModel(encoding, _dense(1, "linear", "estimate", seed + 200)(h), seed)
-
-
-class CnnStack:
-    """CNNs of one architecture as one network, for a GPU, where a network as small as theirs leaves most of it idle.
-
-    They share nothing: every weight has a leading axis of members, every member its own encodings, targets and order of
-    batches. Each ends as it would alone, but for rounding. The weights of `cnns` change only with `unstack`.
-    """
-
-    def __init__(self, cnns):
-        self.cnns = cnns
-        self.trainable_variables = [backend.variable(np.stack(w)) for w in zip(*(cnn.get_weights() for cnn in cnns))]
-
-    def order(self, epoch, n_spectra):
-        """Order of the spectra in an epoch, a column a member, (n_spectra, n_members)."""
-        return np.stack([cnn.order(epoch, n_spectra) for cnn in self.cnns], axis=1)
-
-    def __call__(self, x):
-        """Outputs, (batch_size, n_members), of encodings of shape (batch_size, n_members, n_latent, 1)."""
-        h = tf.transpose(x, (1, 0, 2, 3))
-        weights = [tf.convert_to_tensor(w) for w in self.trainable_variables]
-        *hidden, last = zip(weights[::2], weights[1::2])
-        for kernel, bias in hidden[:2]:  # a convolution of width 2 is a product with two neighbours side by side
-            pairs = tf.concat([h, tf.pad(h[:, :, 1:], ((0, 0), (0, 0), (0, 1), (0, 0)))], axis=-1)
-            kernel = tf.reshape(kernel, (len(self.cnns), -1, kernel.shape[-1]))
-            h = tf.nn.relu(tf.einsum("mblc,mcf->mblf", pairs, kernel) + bias[:, None, None])
-        h = tf.reshape(h, (len(self.cnns), -1, h.shape[2] * h.shape[3]))
-        for kernel, bias in hidden[2:]:
-            h = tf.nn.relu(h @ kernel + bias[:, None])
-        return tf.transpose((h @ last[0] + last[1][:, None])[..., 0])
-
-    def squared_error(self, x, y):
-        """Terms of a batch's loss: the sum to be made small and, by its place, the mean squared error of each."""
-        errors = tf.unstack(tf.reduce_mean(tf.square(self(x) - y), axis=0), len(self.cnns))
-        return {"loss": tf.add_n(errors), **dict(enumerate(errors))}
-
-    def unstack(self):
-        """Give the weights back to the CNNs."""
-        for cnn, *weights in zip(self.cnns, *(w.numpy() for w in self.trainable_variables)):
-            cnn.set_weights(weights)
 
 
 def encoder_of(autoencoder):

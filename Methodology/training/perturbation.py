@@ -48,7 +48,7 @@ def perturb(flux, rows, epoch, seed, strengths=Strengths()):
     for start in range(0, len(flux), PIECE):
         piece = slice(start, start + PIECE)
         normal, uniform = _draw(rows[piece], epoch, seed, flux.shape[1], strengths)
-        perturbed[piece] = _perturb_piece(flux[piece], normal, uniform, strengths)
+        perturbed[piece] = perturb_by(flux[piece], normal, uniform, strengths)
     return perturbed
 
 
@@ -69,9 +69,7 @@ def examples(encoded, label, rows):
 
 def _draw(rows, epoch, seed, n_pixels, strengths):
     """Random numbers for each row: standard normal and uniform ones."""
-    n_knots = -(-n_pixels // strengths.smooth) + 1
-    normal = np.empty((len(rows), n_pixels + n_knots + 3), np.float32)
-    uniform = np.empty((len(rows), 3 * strengths.lines + 1), np.float32)
+    normal, uniform = (np.empty((len(rows), n), np.float32) for n in n_random(n_pixels, strengths))
     for k, row in enumerate(rows):  # counters of one row never reach those of another
         random = np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, row]))
         random.standard_normal(out=normal[k], dtype=np.float32)
@@ -79,7 +77,13 @@ def _draw(rows, epoch, seed, n_pixels, strengths):
     return normal, uniform
 
 
-def _perturb_piece(flux, normal, uniform, s):
+def n_random(n_pixels, strengths):
+    """How many normal and how many uniform random numbers a spectrum takes."""
+    return n_pixels + -(-n_pixels // strengths.smooth) + 1 + 3, 3 * strengths.lines + 1
+
+
+def perturb_by(flux, normal, uniform, s):
+    """Perturb flux, (n_spectra, n_pixels), by random numbers, (n_spectra, ...), of which the first may be changed."""
     n_pixels = flux.shape[1]
     white, knots, (common, shift, tilt) = normal[:, :n_pixels], normal[:, n_pixels:-3], normal[:, -3:].T[..., None]
     perturbed = shifted(flux, s.shift * shift[:, 0])
@@ -113,11 +117,16 @@ def field(knots, smooth):
     return values.reshape(len(knots), -1)
 
 
+def reach_of(strengths):
+    """How many pixels of a line are drawn to either side."""
+    return int(REACH * strengths.width * paper.RESOLUTION_ELEMENT / SIGMA_TO_FWHM) + 1
+
+
 def extra_lines(uniform, n_pixels, strengths):
     """Opacity of Gaussian lines at random places, of random strength and width, (n_spectra, n_pixels)."""
     sigma = paper.RESOLUTION_ELEMENT / SIGMA_TO_FWHM * (1 + (strengths.width - 1) * uniform[:, 2, :, None])
     centre, height = n_pixels * uniform[:, 0, :, None], strengths.strength * uniform[:, 1, :, None]
-    reach = int(REACH * strengths.width * paper.RESOLUTION_ELEMENT / SIGMA_TO_FWHM) + 1
+    reach = reach_of(strengths)
     middle, around = np.floor(centre), np.arange(-reach, reach + 1, dtype=np.float32)
     opacity = height * np.exp(-0.5 * np.square((around - (centre - middle)) / sigma))
     padded = n_pixels + 2 * reach + 1

@@ -81,6 +81,12 @@ def add_seed(parser, what):
     parser.add_argument("--seed", type=number(int, 0, 2**30), default=paper.SPLIT_SEED, metavar="N", help=what)
 
 
+def add_stack(parser, what):
+    """Add the flag by which several units are trained as one network; `what` they are."""
+    parser.add_argument("--stack", type=number(int, 1), default=1, metavar="N",
+                        help=f"train N {what} as one network: for a GPU, with --jobs 1; a processor is faster without")
+
+
 def add_run(parser):
     """Add the flags that name a run."""
     add = parser.add_argument

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from chain import ACTS, flags
 
 import autoencoder_fine_tuning
@@ -448,6 +449,57 @@ def test_stacked_regressors_leave_the_same_files(copied, tiny, monkeypatch):
         assert other.metrics["mse_test"] == pytest.approx(one.metrics["mse_test"], rel=1e-4)
         assert (other.settings, other.seed, other.network) == (one.settings, one.seed, one.network)
     np.testing.assert_allclose(pd.read_csv(copied / "final_estimations.csv")["Teff"], before["Teff"], rtol=1e-3)
+
+
+@pytest.fixture
+def eager():
+    """To build the graphs of several small networks takes longer than to train them."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_stacked_fits_of_the_search_leave_the_same_scores(copied, tiny, monkeypatch, eager):
+    stacked, fold_scores = [], grid_search.fold_scores
+    monkeypatch.setattr(grid_search, "fold_scores", lambda *given: stacked.append(len(given[0])) or fold_scores(*given))
+    before, selection = pd.read_csv(copied / "grid_search.csv"), (copied / "params_final.json").read_text()
+    for fold in (0, 2, 3):  # as a killed run leaves it
+        (copied / "grid_search" / f"combination_1_fold_{fold}.json").unlink()
+    others = snapshot(copied / "grid_search")
+    assert autoencoder_grid_search.main(flags(tiny, copied, "--jobs", 1, "--stack", 2)) == 0
+    assert stacked == [2] and (copied / "params_final.json").read_text() == selection
+    assert all(snapshot(copied / "grid_search")[path] == time for path, time in others.items())
+    columns = [name for name in before if name != "seconds"]
+    pd.testing.assert_frame_equal(pd.read_csv(copied / "grid_search.csv")[columns], before[columns], rtol=1e-4)
+
+
+def test_stacked_autoencoders_leave_the_same_files(tiny, tmp_path, monkeypatch, capsys, eager):
+    monkeypatch.setattr(backend, "has_gpu", lambda: True)
+    stacked, train_together = [], autoencoder_training.train_together
+    monkeypatch.setattr(autoencoder_training, "train_together",
+                        lambda *given: stacked.append(given[1:3]) or train_together(*given))
+    architectures = [{"neurons_in": 16, "reg_par": reg_par, "lr": 1e-3} for reg_par in (3e-7, 2e-7, 1e-7)]
+    for name in ("alone", "stack"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "params_final.json").write_text(json.dumps({"architectures": architectures}))
+    alone, stack = tmp_path / "alone", tmp_path / "stack"
+    wanted = flags(tiny, stack, "--jobs", 1, "--perturb", "--stack", 2)
+    assert autoencoder_training.main(flags(tiny, alone, "--jobs", 1, "--perturb", "--only", 1, 2)) == 0
+    for part in (["--only", "0"], []):  # the second of them goes on where the first stopped
+        assert autoencoder_training.main([*wanted, *part]) == 0
+    assert len(stacked) == 1
+    for i in (1, 2):
+        single, other = (read_sidecar(folder / f"ac_{i}.h5") for folder in (alone, stack))
+        assert (other.settings, other.seed, other.network) == (single.settings, single.seed, single.network)
+        assert other.metrics == pytest.approx(single.metrics, rel=1e-4)
+        assert other.outputs.keys() == single.outputs.keys()
+        for name in (f"encoded_ph_ac_{i}.npy", f"encoded_ph_perturbed_ac_{i}.npy"):
+            np.testing.assert_allclose(np.load(stack / name), np.load(alone / name), rtol=1e-3, atol=1e-5)
+    monkeypatch.setattr(backend, "has_gpu", lambda: False)
+    assert autoencoder_training.main(wanted) == 2
+    captured = capsys.readouterr()
+    assert "perturb_numbers tensorflow there, None now" in captured.err
+    assert captured.out.count("warning: --stack is slower") == 1
 
 
 def test_one_parameter_alone_keeps_the_others(copied, tiny):

@@ -171,7 +171,7 @@ def test_divergence_of_one_of_a_stack_costs_only_that_one(copied, tiny, capsys, 
     fit = loop.fit
 
     def diverging(model, *args, **kwargs):
-        if getattr(model, "seed", None) == seed or hasattr(model, "cnns"):
+        if getattr(model, "seed", None) == seed or hasattr(model, "members"):
             raise loop.Diverged("diverged in epoch 1 of 2")
         return fit(model, *args, **kwargs)
 

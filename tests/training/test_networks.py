@@ -6,9 +6,8 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from small_networks import CNN, LABEL, N_PIXELS, NEURONS, REG_PAR, REGULARISED, WIDTHS, X, build, equal, weights
+from small_networks import N_PIXELS, NEURONS, REG_PAR, REGULARISED, WIDTHS, X, build, equal, weights
 
-import cnn_training
 import paper
 from training import networks
 from workflow import files, schemas
@@ -53,17 +52,6 @@ def test_initial_weights_depend_on_the_seed_alone():
     np.testing.assert_allclose(first["output_l"][0].ravel()[:3], [-0.06393966, 0.12211332, 0.01842073], rtol=1e-6)
     cnn = weights(networks.build_cnn(4, 3, 6, 8, seed=5))
     np.testing.assert_allclose(cnn["conv_1"][0].ravel()[:3], [-0.16604662, -0.300526, 0.56154335], rtol=1e-6)
-
-
-def test_stacked_regressors_are_those_trained_alone():
-    encoded, seeds = [X, X[:, ::-1].copy(), X], [1, 2, 5]
-    settings = {**CNN, "epochs": 3}
-    for (cnn, history), x, seed in zip(cnn_training.train_together(settings, encoded, LABEL, seeds), encoded, seeds):
-        alone, expected = cnn_training.train(settings, x, LABEL, seed)
-        np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
-        for name, values in weights(alone).items():
-            for value, stacked in zip(values, weights(cnn)[name]):
-                np.testing.assert_allclose(stacked, value, rtol=1e-3, atol=1e-5)
 
 
 # ---------------------------------------------------------------- predictions and files
