@@ -7,10 +7,13 @@ Plain is Keras' own `fit` with batches of 128 or 32, its Adam, its default threa
 process, float64 arrays in memory. Ours is what the acts do: a process a core, one thread each. Both train the same
 networks for a few epochs, plain autoencoders without the contractive penalty. Every measurement is a process of its
 own, and plain and ours go by turns; a ratio is the median over the turns. The first epoch, in which TensorFlow builds
-its graphs, is not timed, but where there is only one: fine-tuning as a whole, and the tenfold grid.
+its graphs, is not timed, but where there is only one: fine-tuning as a whole, and the tenfold grid. The limit of an
+epoch is the time of its matrix products at the speed of one large one, see limit.py; as a machine that others use too
+gives a process part of a core, both are measured by the clock and in processor time.
 
     python tests/benchmarks/bench.py [interpreter of the other lane]
     python tests/benchmarks/bench.py --only regressors growth
+    python tests/benchmarks/bench.py --only limit    # without the plain way
 """
 import argparse
 import json
@@ -28,6 +31,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Methodology"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import limit  # noqa: E402
+
 import paper  # noqa: E402
 
 DATA, OUT = ROOT / "src_files" / "simulated", ROOT / "artifacts"
@@ -44,6 +49,9 @@ def child(task):
     plain, epochs, seed = task["way"] == "plain", task["epochs"], task["seed"]
     if plain:  # TensorFlow's own number of threads
         os.environ.update(TF_NUM_INTRAOP_THREADS="0", TF_NUM_INTEROP_THREADS="0")
+    if task["what"] == "product":
+        wall, processor = limit.one_large_product([time.perf_counter, time.process_time])
+        return {"wall": wall, "processor": processor}
     import keras
     import tensorflow as tf
 
@@ -51,10 +59,11 @@ def child(task):
     from training import networks
     from workflow import runner
 
-    times = [time.perf_counter()]
+    times, processor = [time.perf_counter()], [time.process_time()]
 
     def tick(*_):
         times.append(time.perf_counter())
+        processor.append(time.process_time())
 
     def plain_fit(network, x, y, lr, batch_size):
         model = keras.Model(network.input, network.output)
@@ -113,7 +122,7 @@ def child(task):
             networks.predict(networks.encoder_of(network), flux)
     whole = time.perf_counter() - times[0]
     return {"epochs": np.diff(times).tolist(), "whole": whole, "mse": mse, "peak": runner.peak_memory(),
-            "keras": keras.__version__, "tensorflow": tf.__version__}
+            "processor": np.diff(processor).tolist(), "keras": keras.__version__, "tensorflow": tf.__version__}
 
 
 def measure(python, copies=1, **task):
@@ -156,6 +165,32 @@ def pairs(python, what, folder, precisions):
             ours[precision].append(measure(python, JOBS, way="ours", precision=precision, **task))
             print(f"  {what}, {precision}: {seconds(ours[precision][-1], what):.2f} s", flush=True)
     return [compare(plain, ours[precision], what, precision) for precision in precisions]
+
+
+def limits(python, encoded):
+    """Hold an epoch of ours against its matrix products at the speed of one large one, measured by turns with it."""
+    rows = []
+    for what in TURNS:
+        operations, wall, processor, speeds = limit.of_epoch(what, NEURONS), [], [], []
+        if what == "fine-tuning":  # here on all stars, in act 3 on four fifths
+            operations /= 1 - paper.TEST_FRACTION["carm"]
+        for turn in range(TURNS[what]):
+            product = measure(python, JOBS, what="product", way="ours", epochs=0, seed=0)
+            speeds.append([np.mean([result[clock] for result in product]) for clock in ("wall", "processor")])
+            results = measure(python, JOBS, what=what, way="ours", epochs=EPOCHS[what], seed=100 * turn,
+                              encoded=encoded)
+            epochs = [(np.mean(result["epochs"][1:]), np.mean(result["processor"][1:])) for result in results]
+            seconds, of_processor = np.mean(epochs, axis=0)
+            wall.append(seconds * speeds[-1][0] / operations)
+            processor.append(of_processor * speeds[-1][1] / operations)
+            print(f"  limit of {what}: {wall[-1]:.2f} times by the clock, {processor[-1]:.2f} in processor time",
+                  flush=True)
+        speed = np.median(speeds, axis=0) / 1e9
+        rows.append({"lane": f"Keras {results[0]['keras']}", "what": what, "GFLOP an epoch": f"{operations / 1e9:.1f}",
+                     "one large product [GFLOP/s a core]": f"{speed[0]:.0f}, {speed[1]:.0f} in processor time",
+                     f"limit on {JOBS} cores [s]": f"{operations / 1e9 / speed[1] / JOBS:.3f}",
+                     "ours / limit, by the clock": spread(wall), "in processor time": spread(processor)})
+    return rows
 
 
 def compare(plain, ours, what, precision):
@@ -311,14 +346,16 @@ def machine():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = [*TURNS, "halving", "growth"]
+    parts = [*TURNS, "limit", "halving", "growth"]
     parser.add_argument("other_lane", nargs="?", help="interpreter with the other version of Keras")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--turns", type=int, help=f"instead of {TURNS}")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         print(json.dumps(child(args.child)))
         return
+    TURNS.update(dict.fromkeys(TURNS, args.turns) if args.turns else {})
     if not (DATA / "ph_flux_norm.npy").exists():
         sys.exit(f"{DATA}/ph_flux_norm.npy not found: run src_files/simulate_spectra.py first")
     OUT.mkdir(exist_ok=True)
@@ -335,6 +372,8 @@ def main():
         rows = [row for lane in lanes for what in TURNS if what in args.only
                 for row in pairs(lane, what, folder, precisions[what])]
         text += markdown(rows) if rows else ""
+        if "limit" in args.only:
+            text += "\n" + markdown([row for lane in lanes for row in limits(lane, f"{folder}/encoded.npy")])
         if "halving" in args.only:
             text += "\n" + markdown([halving(sys.executable, folder)])
         if "growth" in args.only:
