@@ -103,7 +103,7 @@ def test_second_run_changes_only_the_tables(chain, tiny):
     after = snapshot(chain)
     changed = {str(path) for path in after if after[path] != before.get(path)}
     assert set(before) == set(after)
-    assert changed <= {"grid_search.csv", "params_final.json", "mse.csv", "fine_tuning.csv", "lag.csv",
+    assert changed <= {"grid_search.csv", "params_final.json", "mse.csv", "fine_tuning.csv", "lag.csv", "lag.json",
                        "final_estimations.csv",
                        "final_estimations.json", "final_estimations_before.csv", "final_estimations_before.json",
                        "summary.png"}
@@ -316,7 +316,7 @@ def test_lost_companion_file_is_made_again(act, companion, copied, tiny, capsys)
 
 
 def test_every_figure_of_section_3_can_be_drawn(chain, tiny, monkeypatch):
-    monkeypatch.setattr(section3.embedding, "embed", lambda vectors: vectors[:, :2])  # it takes seconds to compile
+    monkeypatch.setattr(section3.gap, "embed", lambda vectors: vectors[:, :2])  # it takes seconds to compile
     run = load(tiny, chain)
     assert "epochs: 2; 1 fine-tuned, epochs: 2" in run.title and not run.missing
     assert "not there yet" not in set(claims.of_run(run.measured(), run.spectra)["value"])
