@@ -182,9 +182,10 @@ def main(argv=None):
     data.check_synthetic()
     means = {par: tuple(getattr(args, f"mean_{par}")) for par in gauge.LABELS if getattr(args, f"mean_{par}")}
     for par, (mean, error) in means.items():
-        low, high = paper.LABEL_BOUNDS[par]
+        low, high = data.label(par).min(), data.label(par).max()
         if not (error > 0 and low <= mean <= high):
-            raise BadInput(f"--mean-{par}: the error must be above zero, the mean from {low} to {high}")
+            raise BadInput(f"--mean-{par}: the error must be above zero, the mean from {low:g} to {high:g} as the "
+                           "labels of the synthetic spectra are")
     args.pin = [means.get(par, (usual,))[0] for par, usual in zip(gauge.LABELS, joint_fit.PRIORS.mean)]
     with unchanged(*filter(None, [args.anchors])) as known:
         observations, names, absent = anchors.read(args.anchors, data.stars)

@@ -270,7 +270,7 @@ def _prepared(path, out, reading, templates, settings, lower):
         for conflict in spectrum.observation.conflicts:
             tqdm.write(f"{path}: {conflict}")
         record = {
-            "karmn": spectrum.observation.name, "file": escaped(path.name), **star.record,
+            "karmn": clean_name(spectrum.observation.name), "file": escaped(path.name), **star.record,
             "instrument": spectrum.observation.instrument, "form": spectrum.form, "unit": spectrum.unit,
         }
         with writing(kept) as partial:

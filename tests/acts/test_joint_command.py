@@ -207,7 +207,8 @@ def test_doubts_of_a_run(tmp_path, metrics, said):
 
 @pytest.mark.parametrize("words, said", [
     (["--mean-teff", "3500", "0"], "--mean-teff: the error must be above zero"),
-    (["--mean-teff", "35", "50"], "the mean from 1000 to 60000"), (["--mean-teff", "nan", "50"], None),
+    (["--mean-teff", "35", "50"], "the mean from 2800 to 4100"), (["--mean-teff", "nan", "50"], None),
+    (["--mean-teff", "35000", "50"], "the mean from 2800 to 4100"),
     (["--anchors", "absent.csv"], "absent.csv not found"),
     (["--teachers", "1"], None),
 ])

@@ -105,6 +105,13 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path, synthetic, capsys)
 
 
 # ---------------------------------------------------------------- runs
+def test_name_of_a_file_that_is_no_unicode_is_written_out(tmp_path, synthetic):
+    path = write(tmp_path / os.fsdecode(b"st\xffar.csv"), observe())
+    assert run(tmp_path / "out", synthetic, path) == 0
+    stars = pd.read_csv(tmp_path / "out" / "stars.csv")
+    assert list(stars["karmn"]) == ["star"] and list(stars["file"]) == ["st\\udcffar.csv"]
+
+
 def test_it_goes_on_from_an_interruption_and_does_nothing_twice(tmp_path, synthetic, monkeypatch, capsys):
     files = [write(tmp_path / f"{name}.csv", observe(rv, seed=rv)) for name, rv in (("a", 0), ("b", 9))]
     assert run(tmp_path / "whole", synthetic, *files) == 0
