@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import untrained_run
+from machine import losing_a_worker
 
 import estimate
 import paper
@@ -196,10 +197,10 @@ def test_no_scheduler_at_the_address(tiny, run, spectra, tmp_path, capsys, monke
 @pytest.mark.slow
 def test_a_cluster_loses_a_worker_and_ends_the_same(cluster, whole, tiny, run, spectra, tmp_path):
     address, workers = cluster
-    out = tmp_path / "out"
-    next(iter(workers.values())).kill()
-    assert estimate.main(flags_of(tiny, run, spectra, out, "--scheduler", address)) == 0
-    assert (out / "estimates.csv").read_bytes() == (whole / "estimates.csv").read_bytes()
+    with losing_a_worker(address, workers) as process:
+        assert estimate.main(flags_of(tiny, run, spectra, tmp_path / "out", "--scheduler", address)) == 0
+    assert process.wait(timeout=10) == -signal.SIGKILL, "it ended before a worker could be killed"
+    assert (tmp_path / "out" / "estimates.csv").read_bytes() == (whole / "estimates.csv").read_bytes()
 
 
 def test_a_folder_that_another_process_writes_meanwhile(tiny, run, copied, tmp_path, capsys, monkeypatch):

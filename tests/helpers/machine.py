@@ -41,3 +41,26 @@ def unprivileged(folder):
     if not shutil.which("setpriv"):
         pytest.skip("root may write anywhere")
     return ["setpriv", "--bounding-set=-all"]
+
+
+@contextlib.contextmanager
+def losing_a_worker(address, workers):
+    """Kill one of the `workers` of a Dask cluster, by address, as soon as it is at work; give its process."""
+    from distributed import Client
+
+    ended, (victim, process) = threading.Event(), next(iter(workers.items()))
+
+    def kill_at_work():
+        with Client(address) as client:
+            while not ended.wait(0.02):
+                if client.processing([victim])[victim]:
+                    process.kill()
+                    return
+
+    killer = threading.Thread(target=kill_at_work)
+    killer.start()
+    try:
+        yield process
+    finally:
+        ended.set()
+        killer.join()
