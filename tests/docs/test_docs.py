@@ -223,6 +223,13 @@ def test_pages_are_short(page):
     assert max(map(len, prose)) <= 120
 
 
+@pytest.mark.parametrize("page", DOCS, ids=named)
+def test_pages_begin_with_their_answer(page):
+    """After the title, before any list of contents, table, picture or command: a few sentences."""
+    answer = page.read_text(encoding="utf-8").split("\n\n")[1]
+    assert not answer.startswith(("- ", "|", "#", "    ", "!", "`")) and len(answer.splitlines()) <= 7
+
+
 def test_nothing_is_left_to_do():
     assert not [named(page) for page in PAGES if "TODO" in page.read_text(encoding="utf-8")]
 
