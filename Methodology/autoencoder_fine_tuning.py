@@ -43,7 +43,7 @@ from workflow import runner, schemas
 from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, WHEN, Artifacts, collect
 from workflow.command_line import command, parse
 from workflow.files import BadInput, load_array, read_table, take, write_array, write_csv
-from workflow.units import Unit, finish, sidecar_of
+from workflow.units import Unit, finish, load, sidecar_of
 
 METRICS = ("distance_flux", *(f"{name}_{when}" for when in WHEN.values()
                               for name in ("mse_ph", "mse_carm", "mse_carm_test", "distance_latent")))
@@ -156,7 +156,8 @@ def main(argv=None):
     if failures is None:
         return
     write_csv(artifacts.lag, lags)
-    finish(lag, started, {})
+    if not load(lag, stale_is_undone=True):
+        finish(lag, started, {})
     with runner.reporting(failures + missing):
         everything = [unit_of(i, artifacts.pretrained([i], [], data.provenance)[0][i], args, data, artifacts)
                       for i in artifacts.made(PRETRAINED)]

@@ -54,7 +54,7 @@ KINDS = [
     Kind("data/provenance.json", "made/ac_0.json", "14"),
     Kind("made/grid_search/combination_0_fold_0.json", "made/grid_search/combination_0_fold_1.json", "1"),
     Kind("made/grid_search.csv", "made/mse.csv", "1"),
-    Kind("made/params_final.json", "made/tune_teff.json", "24", "ac_0.h5 is stale, made otherwise"),
+    Kind("made/params_final.json", "made/tune_teff.json", "24", ".h5 is stale, made otherwise"),
     Kind("made/ac_0.h5", "made/ac_1.h5", "24"),
     Kind("made/ac_0.json", "made/ac_1.json", "24"),
     Kind("made/encoded_ph_ac_0.npy", "made/encoded_ph_ac_1.npy", "24"),
