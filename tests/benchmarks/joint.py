@@ -275,7 +275,8 @@ def draw(rows, out):
     if NETWORKS.exists():
         of_networks = pd.read_csv(NETWORKS)
         of_networks["gap"] = of_networks["family"] + "_" + of_networks["seed"].astype(str)
-        of_networks = of_networks.query("way == 'published after' and size == 'demo' and networks == 'ensemble'")
+        of_networks = of_networks.query("way == 'published after' and size == 'demo' and networks == 'ensemble' "
+                                        "and epochs == 20")
     with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(4, 1, figsize=(style.DOUBLE, 1.1 * style.DOUBLE), sharex=True)
         for ax, (par, parameter) in zip(axes, paper.PARAMETERS.items()):

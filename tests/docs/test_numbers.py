@@ -133,7 +133,8 @@ def of_eight_seeds():
 
 def of_networks():
     """Mean rmse over the gap seeds of the second family at the demo's size: the recipe after fine-tuning."""
-    rows = table("network_errors").query("size == 'demo' and networks == 'ensemble' and family == 'growth'")
+    rows = table("network_errors").query("size == 'demo' and networks == 'ensemble' and epochs == 20")
+    rows = rows[rows["family"] == "growth"]
     return rows[rows["way"] == "published after"].groupby("parameter")["rmse"].mean().to_dict()
 
 
@@ -148,7 +149,8 @@ def of_fine_tuning():
 
 def of_intervals():
     """Share [%] of stars in the recipe's 68 % intervals behind gaps of the family that these were calibrated on."""
-    rows = table("network_coverage").query("way == 'published after' and `calibrated on` == `tested on`")
+    rows = table("network_coverage").query("way == 'published after' and epochs == 20")
+    rows = rows[rows["calibrated on"] == rows["tested on"]]
     return {family: (100 * part.set_index("parameter")["68 after"]).to_dict()
             for family, part in rows.groupby("tested on")}
 
