@@ -262,6 +262,8 @@ def for_docs(held, curve, out):
 NETWORKS = ROOT / "docs" / "data" / "network_errors.csv"  # of tests/benchmarks/network_errors.py
 SHOWN = {"one constant for all": "0.6", "each star alone": "#E69F00", "joint, mean of Teff to 50 K": "#56B4E9",
          "joint, 14 + 6 anchors, mean of log g": "#0072B2", "joint, best affine map": "black"}
+OF_NETWORKS = {"published after": ("recipe, demo's size", "s", "#D55E00"),
+               "perturbed before": ("perturbed training, demo's size", "D", "#CC79A7")}
 
 
 def draw(rows, out):
@@ -275,8 +277,7 @@ def draw(rows, out):
     if NETWORKS.exists():
         of_networks = pd.read_csv(NETWORKS)
         of_networks["gap"] = of_networks["family"] + "_" + of_networks["seed"].astype(str)
-        of_networks = of_networks.query("way == 'published after' and size == 'demo' and networks == 'ensemble' "
-                                        "and epochs == 20")
+        of_networks = of_networks.query("size == 'demo' and networks == 'ensemble' and epochs == 20")
     with plt.rc_context(style.STYLE):
         figure, axes = plt.subplots(4, 1, figsize=(style.DOUBLE, 1.1 * style.DOUBLE), sharex=True)
         for ax, (par, parameter) in zip(axes, paper.PARAMETERS.items()):
@@ -284,8 +285,10 @@ def draw(rows, out):
                 values = rows[rows["estimates"] == name].set_index("gap")[par].reindex(gaps)
                 ax.plot(range(len(gaps)), values, "o-", ms=3, lw=0.7, color=colour, label=name)
             if of_networks is not None:
-                values = of_networks[of_networks["parameter"] == par].set_index("gap")["rmse"].reindex(gaps)
-                ax.plot(range(len(gaps)), values, "s", ms=2.5, color="#D55E00", label="recipe, demo's size")
+                of_parameter = of_networks[of_networks["parameter"] == par]
+                for way, (name, marker, colour) in OF_NETWORKS.items():
+                    values = of_parameter[of_parameter["way"] == way].set_index("gap")["rmse"].reindex(gaps)
+                    ax.plot(range(len(gaps)), values, marker, ms=2.5, color=colour, label=name)
             ax.axhline(RECIPE[par], color="#D55E00", ls="--", lw=0.8, label="recipe, full size: lines 3 to 7")
             ax.set(yscale="log", ylabel=f"rmse of {parameter.label}")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=6)
