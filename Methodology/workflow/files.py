@@ -20,6 +20,7 @@ import pandas as pd
 
 CHUNK = 1024  # rows computed with at a time, so that memory stays flat
 ABANDONED = 7 * 86_400  # [s] after which nobody is waited for
+pd.set_option("mode.string_storage", "python")  # pandas 3 would keep text otherwise wherever pyarrow is installed
 
 
 class BadInput(Exception):
