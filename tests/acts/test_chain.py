@@ -150,6 +150,7 @@ def test_gap_of_twelve_stars_is_refused(chain, tiny, capsys):
     assert not list(chain.glob("gap_report*"))
 
 
+@pytest.mark.slow
 def test_cluster_loses_a_worker_and_ends_the_same(cluster, chain, tiny, tmp_path):
     address, workers = cluster
     folder = shutil.copytree(chain, tmp_path / "artifacts",

@@ -205,6 +205,7 @@ def test_second_run_with_another_seed_is_refused_while_the_first_is_at_work(chai
     assert autoencoder_training.main(flags(tiny, folder, "--jobs", 1, "--seed", 7)) == 0  # that one is gone
 
 
+@pytest.mark.slow
 def test_array_jobs_side_by_side_end_in_one_table(chain, tiny, tmp_path):
     folder = shutil.copytree(chain, tmp_path / "artifacts", ignore=OF_ACT_4)
     other = start("cnn_training", FEW, *flags(tiny, folder, "--jobs", 1, "--only", 1))
@@ -220,6 +221,7 @@ def test_array_jobs_side_by_side_end_in_one_table(chain, tiny, tmp_path):
     assert (folder / "final_estimations.csv").read_bytes() == (chain / "final_estimations.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_autoencoders_side_by_side_from_the_shell_are_those_of_one_job(chain, tiny, tmp_path):
     lost = ("dtl_*", "encoded_carm*")
     folder = shutil.copytree(chain, tmp_path / "artifacts", ignore=shutil.ignore_patterns(*lost))
