@@ -42,7 +42,7 @@ from training.fine_tuning import encode, fine_tune
 from workflow import runner, schemas
 from workflow.artifacts import FINETUNED, PRETRAINED, STAGES, WHEN, Artifacts, collect
 from workflow.command_line import command, parse
-from workflow.files import BadInput, load_array, read_table, take, write_array, write_csv
+from workflow.files import BadInput, load_array, lock, read_table, take, write_array, write_csv
 from workflow.units import Unit, finish, load, sidecar_of
 
 METRICS = ("distance_flux", *(f"{name}_{when}" for when in WHEN.values()
@@ -147,17 +147,19 @@ def main(argv=None):
     data.check_synthetic()
     data.check_observed()
     units, missing = plan(args, data, artifacts)
-    lag = Unit(artifacts.lag, {}, (data.ph, data.carm), args.seed, (), data.provenance, names=data.names)
-    started, _ = time.time(), lag.identity  # which is taken before they are read
+    lags_unit = Unit(artifacts.lag, {}, (data.ph, data.carm), args.seed, (), data.provenance, names=data.names)
+    started, _ = time.time(), lags_unit.identity  # which is taken before they are read
     lags, mean_lag, warnings = check_lag(data.flux_ph, data.flux_carm, data.stars.assign(good=data.usable))
     print(f"{data.carm}: mean spectrum shifted by {mean_lag:+d} pixels against the synthetic ones", *warnings, sep="\n")
     check_names(artifacts.lag, lags, data, args)
     failures = runner.run(units, work, args, args.budget.fine_tune_epochs, "fine-tuning")
     if failures is None:
         return
-    write_csv(artifacts.lag, lags)
-    if not load(lag, stale_is_undone=True):
-        finish(lag, started, {})
+    with lock(artifacts.folder):
+        check_names(artifacts.lag, lags, data, args)  # another run may have written it meanwhile
+        write_csv(artifacts.lag, lags)
+        if not load(lags_unit, stale_is_undone=True):
+            finish(lags_unit, started, {})
     with runner.reporting(failures + missing):
         everything = [unit_of(i, artifacts.pretrained([i], [], data.provenance)[0][i], args, data, artifacts)
                       for i in artifacts.made(PRETRAINED)]

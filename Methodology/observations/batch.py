@@ -274,7 +274,7 @@ def _prepared(path, out, reading, templates, settings, lower):
             "instrument": spectrum.observation.instrument, "form": spectrum.form, "unit": spectrum.unit,
         }
         with writing(kept) as partial:
-            np.savez(partial, record=json.dumps(record), digest=_digest_of(star, record),
+            np.savez(partial, record=json.dumps(record), digest=_digest_of(star, record, kept.stem),
                      **{name: getattr(star, name) for name in STORED})
         return kept, record, star.flux, digest
     except UnitFailed as error:
@@ -295,14 +295,15 @@ def load(kept):
         with np.load(kept) as stored:
             record = json.loads(str(stored["record"]))
             star = Star(record=record, **{name: stored[name] for name in STORED})
-            if str(stored["digest"]) == _digest_of(star, record):
+            if str(stored["digest"]) == _digest_of(star, record, kept.stem):
                 return star
     raise BadInput(f"{kept} is damaged or was changed: delete it, and the same command makes it again")
 
 
-def _digest_of(star, record):
+def _digest_of(star, record, key):
+    """Digest of a star that is kept under the name `key`, so that no other star's is taken for it."""
     arrays = (np.ascontiguousarray(getattr(star, name)).tobytes() for name in STORED)
-    return hashlib.sha256(b"".join([json.dumps(record, sort_keys=True).encode(), *arrays])).hexdigest()
+    return hashlib.sha256(b"".join([json.dumps([record, key], sort_keys=True).encode(), *arrays])).hexdigest()
 
 
 def _line(record):

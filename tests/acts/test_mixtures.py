@@ -510,6 +510,40 @@ def test_second_writer_waits_and_leaves_what_the_first_one_wrote(main, first, tm
     assert len(left) == 3 and {path.name: path.read_bytes() for path in out.iterdir()} == left
 
 
+LATER = {  # a command, where it writes, and what it is told
+    "simulate_spectra": lambda run, data, out: (out, ["--out", out, "--n-spectra", 30, "--n-observed", 4]),
+    "report": lambda run, data, out: (run, ["--data", data, "--artifacts", run]),
+    **{name: lambda run, data, out: (run, flags(data, run, "--jobs", 1)) for name in (
+        "autoencoder_grid_search", "autoencoder_training", "autoencoder_fine_tuning", "cnn_training")}}
+
+
+def state(folder):
+    """When each file of a folder, but its lock, was changed."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LATER)
+def test_command_waits_for_the_writer_of_its_folder(name, copied, data, tmp_path, capsys):
+    import fcntl
+    import importlib
+    import threading
+
+    folder, arguments = LATER[name](copied, data, tmp_path / "out")
+    folder.mkdir(exist_ok=True)
+    held = open(folder / ".lock", "w")  # as another process has it
+    fcntl.flock(held, fcntl.LOCK_EX)
+    began, later = state(folder), []
+
+    def end():
+        later.append(state(folder))
+        held.close()
+
+    threading.Timer(2.5, end).start()
+    assert importlib.import_module(name).main(list(map(str, arguments))) == 0
+    assert f"{folder}: waiting for another run" in capsys.readouterr().out and later == [began]
+
+
 @pytest.mark.slow
 def test_two_simulations_at_once_into_one_folder(tmp_path):
     import subprocess

@@ -136,6 +136,37 @@ def test_it_goes_on_from_an_interruption_and_does_nothing_twice(tmp_path, synthe
     assert run(tmp_path / "out", synthetic, *files) == 0 and len(calls) == 4
 
 
+def of_another_star(kept, other):
+    kept.write_bytes(other.read_bytes())
+
+
+def other_flux(kept, _):
+    with np.load(kept) as stored:
+        np.savez(kept, **{**stored, "flux": stored["flux"] * 0.9})
+
+
+def other_record(kept, _):
+    with np.load(kept) as stored:
+        np.savez(kept, **{**stored, "record": str(stored["record"]).replace('"rv": ', '"rv": 9')})
+
+
+SPOILT = {"another star's": of_another_star, "other flux": other_flux, "other record": other_record,
+          "empty": lambda kept, _: kept.write_bytes(b""), "no archive": lambda kept, _: kept.write_text("PK"),
+          "cut short": lambda kept, _: kept.write_bytes(kept.read_bytes()[:-300]),
+          "gone": lambda kept, _: kept.unlink()}
+
+
+def test_what_was_kept_is_not_believed_once_it_was_changed(tmp_path, synthetic):
+    stars = [write(tmp_path / f"{name}.csv", observe(rv, seed=rv)) for name, rv in (("a", 0), ("b", 9))]
+    assert run(tmp_path / "out", synthetic, *stars) == 0
+    names = "carmf_norm.npy", "stars.csv"
+    whole = [(tmp_path / "out" / name).read_bytes() for name in names]
+    for what, spoil in SPOILT.items():
+        spoil(*sorted((tmp_path / "out" / "prepared").glob("*.npz")))
+        assert run(tmp_path / "out", synthetic, *stars) == 0, what
+        assert [(tmp_path / "out" / name).read_bytes() for name in names] == whole, what
+
+
 @pytest.mark.slow
 def test_files_side_by_side_give_the_same(tmp_path, synthetic, capsys):
     files = [write(tmp_path / f"{rv}.csv", observe(rv, seed=rv)) for rv in (3, 1, 2)]
