@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from chain import ACTS, flags
+from machine import losing_a_worker
 
 import autoencoder_fine_tuning
 import autoencoder_grid_search
@@ -155,24 +155,8 @@ def test_cluster_loses_a_worker_and_ends_the_same(cluster, chain, tiny, tmp_path
     address, workers = cluster
     folder = shutil.copytree(chain, tmp_path / "artifacts",
                              ignore=shutil.ignore_patterns("cnn_*", "*_estimation_*", "final_*"))
-    victim, process = next(iter(workers.items()))
-    from distributed import Client
-
-    def kill_at_work():
-        with Client(address) as client:
-            while not ended.wait(0.02):
-                if client.processing(list(workers))[victim]:
-                    process.kill()
-                    return
-
-    ended = threading.Event()
-    killer = threading.Thread(target=kill_at_work)
-    killer.start()
-    try:
+    with losing_a_worker(address, workers) as process:
         assert cnn_training.main(flags(tiny, folder, "--scheduler", address)) == 0
-    finally:
-        ended.set()
-        killer.join()
     assert process.wait(timeout=10) == -signal.SIGKILL, "the run ended before a worker could be killed"
     done = {path.name for path in chain.glob("cnn_*.json")}
     assert {path.name for path in folder.glob("cnn_*.json")} == done and len(done) >= 8

@@ -5,12 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from machine import losing_a_worker
 from observed import observe, write
 
 import estimate
@@ -76,7 +76,6 @@ def test_a_subprocess_leaves_the_published_table_and_goes_on_where_it_was(folder
 
 def test_blocks_on_a_cluster_that_loses_a_worker_end_the_same(cluster, folder, tmp_path, monkeypatch):
     address, workers = cluster
-    victim, process = next(iter(workers.items()))
     monkeypatch.setattr(joint_fit, "BLOCK", 1)
     words = ["--data", str(folder), "--teachers", "11", "--pictures", "0"]
     assert joint_fit.main([*words, "--artifacts", str(tmp_path / "here"), "--jobs", "1"]) == 0
@@ -84,28 +83,11 @@ def test_blocks_on_a_cluster_that_loses_a_worker_end_the_same(cluster, folder, t
     for path in (tmp_path / "there" / "joint").glob("joint_block_*"):
         path.unlink()
     (tmp_path / "there" / "joint" / "joint_estimations.csv").unlink()
-    ended = threading.Event()
-    killer = threading.Thread(target=kill_at_work, args=(address, victim, process, ended))
-    killer.start()
-    try:
+    with losing_a_worker(address, workers) as process:
         assert joint_fit.main([*words, "--artifacts", str(tmp_path / "there"), "--scheduler", address]) == 0
-    finally:
-        ended.set()
-        killer.join()
     assert process.wait(timeout=10) == -signal.SIGKILL, "the run ended before a worker could be killed"
     here, there = (tmp_path / name / "joint" / "joint_estimations.csv" for name in ("here", "there"))
     assert here.read_bytes() == there.read_bytes()
-
-
-def kill_at_work(address, victim, process, ended):
-    """Kill a worker as soon as it is at work."""
-    from distributed import Client
-
-    with Client(address) as client:
-        while not ended.wait(0.02):
-            if client.processing([victim])[victim]:
-                process.kill()
-                return
 
 
 def test_new_stars_are_fitted_with_the_corrections_of_a_run(folder, fitted, tmp_path, capsys):
