@@ -72,7 +72,7 @@ def select(folder, data=None):
     sidecars = {path: artifacts.require(path, "cnn_training") for paths in regressors.values() for path in paths}
     numbers = {par: [sidecars[path].settings["autoencoder"] for path in paths] for par, paths in regressors.items()}
     autoencoders = sorted(set().union(*numbers.values()))
-    thinned = data is None and _is_released(folder)
+    thinned = data in (None, folder) and _is_released(folder)  # blocks name the folder of the set that was found
     data = Dataset(data or (folder if thinned else find_synthetic(artifacts.autoencoder(autoencoders[0]))))
     for path in (data.ph, data.pars):
         if not path.exists():

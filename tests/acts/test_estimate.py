@@ -355,6 +355,11 @@ def test_a_release_estimates_without_its_synthetic_set(made, tmp_path):
     np.testing.assert_array_equal(packed.templates.flux, whole.templates.flux)
     assert {par: list(values) for par, values in packed.grid.items()} == {
         par: list(values) for par, values in whole.grid.items()} and packed.limits == whole.limits
+    star, = stars(tmp_path, 1)
+    assert run(made, tmp_path / "whole", star) == 0
+    assert estimate.main([*map(str, ("--artifacts", tmp_path / "tiny", "--resolution", 94600, "--jobs", 1, star))]) == 0
+    one, other = (pd.read_csv(out / "estimates.csv") for out in (tmp_path / "whole", tmp_path / "tiny" / "estimates"))
+    assert all(abs(one[x] - other[x])[0] < limits[par] for par, x in zip(paper.PARAMETERS, VALUES))
     flux = np.load(tmp_path / "tiny" / "ph_flux_norm.npy")
     np.save(tmp_path / "tiny" / "ph_flux_norm.npy", flux[::-1])
     with pytest.raises(files.BadInput, match="ph_flux_norm.npy is missing or was changed: unpack the release again"):
