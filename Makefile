@@ -60,7 +60,8 @@ release: $(VENV)/installed
 	[ -e artifacts/demo/final_estimations.csv ] || $(MAKE) demo
 	[ -e "$(FULL)/final_estimations.csv" ] || { \
 		$(RUN) src_files/simulate_spectra.py --out "$(FULL_DATA)" && \
-		$(RUN) Methodology/autoencoder_grid_search.py $(AT_FULL_SIZE) --neurons-in 1024 --reg-par 8e-8 9e-8 1.1e-7 1.2e-7 && \
+		$(RUN) Methodology/autoencoder_grid_search.py $(AT_FULL_SIZE) --search halving --neurons-in 1024 \
+			--reg-par 8e-8 9e-8 1.1e-7 1.2e-7 && \
 		$(RUN) Methodology/autoencoder_training.py $(AT_FULL_SIZE) --only 0 && \
 		$(RUN) Methodology/autoencoder_fine_tuning.py $(AT_FULL_SIZE) --only 0 && \
 		$(RUN) Methodology/cnn_training.py $(AT_FULL_SIZE) --only 0; }
