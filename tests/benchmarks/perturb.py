@@ -12,13 +12,14 @@ with {out} artifacts/perturb_{budget}; network_errors.py makes tables of them. T
 which is --perturb --penalty none; `flux`, a CNN for each parameter that reads it off the flux, as Passegger et al. 2020
 (A&A 642, A22) do, trained on synthetic spectra as they are. Networks are trained once; a gap costs a fine-tuning and
 predictions. Autoencoder i has the same initial weights and order of batches in both ways. What is there is not made
-again, so a killed run goes on where it was.
+again, so a killed run goes on where it was. --run takes autoencoders and regressors that the acts have trained.
 
     python tests/benchmarks/perturb.py                  # the demo's size, 45 minutes of a core
     python tests/benchmarks/perturb.py --families none --seeds 0 1 2        # where fine-tuning has nothing to learn
     python tests/benchmarks/perturb.py --families none lines --seeds 0 1 2 --ways published --penalty none
     python tests/benchmarks/perturb.py --ways published --cnn-epochs 100    # regressors that were trained for longer
     python tests/benchmarks/perturb.py --budget paper --autoencoders 0 --seeds 0 1 2 3 4 5 6 7 8 9    # all spectra
+    python tests/benchmarks/perturb.py --budget paper --autoencoders 0 --run artifacts/full    # those of make release
 """
 import argparse
 import functools
@@ -39,6 +40,7 @@ from synthetic import simulation
 from synthetic.gap_families import FAMILIES
 from training import backend, fine_tuning, loop, networks, perturbation
 from training.backend import keras
+from workflow.artifacts import REGRESSORS, Artifacts
 from workflow.files import write_array, write_csv, writing
 from workflow.units import seed_of
 
@@ -109,8 +111,10 @@ def train_autoencoder(way, i, budget, flux_ph):
     return {"autoencoder": autoencoder.get_weights()}
 
 
-def built(way, i, budget):
-    """The autoencoder of a way and number, with untrained weights."""
+def built(way, i, budget, folder=None):
+    """The autoencoder of a way and number, with untrained weights, or that of a run's folder."""
+    if folder:
+        return networks.load(Artifacts(folder).autoencoder(i))
     s = settings_of(way, budget)
     return networks.build_autoencoder(s["neurons_in"], s["reg_par"], seed=seed_of(paper.SPLIT_SEED, f"ac_{i}"))
 
@@ -144,6 +148,24 @@ def train_regressors(way, i, epochs, repeats, encoded, labels):
     return weights, pd.DataFrame(rows)
 
 
+def of_run(folder, i, out):
+    """Weights of an autoencoder of a run and of its regressors, and for how many epochs these were trained.
+
+    Their test errors are written where those of `train_regressors` are.
+    """
+    if (own := out / "networks" / f"published_{i}.npz").exists():
+        sys.exit(f"{own} is of another autoencoder than that of {folder}: move {out} away")
+    artifacts, rows = Artifacts(folder), []
+    weights = {"autoencoder": networks.load(artifacts.autoencoder(i)).get_weights()}
+    for sidecar in artifacts.sidecars(REGRESSORS):
+        if (settings := sidecar.settings)["autoencoder"] == i:
+            par, k = settings["parameter"], settings["repeat"]
+            weights[f"{par} {k}"] = networks.load(artifacts.regressor(par, k, i)).get_weights()
+            rows.append({"parameter": par, "repeat": k, "test mse": sidecar.metrics["mse_test"]})
+    write_csv(out / "tests" / f"published_{i}_{settings['epochs']}.csv", pd.DataFrame(rows))
+    return weights, settings["epochs"]
+
+
 def save(path, weights):
     """Write the weights of several networks."""
     with writing(path) as partial, open(partial, "wb") as file:
@@ -160,7 +182,7 @@ def load(path):
 
 
 # ---------------------------------------------------------------- estimates
-def estimates(way, i, budget, penalty, weights, gaps, labels):
+def estimates(way, i, args, weights, gaps, labels):
     """Yield, for each gap's spectra of `gaps`, a DataFrame with a row a star, time and repeat."""
     members = {}
     for name, trained in weights.items():
@@ -169,10 +191,10 @@ def estimates(way, i, budget, penalty, weights, gaps, labels):
             members.setdefault(int(k), {})[par] = regressor(way, par)[0]
             members[int(k)][par].set_weights(trained)
     if way != "flux":
-        s = {**settings_of(way, budget), "epochs": paper.BUDGETS[budget].fine_tune_epochs,
+        s = {**settings_of(way, args.budget), "epochs": paper.BUDGETS[args.budget].fine_tune_epochs,
              "frozen": paper.FROZEN_LAYERS}
-        s["penalty"] = penalty or s["penalty"]
-        autoencoder = built(way, i, budget)
+        s["penalty"] = args.penalty or s["penalty"]
+        autoencoder = built(way, i, args.budget, args.run)
         encoder = networks.encoder_of(autoencoder)
     for flux_carm in gaps:
         if way == "flux":
@@ -192,9 +214,8 @@ def estimates(way, i, budget, penalty, weights, gaps, labels):
         yield pd.concat(parts)
 
 
-def run(way, i, args, out):
-    """Train what is not trained of a way and number, and estimate the stars behind every gap not yet done."""
-    flux_ph, labels = synthetic(out / "spectra", args.budget)
+def trained(way, i, args, out, flux_ph, labels):
+    """Weights of a way and number, trained if they are not there, and for how many epochs its regressors were."""
     epochs = FLUX_EPOCHS[args.budget] if way == "flux" else args.cnn_epochs or CNN_EPOCHS[args.budget]
     name, weights = f"{way}_{i}", {}
     if way != "flux":
@@ -209,13 +230,22 @@ def run(way, i, args, out):
         regressors, rows = train_regressors(way, i, epochs, repeats, encoded, labels)
         write_csv(out / "tests" / f"{name}.csv", rows)
         save(path, regressors)
-    weights = {**weights, **load(path)}
-    name += f"_{args.penalty}" if args.penalty else ""
+    return {**weights, **load(path)}, epochs
+
+
+def run(way, i, args, out):
+    """Train what is not trained of a way and number, and estimate the stars behind every gap not yet done."""
+    flux_ph, labels = synthetic(out / "spectra", args.budget)
+    if args.run:
+        weights, epochs = of_run(args.run, i, out)
+    else:
+        weights, epochs = trained(way, i, args, out, flux_ph, labels)
+    name = f"{way}_{i}_{epochs}" + (f"_{args.penalty}" if args.penalty else "")
     tables = {(family, seed): out / "estimates" / f"{family}_{seed}_{name}.csv"
               for seed in args.seeds for family in args.families}
     todo = [gap for gap, path in tables.items() if not path.exists()]
     gaps = (observed(out / "spectra", *gap) for gap in todo)
-    for gap, table in zip(todo, estimates(way, i, args.budget, args.penalty, weights, gaps, labels)):
+    for gap, table in zip(todo, estimates(way, i, args, weights, gaps, labels)):
         write_csv(tables[gap], table)
         print(name, *gap, flush=True)
 
@@ -229,7 +259,9 @@ def main(argv=None):
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(20)), help="of gaps, of each family")
     parser.add_argument("--cnn-epochs", type=int, help="of the regressors on encodings; None: of the budget")
     parser.add_argument("--penalty", choices=paper.PENALTIES, help="of fine-tuning; None: that of the training")
+    parser.add_argument("--run", type=Path, help="artifacts of the acts, whose networks are the way `published`")
     args = parser.parse_args(argv)
+    args.ways = ["published"] if args.run else args.ways
     out = ROOT / "artifacts" / f"perturb_{args.budget}"
     for part in ("spectra", "networks", "estimates", "tests"):
         (out / part).mkdir(parents=True, exist_ok=True)
