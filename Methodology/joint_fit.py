@@ -19,10 +19,12 @@ share. An anchor is never scored.
     python Methodology/joint_fit.py --mean-teff 3500 50
     python Methodology/joint_fit.py --data src_files/demo --artifacts artifacts/demo --anchors anchors.csv
 """
+import contextlib
+import itertools
 import shutil
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,7 @@ from workflow.files import (
     BadInput,
     check_own,
     lock,
+    read_table,
     sha256,
     unchanged,
     write_array,
@@ -60,7 +63,7 @@ COLUMNS = 20  # of a star's numbers: 7 of its own, errors of labels and v sin i,
 
 # ---------------------------------------------------------------- units
 def plan(args, data):
-    """The fit of the shared fields, and blocks of further stars."""
+    """The fit of the shared fields, and blocks of further stars; the rows of the stars that teach the fields."""
     n_stars = len(data.flux_carm)
     teachers = np.unique(np.linspace(0, n_stars - 1, min(n_stars, args.teachers)).round().astype(int))
     settings = {"mean": args.pin, "priors": asdict(joint_fit.PRIORS), "teachers": len(teachers)}
@@ -73,7 +76,7 @@ def plan(args, data):
     blocks = [Unit(args.out / f"joint_block_{k}.npy", {**settings, "first": int(part[0]), "last": int(part[-1])},
                    (*inputs, fields.path), args.seed, (), data.provenance)
               for k, part in enumerate(further[i : i + BLOCK] for i in range(0, len(further), BLOCK))]
-    return fields, blocks, teachers, further
+    return fields, blocks, teachers
 
 
 def numbers_of(fit, alone, misfit, used):
@@ -93,8 +96,7 @@ def work(unit, tick):
     block = "first" in unit.settings
     rows = teachers
     if block:
-        rows = np.setdiff1d(np.arange(n_stars), teachers)
-        rows = rows[(rows >= unit.settings["first"]) & (rows <= unit.settings["last"])]
+        rows = np.setdiff1d(np.arange(unit.settings["first"], unit.settings["last"] + 1), teachers)
     flux, variance = joint_run.observed(data, rows, pixels)
     used = np.isfinite(variance).any(axis=1)
     alone = joint_fit.fit_alone(emulator, flux, variance, mean)
@@ -121,22 +123,102 @@ def work(unit, tick):
 
 
 # ---------------------------------------------------------------- tables
-def write_table(path, data, values, evidence, args, inputs, beside=()):
-    """Write a table of estimates in the published form, with its sidecar, which names files beside it; return it."""
-    table, left_out = joint_run.table(data.stars, values, evidence)
-    write_csv(path, table)
+def pieces(n_stars, fields, blocks, teachers):
+    """Rows of the stars and what is kept of each, (n, COLUMNS): a block, and the teachers among it, at a time."""
+    of_teachers = np.load(fields.also[0])
+    ends = [*(unit.settings["last"] + 1 for unit in blocks[:-1]), n_stars]
+    for unit, start, stop in itertools.zip_longest(blocks, [0, *ends[:-1]], ends):
+        rows = np.arange(start, stop)
+        teaching, numbers = np.isin(rows, teachers), np.empty((len(rows), COLUMNS))
+        numbers[teaching] = of_teachers[np.isin(teachers, rows)]
+        if unit:
+            numbers[~teaching] = np.load(unit.path)
+        yield rows, numbers
+
+
+class Sample:
+    """What the map of the labels and the pages want of all stars, gathered piece by piece.
+
+    `centre` has their mean labels, `known` rows and numbers of the anchors, `worst` of the stars for the pages.
+    """
+
+    def __init__(self, stars, anchored, n_pages):
+        total, n_good, known, self.worst = 0.0, 0, [], (np.empty(0, int), np.empty((0, COLUMNS)))
+        for rows, numbers in stars:
+            good = np.isfinite(numbers[:, :4]).all(axis=1)
+            total, n_good = total + numbers[good, :4].sum(axis=0), n_good + good.sum()
+            known.append(numbers[np.isin(rows, anchored)])
+            rows, numbers = np.r_[self.worst[0], rows[good]], np.r_[self.worst[1], numbers[good]]
+            order = np.sort(np.argsort(-numbers[:, -1], kind="stable")[:n_pages])
+            self.worst = rows[order], numbers[order]
+        self.centre, self.known = total / n_good, np.concatenate(known)
+
+
+def map_of(sample, observations, means, wider):
+    """The map of each parameter and its table, as of `anchors.maps`; observations have rows of all stars."""
+    anchored = anchored_rows(observations)
+    at = {par: replace(known, rows=np.searchsorted(anchored, np.asarray(known.rows, int)))
+          for par, known in observations.items()}
+    return anchors.maps(sample.known[:, :4], sample.known[:, 7:11], at, means, wider, sample.centre)
+
+
+def anchored_rows(observations):
+    """Rows of all anchors, ascending."""
+    return np.unique(np.concatenate([np.asarray(known.rows, int) for known in observations.values()]))
+
+
+def write_tables(args, data, stars, solutions, limit, chosen):
+    """Write the tables of estimates piece by piece; the words of flags that nothing tells of, and the `chosen` rows.
+
+    Parameters
+    ----------
+    stars : iterable
+        As `pieces` gives it.
+    solutions : dict of gauge.Gauge
+    limit : float
+        Misfit above which a star has a flag.
+    chosen : ndarray of int
+
+    Returns
+    -------
+    left_out : list of list of str
+        Of either table.
+    pages : DataFrame
+        The chosen rows of the first.
+    """
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(stack.enter_context(writing(args.out / name)), "w", newline=""))
+                 for name in TABLES[:2]]
+        pages = []
+        for rows, numbers in stars:
+            say_bad(data, rows, numbers)
+            of_stars = data.stars.iloc[rows]
+            single = {par: (numbers[:, 11 + k], numbers[:, 15 + k], 0 * numbers[:, 15 + k])
+                      for k, par in enumerate(paper.PARAMETERS)}
+            joint = joint_run.evidence_of(data, of_stars, numbers[:, -1], limit)
+            alone = {name: value for name, value in joint.items() if name not in ("mse", "limits")}
+            made = [joint_run.table(of_stars, values, evidence) for values, evidence in (
+                (anchors.mapped(numbers[:, :4], numbers[:, 7:11], solutions), joint), (single, alone))]
+            for file, (table, _) in zip(files, made):
+                table.to_csv(file, index=False, header=not rows[0])
+            pages.append(made[0][0][np.isin(rows, chosen)])
+    return [left_out for _, left_out in made], pd.concat(pages)
+
+
+def write_sidecar(path, data, args, inputs, left_out, beside=()):
+    """Write the sidecar of a table of estimates, which names files beside it too."""
     outputs = {name: sha256(path.with_name(name)) for name in (path.name, *beside)}
     sidecar = schemas.Estimates(data.provenance, args.seed, {}, inputs, outputs, left_out, CODE)
     write_json(sidecar_of(path), schemas.signed(schemas.plain(sidecar)))
-    return table
 
 
-def write_corrections(args, data, unit, numbers, teachers):
+def write_corrections(args, data, unit, teachers):
     """Write corrections.csv and the figure."""
     emulator, pixels = joint_run.emulator_of(data)
     flux, variance = joint_run.observed(data, teachers, pixels)
-    used = np.isfinite(numbers[teachers, :7]).all(axis=1)
-    fit = joint_fit.Fit(numbers[teachers[used], :7], joint_run.fields_of(unit.path), None, [], True, True)
+    own = np.load(unit.also[0])[:, :7]
+    used = np.isfinite(own).all(axis=1)
+    fit = joint_fit.Fit(own[used], joint_run.fields_of(unit.path), None, [], True, True)
     table = pd.DataFrame(joint_fit.corrections(emulator, flux[used], variance[used], fit, args.pin))
     table.insert(0, "wave", emulator.wave(len(table)))
     table["mean_flux"], table["corrected_flux"] = np.exp(-table["depth"]), np.exp(-table["depth"] - table["missing"])
@@ -146,17 +228,16 @@ def write_corrections(args, data, unit, numbers, teachers):
         figures.corrections(table).savefig(partial, dpi=110)
 
 
-def write_pages(args, data, unit, numbers, table):
-    """Write the pages of the stars that are fitted worst."""
-    rows = np.argsort(-np.nan_to_num(numbers[:, -1], nan=-1.0), kind="stable")[: args.pictures]
-    rows = np.sort(rows[np.isfinite(numbers[rows, 0])])
+def write_pages(args, data, unit, worst, table):
+    """Write the pages of the stars that are fitted worst, of which `worst` has rows and numbers, `table` estimates."""
+    rows, numbers = worst
     shutil.rmtree(args.out / "pages", ignore_errors=True)
     if not len(rows):
         return
     emulator, pixels = joint_run.emulator_of(data)
-    fit = joint_fit.Fit(numbers[rows, :7], joint_run.fields_of(unit.path), None, [], True, True)
+    fit = joint_fit.Fit(numbers[:, :7], joint_run.fields_of(unit.path), None, [], True, True)
     sheets = joint_run.Sheets.of(emulator, fit, *joint_run.observed(data, rows, pixels))
-    figures.write_pages(args.out / "pages", table.iloc[rows], sheets, joint_run.about(data.provenance))
+    figures.write_pages(args.out / "pages", table, sheets, joint_run.about(data.provenance))
 
 
 def add_arguments(what, how_much, where):
@@ -191,7 +272,7 @@ def main(argv=None):
         observations, names, absent = anchors.read(args.anchors, data.stars)
     if absent:
         print(f"{args.anchors}: {len(absent)} anchors are not among the stars, as {absent[0]}")
-    fields, blocks, teachers, further = plan(args, data)
+    fields, blocks, teachers = plan(args, data)
     for name in (*TABLES, "pages"):
         check_own(args.out / name, sidecar_of(fields.path).exists())
     outside = dict(zip(["anchors"], known.values()))
@@ -207,47 +288,42 @@ def main(argv=None):
     with lock(args.out):
         started, of_map = time.time(), Unit(args.out / joint_run.MAP, {"means": means, **outside}, (fields.path,),
                                             args.seed, (), data.provenance)
-        numbers = np.empty((len(data.flux_carm), COLUMNS))
-        numbers[teachers] = np.load(fields.also[0])
-        for unit in blocks:
-            rows = further[(further >= unit.settings["first"]) & (further <= unit.settings["last"])]
-            numbers[rows] = np.load(unit.path)
-        say_bad(data, numbers)
-        wider = gauge.OF_A_JOINT_FIT * joint_run.fields_of(fields.path).inflation
-        estimates, table_of_gauge = anchors.mapped(numbers[:, :4], numbers[:, 7:11], observations, means, wider)
-        single = {par: (numbers[:, 11 + k], numbers[:, 15 + k], 0 * numbers[:, 15 + k])
-                  for k, par in enumerate(paper.PARAMETERS)}
-        limit = read_sidecar(fields.path).metrics.get(joint_run.MISFIT, np.nan)
-        evidence = joint_run.evidence_of(data, data.stars, numbers[:, -1], limit)
+        n_stars, wider = len(data.flux_carm), gauge.OF_A_JOINT_FIT * joint_run.fields_of(fields.path).inflation
+        sample = Sample(pieces(n_stars, fields, blocks, teachers), anchored_rows(observations), args.pictures)
+        solutions, table_of_gauge = map_of(sample, observations, means, wider)
         used = [(star, par) for par, stars in names.items() for star in stars]
         write_csv(args.out / "anchors_used.csv", pd.DataFrame(used, columns=["karmn", "parameter"]))
         write_csv(of_map.path, table_of_gauge.assign(spectra=data.provenance.spectra))
         finish(of_map, started, {})
-        write_corrections(args, data, fields, numbers, teachers)
-        joint = write_table(args.out / TABLES[0], data, estimates, evidence, args, inputs, TABLES[2:])
-        del evidence["mse"], evidence["limits"]  # which are those of the joint fit
-        alone = write_table(args.out / TABLES[1], data, single, evidence, args, inputs)
-        write_pages(args, data, fields, numbers, joint)
+        write_corrections(args, data, fields, teachers)
+        limit = read_sidecar(fields.path).metrics.get(joint_run.MISFIT, np.nan)
+        left_out, pages = write_tables(args, data, pieces(n_stars, fields, blocks, teachers), solutions, limit,
+                                       sample.worst[0])
+        for name, words, beside in zip(TABLES, left_out, (TABLES[2:], ())):
+            write_sidecar(args.out / name, data, args, inputs, words, beside)
+        write_pages(args, data, fields, sample.worst, pages)
     print("\nWhat is known of the map that the spectra cannot tell (offsets and slopes, added to the labels)")
     shown = table_of_gauge[["parameter", "term", "value", "error", "from"]]
     print(shown.to_string(index=False, float_format="{:.3g}".format))
     print("\nMedian uncertainty of a star: own part, and part that all stars share")
-    for par, (_, own, shared) in estimates.items():
+    numbers = np.load(fields.also[0])
+    for par, (_, own, shared) in anchors.mapped(numbers[:, :4], numbers[:, 7:11], solutions).items():
         print(f"  {par:5}  {np.nanmedian(own):.3g}, {np.nanmedian(shared):.3g} {paper.PARAMETERS[par].unit}")
     if data.provenance.kind.simulated and set(paper.PARAMETERS) <= set(data.stars):
-        compare(joint, alone, data, names, results)
-    print(f"{len(joint)} stars, spectra: {data.provenance.spectra} -> {args.out / 'joint_estimations.csv'}")
+        compare(args.out, data, names, results)
+    print(f"{n_stars} stars, spectra: {data.provenance.spectra} -> {args.out / 'joint_estimations.csv'}")
 
 
-def say_bad(data, numbers):
-    """A line for each star that has no estimate."""
-    for row in np.flatnonzero(np.isnan(numbers[:, 0])):
+def say_bad(data, rows, numbers):
+    """A line for each of some stars that has no estimate."""
+    for row in rows[np.isnan(numbers[:, 0])]:
         print(f"warning: {data.carm} row {row}, {data.stars['karmn'][row]}: more than half of its pixels are NaN, "
               "constant or far outside 0..1.5; left out")
 
 
-def compare(joint, alone, data, names, results):
+def compare(out, data, names, results):
     """Print errors of simulated stars beside the baselines, and beside the recipe's if it has run."""
+    joint, alone = (read_table(out / name, "karmn", "run again") for name in TABLES[:2])
     tables = {"each star alone": alone, "joint": joint}
     recipe = Artifacts(results).estimates()
     if recipe.exists():

@@ -50,27 +50,25 @@ def read(path, stars):
     return observations, names, absent
 
 
-def mapped(labels, own, observations, means, wider=1.0):
-    """Estimates after the map that anchors and means allow (`inference.gauge`).
+def maps(labels, own, observations, means, wider=1.0, centre=None):
+    """The map of each parameter that anchors and means allow (`inference.gauge`), and all of them as a table.
 
     `labels` and each star's `own` uncertainties are of shape (n_stars, 4), Teff [K], log g, [M/H], v sin i [km/s], NaN
     of stars without; `observations` are a gauge.Observation a parameter, `means` the mean of the sample and its error
-    where it is known; priors of slopes are `wider` than in gauge.MAPS. Returns value, own and shared uncertainty of
-    each parameter, (3, n_stars), and the map, a DataFrame of parameter, term, value, error, where it is from, the mean
+    where it is known; priors of slopes are `wider` than in gauge.MAPS. Where `labels` are those of anchors alone,
+    `centre` has the mean labels of the sample. The table has parameter, term, value, error, where it is from, the mean
     label that a slope is about, and c0, c1, ..., the covariance with the parameter's first, second, ... term.
     """
     good = np.isfinite(labels).all(axis=1)
     place = np.cumsum(good) - 1
-    estimates, rows = {}, []
+    solutions, rows = {}, []
     for k, par in enumerate(paper.PARAMETERS):
         known = observations[par]
         seen = good[np.asarray(known.rows, int)]
         known = gauge.Observation(place[np.asarray(known.rows, int)][seen], np.asarray(known.values, float)[seen],
                                   np.asarray(known.errors, float)[seen], known.shared, means.get(par))
-        solution = gauge.solve(par, labels[good], own[good, k], known, gauge.MAPS[par].times(wider))
-        value, shared = gauge.apply(par, labels[good], solution)
-        estimates[par] = np.full((3, len(labels)), np.nan)
-        estimates[par][:, good] = value, own[good, k], shared
+        solutions[par] = solution = gauge.solve(par, labels[good], own[good, k], known, gauge.MAPS[par].times(wider),
+                                                centre)
         source = [f"{len(known.values)} anchors"] * bool(len(known.values)) + ["mean"] * (known.mean is not None)
         terms = ["slope vsini"] if par == "vsini" else [f"slope {name}/{unit:g}" for name, unit in gauge.UNITS.items()]
         rows += [{"parameter": par, "term": term, "value": value, "error": np.sqrt(covariance[j]),
@@ -78,17 +76,29 @@ def mapped(labels, own, observations, means, wider=1.0):
                   **{f"c{i}": entry for i, entry in enumerate(covariance)}}
                  for j, (term, value, about, covariance) in enumerate(zip(
                      ["offset", *terms], solution.coefficients, [np.nan, *solution.about], solution.covariance))]
-    return estimates, pd.DataFrame(rows)
+    return solutions, pd.DataFrame(rows)
+
+
+def mapped(labels, own, solutions):
+    """Value, own and shared uncertainty of each parameter after its map, (3, n_stars); arguments as of `maps`."""
+    labels = np.where(np.isfinite(labels).all(axis=1)[:, None], labels, np.nan)
+    estimates = {}
+    for k, par in enumerate(paper.PARAMETERS):
+        value, shared = gauge.apply(par, labels, solutions[par])
+        estimates[par] = np.stack([value, np.where(np.isnan(value), np.nan, own[:, k]), shared])
+    return estimates
 
 
 def moved(estimates, observations):
     """A table of `catalogues.load_estimates` after the map, in the published form with flags by its values alone.
 
-    Returns it, the words of flags that nothing was there to tell by, and the map as of `mapped`.
+    Returns it, the words of flags that nothing was there to tell by, and the map as of `maps`.
     """
     pars = list(paper.PARAMETERS)
     own = np.stack([(estimates[f"e_{par}"] + estimates[f"E_{par}"]) / 2 for par in pars], axis=1)
-    values, the_map = mapped(estimates[pars].to_numpy(float), own, observations, {})
+    labels = estimates[pars].to_numpy(float)
+    solutions, the_map = maps(labels, own, observations, {})
+    values = mapped(labels, own, solutions)
     table = mode.table(estimates, {par: (value, *2 * [np.hypot(own, shared)])
                                    for par, (value, own, shared) in values.items()})
     of_stars, left_out = flags.table(flags.Evidence({par: values[par][0] for par in pars}))

@@ -91,14 +91,10 @@ class Gauge:
     about: np.ndarray
 
 
-def about(par, labels):
-    """Mean of those labels (n_stars, 4) that the map of a parameter has a slope in."""
-    return labels[:, _columns(par)].mean(axis=0)
-
-
 def design(par, labels, centre=None):
     """x_i of the stars, (n_stars, 4), or (n_stars, 2) of v sin i, about their own mean or that of another sample."""
-    away = labels[:, _columns(par)] - (about(par, labels) if centre is None else centre)
+    away = labels[:, _columns(par)]
+    away = away - (away.mean(axis=0) if centre is None else centre)
     return np.c_[np.ones(len(labels)), away / (1.0 if par == "vsini" else np.array(list(UNITS.values())))]
 
 
@@ -106,7 +102,7 @@ def _columns(par):
     return [3] if par == "vsini" else [0, 1, 2]
 
 
-def solve(par, labels, own, known, prior=None):
+def solve(par, labels, own, known, prior=None, centre=None):
     """The map of one parameter.
 
     Parameters
@@ -117,12 +113,15 @@ def solve(par, labels, own, known, prior=None):
         Each star's own uncertainty of this parameter.
     known : Observation
     prior : Map, optional
+    centre : ndarray of shape (4,), optional
+        Mean labels of the sample, where `labels` are those of its anchors alone.
 
     Returns
     -------
     Gauge
     """
-    x, column = design(par, labels), list(paper.PARAMETERS).index(par)
+    centre = labels.mean(axis=0) if centre is None else centre
+    x, column = design(par, labels, centre[_columns(par)]), list(paper.PARAMETERS).index(par)
     prior = prior or MAPS[par]
     inverse = np.diag(np.r_[prior.offset, prior.slopes] ** -2.0)
     rows = np.asarray(known.rows, int)
@@ -131,14 +130,14 @@ def solve(par, labels, own, known, prior=None):
     if known.mean is not None:
         value, error = known.mean
         matrix = np.r_[matrix, [np.r_[1.0, np.zeros(x.shape[1] - 1)]]]
-        y = np.r_[y, value - labels[:, column].mean()]
+        y = np.r_[y, value - centre[column]]
         variance = np.pad(variance, (0, 1))
         variance[-1, -1] = error**2
     if not len(y):
-        return Gauge(np.zeros(x.shape[1]), np.linalg.inv(inverse), about(par, labels))
+        return Gauge(np.zeros(x.shape[1]), np.linalg.inv(inverse), centre[_columns(par)])
     weight = np.linalg.solve(variance, matrix)
     covariance = np.linalg.inv(inverse + matrix.T @ weight)
-    return Gauge(covariance @ (weight.T @ y), covariance, about(par, labels))
+    return Gauge(covariance @ (weight.T @ y), covariance, centre[_columns(par)])
 
 
 def apply(par, labels, gauge):

@@ -14,7 +14,7 @@ import paper
 from inference import flags, gauge, joint_fit, mode
 from inference.emulator import Emulator, slow_rows
 from observations import preparation
-from spectra import bins, transforms
+from spectra import bins, star_tables, transforms
 from spectra.dataset import FLUX_RANGE, Dataset, resolving_power_of
 from spectra.velocity import Templates
 from workflow import schemas
@@ -106,13 +106,26 @@ def weighted(flux, snr, pixels):
     return binned, variance
 
 
+def of_stars(stars, flux, step, pixels):
+    """Bins and variances, as of `weighted`, of stars whose table says what is known of their pixels.
+
+    `snr` is that of a pixel, which is `pixel` wide [Angstrom] in the file that the spectrum was prepared from, and here
+    `step`; what was `bridged` there, from one good pixel to the next, has no weight.
+    """
+    snr, native = (pd.to_numeric(stars.get(name, pd.Series(np.nan, stars.index)), errors="coerce").to_numpy(float)
+                   for name in ("snr", "pixel"))
+    bridged = stars.get("bridged", pd.Series("", stars.index)).fillna("").astype(str)
+    try:
+        flux = np.where(star_tables.masks(bridged, flux.shape[1]), np.nan, flux)
+    except ValueError as error:
+        raise BadInput(f"column bridged of {stars['karmn'].iloc[0]} to {stars['karmn'].iloc[-1]}: {one_line(error)}: "
+                       "prepare the stars again, or leave it empty") from None
+    return weighted(flux, snr * np.sqrt(np.where(native > 0, step / native, 1.0)), pixels)
+
+
 def observed(data, rows, pixels):
-    """Bins and variances of some stars of a folder, as of `weighted`."""
-    if "snr" in data.stars:
-        snr = pd.to_numeric(data.stars["snr"], errors="coerce").to_numpy(float)[rows]
-    else:
-        snr = np.full(len(rows), np.nan)
-    return weighted(take(data.flux_carm, rows), snr, pixels)
+    """The same of some stars of a folder."""
+    return of_stars(data.stars.iloc[rows], take(data.flux_carm, rows), grid(data)[1], pixels)
 
 
 # ---------------------------------------------------------------- tables
@@ -165,7 +178,7 @@ class Corrections:
         `flux` is (n_stars, n_pixels); `foreign`, (n_stars,), says which stars no instrument of the run has seen.
         """
         emulator, pixels = emulator_of(self.data)
-        binned, variance = weighted(flux, pd.to_numeric(stars["snr"], errors="coerce").to_numpy(float), pixels)
+        binned, variance = of_stars(stars, flux, grid(self.data)[1], pixels)
         fit = joint_fit.fit_with(emulator, self.fields, binned, variance, self.mean)
         fit.own[~np.isfinite(variance).any(axis=1)] = np.nan
         values = {}

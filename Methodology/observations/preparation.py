@@ -10,7 +10,7 @@ import numpy as np
 
 import paper
 from observations import likeness
-from spectra import dataset
+from spectra import dataset, star_tables
 from spectra.continuum import aligned, flattened, normalise
 from spectra.transforms import LIGHT, N_MARGIN, STEP, WAVE, WINDOW, degrade, to_air, to_vacuum
 from spectra.velocity import Templates, measure_velocity
@@ -100,7 +100,8 @@ def prepare(spectrum, templates, settings):
     differ = likeness.two_powers(parts, templates.flux[velocity.template], settings.target)
     words = likeness.flags(flux, seen, velocity, templates, pixels, power, line_power / settings.target, differ,
                            spectrum.observation)
-    record = {**_record(spectrum, velocity, orders), "bad": round(bad, 4), "resolving_power": round(power),
+    record = {**_record(spectrum, velocity, orders), "bad": round(bad, 4), "pixel": round(float(np.median(pixels)), 5),
+              "bridged": star_tables.ranges(~covered[WINDOW]), "resolving_power": round(power),
               "line_power": round(line_power, -2), "odd": " ".join(words)}
     return Star(flux, record, raw.astype(np.float32), velocity.template, velocity.lags, velocity.correlation)
 

@@ -15,7 +15,8 @@ NUMBERS = {"ra", "dec", "ra_gaiadr3", "dec_gaiadr3"} | {
     prefix + name for par, parameter in paper.PARAMETERS.items() for name in (par, parameter.published)
     for prefix in ("", "e_", "E_", "s_")}
 # What src_files/prepare_spectra.py leaves of each star
-WORDS, MEASURED = ["file", "instrument", "odd"], ["ra", "dec", "snr", "rv", "e_rv", "depth", "share"]
+WORDS = ["file", "instrument", "odd", "bridged"]
+MEASURED = ["ra", "dec", "snr", "pixel", "rv", "e_rv", "depth", "share"]
 
 
 def read(path, remedy):
@@ -45,6 +46,24 @@ def in_paper_spelling(table, source):
     if len(twice):
         raise BadInput(f"{source} names {', '.join(twice)} twice: keep one row a star")
     return table.assign(karmn=karmn)
+
+
+# ---------------------------------------------------------------- pixels
+def ranges(mask):
+    """Which pixels of a row a mask (n_pixels,) has, as text: first and last of each stretch, "12-14 907-907"."""
+    edges = np.flatnonzero(np.diff(np.r_[False, mask, False]))
+    return " ".join(f"{first}-{after - 1}" for first, after in edges.reshape(-1, 2))
+
+
+def masks(texts, n_pixels):
+    """The masks (n_stars, n_pixels) of which `ranges` made these texts; what is no such text is an error of values."""
+    found = np.zeros((len(texts), n_pixels), bool)
+    for row, text in enumerate(texts):
+        for first, last in (stretch.split("-") for stretch in text.split()):
+            if not 0 <= int(first) <= int(last) < n_pixels:
+                raise ValueError(f"{first}-{last} is no stretch of {n_pixels} pixels")
+            found[row, int(first) : int(last) + 1] = True
+    return found
 
 
 # ---------------------------------------------------------------- longer than memory

@@ -90,6 +90,26 @@ def test_blocks_on_a_cluster_that_loses_a_worker_end_the_same(cluster, folder, t
     assert here.read_bytes() == there.read_bytes()
 
 
+@pytest.mark.parametrize("n_stars, teachers, block", [(7, [0, 3, 6], 2), (7, [0, 3, 6], 9), (3, [0, 1, 2], 2)])
+def test_numbers_of_the_stars_come_in_their_order_a_block_at_a_time(n_stars, teachers, block, tmp_path):
+    """And the sample knows their mean, its anchors and the worst of them, though it never has all of them."""
+    numbers = np.arange(n_stars)[:, None] + np.linspace(0, 0.5, joint_fit.COLUMNS)
+    numbers[1] = np.nan
+    fields = Unit(tmp_path / joint_run.FIELDS, {}, also=(tmp_path / "joint_stars.npy",))
+    np.save(fields.also[0], numbers[teachers])
+    further, blocks = np.setdiff1d(np.arange(n_stars), teachers), []
+    for part in (further[i : i + block] for i in range(0, len(further), block)):
+        blocks.append(Unit(tmp_path / f"joint_block_{len(blocks)}.npy", {"first": int(part[0]), "last": int(part[-1])}))
+        np.save(blocks[-1].path, numbers[part])
+    pieces = list(joint_fit.pieces(n_stars, fields, blocks, np.array(teachers)))
+    assert len(pieces) == max(1, len(blocks))
+    assert np.concatenate([rows for rows, _ in pieces]).tolist() == list(range(n_stars))
+    np.testing.assert_array_equal(np.concatenate([part for _, part in pieces]), numbers)
+    sample = joint_fit.Sample(pieces, np.array([2]), 2)
+    assert np.allclose(sample.centre, np.nanmean(numbers[:, :4], axis=0)) and (sample.known == numbers[2]).all()
+    assert sample.worst[0].tolist() == [n_stars - 2, n_stars - 1] if n_stars > 3 else [0, 2]
+
+
 def test_new_stars_are_fitted_with_the_corrections_of_a_run(folder, fitted, tmp_path, capsys):
     """A star that the run has seen gets what the run says; a file gets a row, a page and what is known of it."""
     table = catalogues.load_estimates(fitted / "joint_estimations.csv")

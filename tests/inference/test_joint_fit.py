@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from evaluation.joint import errors_beside_baselines
-from inference import gauge, joint_fit
+from inference import gauge, joint_fit, joint_run
 from inference.emulator import Emulator, Motion, slow_rows
 from inference.mode import table
 from spectra import bins, transforms
+from workflow.files import BadInput
 
 N_PIXELS, STEP = 300, 0.03
 WAVE = STEP * (np.arange(N_PIXELS) - N_PIXELS / 2)
@@ -196,6 +197,24 @@ def test_bins_average_what_is_finite():
     assert np.isinf(bins.variance_of(mean, counts, [100.0])[0, 2])
     noisy = 1 + np.random.default_rng(0).normal(0, 0.01, (1, 4000))
     assert bins.noise_of(noisy)[0] == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize("known, factor, bad", [
+    ({}, 1.0, 0), ({"pixel": 0.04}, 4.0, 0), ({"pixel": np.nan}, 1.0, 0), ({"bridged": "30-32 60-60"}, 1.0, 1),
+    ({"bridged": ""}, 1.0, 0), ({"bridged": np.nan}, 1.0, 0), ({"pixel": 0.02, "bridged": "0-59"}, 2.0, 20),
+])
+def test_what_was_bridged_has_no_weight_and_the_noise_is_that_of_the_pixels_as_they_were(known, factor, bad):
+    flux = np.random.default_rng(4).uniform(0.8, 1, (1, 300))
+    plain, before = joint_run.of_stars(pd.DataFrame({"karmn": ["A"], "snr": [100.0]}), flux, 0.01, 3)
+    binned, variance = joint_run.of_stars(pd.DataFrame({"karmn": ["A"], "snr": [100.0], **known}), flux, 0.01, 3)
+    assert np.isinf(variance).sum() == bad and np.isfinite(before).all()
+    whole = binned == plain  # a bin with a bad pixel among good ones is not
+    assert whole.sum() >= 79 and np.allclose((variance / before)[whole], factor)
+
+
+def test_stretches_beyond_the_spectrum_are_refused_in_one_line():
+    with pytest.raises(BadInput, match="column bridged of A to A: 298-300 is no stretch of 300 pixels: prepare"):
+        joint_run.of_stars(pd.DataFrame({"karmn": ["A"], "bridged": ["298-300"]}), np.ones((1, 300)), 0.01, 3)
 
 
 # ---------------------------------------------------------------- the gauge

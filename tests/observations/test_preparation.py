@@ -7,6 +7,7 @@ from observed import LABELS, NATIVE, PHYSICS, REAL, observe
 
 import paper
 from observations import orders, preparation, readers
+from spectra import star_tables
 from spectra.transforms import LIGHT, WINDOW, degrade
 from spectra.velocity import Templates
 from synthetic import simulation as sim
@@ -66,7 +67,9 @@ def test_bad_pixels_are_bridged(templates):
     spoilt = flux.copy()
     spoilt[500], spoilt[700], spoilt[800], spoilt[900:902] = np.nan, 0, -5, 3 * spoilt[900:902]
     star = prepared(spoilt, templates)
-    assert 0.003 < star.record["bad"] < 0.015
+    assert 0.003 < star.record["bad"] < 0.015 and star.record["pixel"] == 0.03
+    bridged = star_tables.masks([star.record["bridged"]], paper.N_PIXELS)
+    assert bridged.mean() == pytest.approx(star.record["bad"], abs=1e-4)
     far = np.abs(paper.WAVELENGTH[:, None] - NATIVE[[500, 700, 800, 900]] / (1 + 30 / LIGHT)).min(axis=1) > 0.15
     np.testing.assert_allclose(star.flux[far], plain[far], atol=0.004)
     assert star.flux.max() < 1.1

@@ -21,3 +21,15 @@ def test_blocks_hold_all_rows(size, numbers, tmp_path):
     assert table["odd"].tolist() == ["giant", "", "NA", ""]
     np.testing.assert_array_equal(table["snr"], [100, np.nan, 0.1, 100])
     assert table["rv"].isna().all() and (table["instrument"] == "").all()
+
+
+@pytest.mark.parametrize("pixels, text", [([], ""), ([0, 1, 2, 9], "0-2 9-9"), ([4], "4-4"), (range(10), "0-9")])
+def test_stretches_of_pixels_are_told_and_read(pixels, text):
+    mask = np.isin(np.arange(10), pixels)
+    assert star_tables.ranges(mask) == text and (star_tables.masks([text, ""], 10) == [mask, np.zeros(10, bool)]).all()
+
+
+@pytest.mark.parametrize("text", ["7-12", "5", "5-3", "-1-3", "a-b", "1-2-3", "1.0-2.0"])
+def test_what_is_no_stretch_of_pixels_is_refused(text):
+    with pytest.raises(ValueError):
+        star_tables.masks([text], 10)
