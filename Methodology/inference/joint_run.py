@@ -114,7 +114,7 @@ def of_stars(stars, flux, step, pixels):
     """
     snr, native = (pd.to_numeric(stars.get(name, pd.Series(np.nan, stars.index)), errors="coerce").to_numpy(float)
                    for name in ("snr", "pixel"))
-    bridged = stars.get("bridged", pd.Series("", stars.index)).fillna("").astype(str)
+    bridged = flags.as_text(stars.get("bridged", pd.Series("", stars.index)))
     try:
         flux = np.where(star_tables.masks(bridged, flux.shape[1]), np.nan, flux)
     except ValueError as error:

@@ -238,30 +238,35 @@ def read_table(path, key, remedy, once=True):
     try:
         if not path.is_dir():
             state(path)
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file, strict=True), start=1) if row]
+        with open(path, newline="", encoding="utf-8-sig") as file:  # of a row its name is kept: there may be millions
+            rows = ((number, row) for number, row in enumerate(csv.reader(file, strict=True), start=1) if row)
+            heading = next(rows, (0, []))[1]
+            place, names, numbers, nul, ragged = heading.index(key) if key in heading else -1, [], [], False, []
+            for number, row in rows:
+                nul |= "\0" in "".join(row)
+                ragged += [number] * (len(row) != len(heading))
+                names.append(clean_name(row[place]) if place < len(row) else "")
+                numbers.append(number)
     except FileNotFoundError:
         refuse("not found")
     except IsADirectoryError:
         refuse("is a folder")
     except (UnicodeDecodeError, csv.Error) as error:
         refuse(f"is no CSV in UTF-8 ({one_line(error)})")
-    if not rows:
+    if not heading:
         refuse("is empty")
-    heading = rows[0][1]
     if key not in heading:
         refuse(_why_no_heading(heading, key))
     if blank := [name for name in heading if name != name.strip()]:
         refuse(f"has blanks around the heading {blank[0]!r}")
-    if any("\0" in cell for _, row in rows for cell in row):
+    if nul or "\0" in "".join(heading):
         refuse("has a NUL among its letters")
     if twice := sorted({name for name in heading if heading.count(name) > 1}):
         refuse(f"has the heading {twice[0]!r} twice")
-    if ragged := [number for number, row in rows if len(row) != len(heading)]:
+    if ragged:
         refuse(f"line {ragged[0]} has not {len(heading)} cells, as the heading has ({len(ragged)} such lines)")
-    names = [clean_name(row[heading.index(key)]) for _, row in rows[1:]]
     if "" in names:
-        refuse(f"line {rows[1 + names.index('')][0]} has no name under {key}")
+        refuse(f"line {numbers[names.index('')]} has no name under {key}")
     if once and (twice := [name for name, count in Counter(names).items() if count > 1]):
         refuse(f"names {', '.join(twice[:5])} twice under {key}")
     return pd.read_csv(path, encoding="utf-8-sig", index_col=False).assign(**{key: names}).astype({key: str})
