@@ -295,6 +295,27 @@ def test_of_tables(page, numbers, sentence):
     assert sentence.format(**numbers()) in prose(page)
 
 
+GAPS = {"first family, gap seeds 3 to 7": ("lines", 3, 7), "first family, 20 untouched": ("lines", 10, 29),
+        "second family, 20 gap seeds": ("growth", 0, 19)}
+
+
+@pytest.mark.parametrize("heading", GAPS)
+def test_errors_of_the_joint_fit(heading):
+    """Quadratic mean over gap seeds, median and 90 % quantile, in each row of the page below a heading."""
+    (family, first, last), numbers = GAPS[heading], table("joint_errors")
+    gap = numbers["gap"].str.split("_", expand=True)
+    numbers = numbers[(gap[0] == family) & gap[1].astype(int).between(first, last)].groupby("estimates")
+    text = (ROOT / "docs" / "joint-fit.md").read_text(encoding="utf-8").split(f"| **{heading}")[1].split("\n\n")[0]
+    rows = [line.replace("*", "").strip("| ").split(" | ") for line in text.split("| | | |")[1].splitlines()]
+    rows = {row[0]: row[1:5] for row in rows if row[0] in numbers.groups}
+    assert len(rows) >= 4
+    for name, cells in rows.items():
+        of_way = numbers.get_group(name)
+        assert cells == [f"{(of_way[par] ** 2).mean() ** 0.5:.{digits}f} ({of_way[par].median():.{digits}f}, "
+                         f"{of_way[par].quantile(0.9):.{digits}f})" for par, digits in
+                         (("teff", 0), ("logg", 3), ("mh", 3), ("vsini", 2))], name
+
+
 def test_calibration_of_the_literature_is_that_of_the_code():
     row = table("coverage_literature").set_index("reference").loc["FGK+M"]
     made = calibrated.on_literature(catalogues.load_estimates(), "mh", "fgkm").record
