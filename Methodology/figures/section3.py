@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 from scipy.signal import find_peaks
 
 import paper
@@ -133,7 +133,7 @@ def _spectrum_and_latent(flux, reconstructed, encoded):
     top = figure.add_subplot(grid[:2, 0])
     below = [figure.add_subplot(grid[row, 0], sharex=top) for row in range(2, rows)]
     spectrum((top, *below), flux, reconstructed)
-    top.legend(loc="best", ncols=3)
+    figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     for ax in (top, *below[:-1]):
         ax.tick_params(labelbottom=False)
     small = grid[:, 1].subgridspec(len(encoded), 1).subplots(squeeze=False)[:, 0]
@@ -214,6 +214,7 @@ def training_curves(run):
                 ax.plot(epochs, sidecar.history[term], color=colours[i], lw=0.8, alpha=0.8, label=f"ac_{i}",
                         marker="." if len(epochs) == 1 else "")
             ax.set(yscale="log", ylabel=label if when == "training" else "")
+            ax.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1.5, 0.5)))
         column[0].set_title(f"{when} (autoencoders: {len(sidecars)})")
         column[-1].set_xlabel("epoch")
     if len(run.trained) <= 6:
@@ -297,18 +298,17 @@ def residuals(run):
         x, label = wavelength(moments.shape[2])
         mean, scatter = moments.mean(axis=0)
         top.plot(x, mean, color=colour, lw=0.8, label=f"{WHEN[stage]} fine-tuning")
-        middle.plot(x, scatter, color=colour, lw=0.8, label="over stars")
+        middle.plot(x, scatter, color=colour, lw=0.8)
         if len(moments) > 1:
-            middle.plot(x, moments[:, 0].std(axis=0), color=colour, lw=0.8, ls=":",
-                        label="of the means, over autoencoders")
+            middle.plot(x, moments[:, 0].std(axis=0), color=colour, lw=0.8, ls=":")
         if stage == PRETRAINED and label != "pixel":
             _name_largest(top, x, mean)
     top.axhline(0, color="0.6", lw=0.7, zorder=0)
     top.set(ylabel="observed $-$ reconstruction,\nmean over stars", xlim=(x[0], x[-1]))
     top.margins(y=0.25)
     style.legend_above(top, 2, title=f"autoencoders: {len(moments)}", title_fontsize=7)
-    middle.set(ylabel="scatter", ylim=(0, None))
-    middle.legend(handles=middle.lines[: len(middle.lines) // 2], loc="best", ncols=2)
+    middle.set(ylabel="scatter over stars" + "\n(dotted: of the means,\nover autoencoders)" * (len(moments) > 1),
+               ylim=(0, None))
     below.set(xlabel=label, yticks=[], ylim=(0, 3))
     below.minorticks_off()
     if label != "pixel":

@@ -74,7 +74,7 @@ def estimates_against_truth(before, after, truth):
             true, name = truth.set_index("karmn")[par], f"{parameter.published} [{parameter.unit}]"
             if name in errors.index:
                 _draw_against(ax, par, true, stages, errors.loc[name])
-            ax.set(xlabel=f"true {parameter.label}", ylabel=f"estimated {parameter.label}", aspect="equal")
+            ax.set(xlabel=f"true {parameter.label}", ylabel=f"estimated {parameter.label}")
         figure.suptitle("SIMULATED spectra: estimates against the truth of the simulation", **style.WARNING)
         plt.close(figure)  # pyplot would keep it
     return figure
@@ -93,9 +93,7 @@ def _draw_against(ax, par, true, stages, errors):
     ax.axhline(true.mean(), ls="--", lw=0.8, color="0.4", zorder=0,
                label=f"one constant: rmse {errors['rmse of a constant']:.3g} {unit}")
     ax.plot([], [], ls="", label=f"uncertainty claimed after: {errors['own uncertainty']:.2g} {unit}")
-    limits = _limits(everything)
-    ax.axline((limits[0], limits[0]), slope=1, lw=0.7, color="black", zorder=0)
-    ax.set(xlim=limits, ylim=limits)
+    style.equal_axes(ax, _limits(everything))
     style.legend_above(ax, 1)
 
 
@@ -120,8 +118,7 @@ def one_to_one(estimates, par, *groups, errors=False):
         _histogram(histogram, ours, limits, fill=True, color="0.5", alpha=0.35, lw=0, label="this work")
         for both, label, mark in series:
             if len(both) >= N_DENSITY:
-                dashes = "--" if mark["mfc"] == "none" else "-"
-                _histogram(histogram, both["lit"], limits, color=mark["color"], label=label, ls=dashes)
+                _histogram(histogram, both["lit"], limits, color=mark["color"], label=label, ls=_dashes(mark))
         histogram.set(xlabel=paper.PARAMETERS[par].label, xlim=limits, ylabel="density")
         if histogram.patches:
             style.legend_above(histogram, 3, fontsize=6)
@@ -175,10 +172,10 @@ def _compare(scatter, residual, par, series, limits, errors):
             name = f"{label}{', upper limits' * limit} ({len(stars)})"
             draw_stars(scatter, stars["ours"], stars["lit"], stars["flagged"], {**form, "label": name})
             draw_stars(residual, stars["teff"], difference[stars.index], stars["flagged"], form)
-        _running_median(residual, both["teff"], difference, mark["color"])
+        _running_median(residual, both["teff"], difference, mark["color"], _dashes(mark))
     label = paper.PARAMETERS[par].label
-    scatter.axline((limits[0], limits[0]), slope=1, ls="--", lw=0.8, color="black", zorder=0)
-    scatter.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{label} (this work)", ylabel=f"{label} (literature)")
+    style.equal_axes(scatter, limits)
+    scatter.set(xlabel=f"{label} (this work)", ylabel=f"{label} (literature)")
     for edge in {"logg": [paper.GRID_LOGG[0]], "vsini": [paper.GRID_VSINI[0], paper.GRID_VSINI[-1]]}.get(par, []):
         scatter.axvline(edge, ls=":", lw=0.8, color="0.4", zorder=0)
     if series:
@@ -191,13 +188,18 @@ def _compare(scatter, residual, par, series, limits, errors):
                  ylabel=f"literature $-$\nthis work [{paper.PARAMETERS[par].unit}]")
 
 
-def _running_median(ax, teff, difference, colour):
+def _dashes(mark):
+    """Lines of what is drawn hollow are dashed."""
+    return "--" if mark["mfc"] == "none" else "-"
+
+
+def _running_median(ax, teff, difference, colour, dashes="-"):
     """Line of the median difference, over a tenth of the stars in the order of Teff but never fewer than 11."""
     pairs = pd.DataFrame({"teff": teff, "difference": difference}).dropna(subset="teff")
     window = max(11, len(pairs) // 10)
     if len(pairs) >= 2 * window:
         running = pairs.sort_values("teff", kind="stable").rolling(window).median().dropna()
-        ax.plot(running["teff"], running["difference"], color=colour, zorder=3,
+        ax.plot(running["teff"], running["difference"], color=colour, ls=dashes, zorder=3,
                 path_effects=[withStroke(linewidth=2.4, foreground="white")])
 
 

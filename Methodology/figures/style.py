@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from evaluation import catalogues
@@ -100,6 +101,14 @@ def n_bins(values):
     widths = [spread / (np.log2(n) + 1), 2 * np.subtract(*np.percentile(values, [75, 25])) / n ** (1 / 3)]
     width = min(width for width in widths if width > 0) if spread > 0 else 1
     return int(np.clip(np.ceil(spread / width), 1, 100))
+
+
+def equal_axes(ax, limits):
+    """The same limits and ticks on both axes, and the line of equality."""
+    ax.axline((limits[0], limits[0]), slope=1, ls="--", lw=0.8, color="black", zorder=0)
+    ax.set(xlim=limits, ylim=limits, aspect="equal")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)))
 
 
 def draw_stars(ax, x, y, flagged, mark):

@@ -63,7 +63,9 @@ def test_one_to_one_has_every_pair(par, groups, expected, published):
         assert scatter.get_ylim() == histogram.get_xlim() == (low, high)
         assert groups == (section4.OLDER,) or (low, high) == section4.LIMITS[par]
         assert all(low < xy.min() and xy.max() < high for xy in stars(scatter).values())
-        medians = [line for line in residual.lines if line.get_ls() == "-"]
+        medians = [line for line in residual.lines if len(line.get_xdata()) > 2 and line.get_ls() != "None"]
+        hollow = [line.get_label() for line in scatter.lines if line.get_mfc() == "none" and "(" in line.get_label()]
+        assert sum(line.get_ls() == "--" for line in medians) == len(hollow)
         assert len(medians) == len(histogram.patches) - 1 == sum(n >= style.N_DENSITY for n in numbers)
         assert [text.get_text() for text in histogram.get_legend().get_texts()][0] == "this work"
         assert len(histogram.get_legend().get_texts()) == len(histogram.patches)
@@ -143,6 +145,10 @@ def test_legends_hide_no_star_and_panels_of_a_row_have_equal_axes(par, published
     for ax in axes.flat:
         if ax.get_legend():
             assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
+    for ax in axes[0]:
+        inside = [[tick for tick in ticks if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
+                  for ticks in (ax.get_xticks(), ax.get_yticks())]
+        assert inside[0] == inside[1]
     for row in axes:
         assert row[0].get_xlim() == row[1].get_xlim() and row[0].get_ylim() == row[1].get_ylim()
 
