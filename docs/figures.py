@@ -111,6 +111,98 @@ def fine_tuning(table):
     return figure
 
 
+WAYS = {"constant": "one constant for all", "flux": "CNNs on the flux", "published before": "recipe, not fine-tuned",
+        "published after": "recipe, fine-tuned", "perturbed before": "perturbed, not fine-tuned",
+        "perturbed after": "perturbed, fine-tuned"}
+CHOSEN_ON = ["lines_0", "lines_1", "lines_2"]  # gaps on which perturbed training was
+
+
+def ways(table):
+    """Errors of each way over those of the fine-tuned recipe, geometric mean over the parameters, at each gap seed."""
+    table = table[(table["size"] == "demo") & table["networks"].isin(["ensemble", np.nan])]
+    table = table[table["epochs"] == table.groupby("way")["epochs"].transform("min")]
+    table = table[~(table["family"] + "_" + table["seed"].astype(str)).isin(CHOSEN_ON)]
+    log = table.assign(log=np.log(table["rmse"])).pivot_table(
+        index=["family", "seed"], columns=["way", "parameter"], values="log")
+    figure, ax = panels(1, 1, 0.36, "SIMULATED stars, the demo's size: rmse over that of the fine-tuned recipe, "
+                                    "geometric mean of four parameters")
+    shown = [way for way in WAYS if way != "published after"]
+    for row, way in enumerate(shown):
+        ratio = np.exp((log[way] - log["published after"]).mean(axis=1))
+        for shift, (family, (colour, marker, name)) in zip((-0.18, 0.18), FAMILIES.items()):
+            values, mean = ratio[family], np.exp(np.log(ratio[family]).mean())
+            ax.plot(values, row + shift + np.linspace(-0.1, 0.1, len(values)), ls="", marker=marker, ms=3, mew=0,
+                    alpha=0.6, color=colour, label=name if row == 0 else None)
+            ax.plot([mean] * 2, [row + shift - 0.15, row + shift + 0.15], color=colour, lw=1.5)
+            ax.text(4.2, row + shift, f"{mean:.2f}", color=colour, va="center", ha="right", fontsize=7)
+    ax.axvline(1, color="black", lw=0.8)
+    ax.set(xscale="log", xlim=(0.25, 4.3), yticks=range(len(shown)), yticklabels=[WAYS[way] for way in shown],
+           ylim=(len(shown) - 0.5, -0.5), xticks=[0.25, 0.5, 1, 2, 4], xticklabels=["0.25", "0.5", "1", "2", "4"],
+           xlabel="a dot a gap seed; bar and number: geometric mean")
+    ax.tick_params(which="minor", left=False, right=False, labelbottom=False)
+    legend(figure, ax, 2)
+    return figure
+
+
+GAINS = {"ensemble, seeds 0 to 2": ("ensemble", 20, 3), "ensemble, 20 seeds": ("ensemble", 20, 20),
+         "each autoencoder, 20 seeds": ("012", 20, 20), "two autoencoders, each": ("01", 20, 20),
+         "the same, CNNs of 60 epochs": ("01", 60, 20)}  # which networks, epochs of the CNNs, gap seeds
+
+
+def gains(table):
+    """What fine-tuning multiplies errors by, geometric mean over gap seeds, by all in which two tests may differ."""
+    stages = ["published before", "published after"]
+    table = table[(table["size"] == "demo") & table["way"].isin(stages)]
+    figure, axes = panels(1, 4, 0.36, "SIMULATED stars, the demo's size: rmse after over before fine-tuning",
+                          sharey=True)
+    for row, (networks, epochs, n_seeds) in enumerate(GAINS.values()):
+        rows = (table["epochs"] == epochs) & (table["seed"] < n_seeds)
+        part = table[rows & table["networks"].isin([networks] if networks == "ensemble" else list(networks))]
+        log = part.assign(log=np.log(part["rmse"])).pivot_table(
+            index=["family", "parameter", "seed"], columns="way", values="log")
+        gain = log[stages[1]] - log[stages[0]]
+        for ax, par in zip(axes, LABELS):
+            for shift, (family, (colour, marker, name)) in zip((-0.15, 0.15), FAMILIES.items()):
+                values = gain[family, par]
+                error = values.std() / np.sqrt(len(values))
+                ends = np.exp(values.mean() + np.array([[-error], [error]]))
+                ax.errorbar(np.exp(values.mean()), row + shift, xerr=np.abs(ends - np.exp(values.mean())), fmt=marker,
+                            ms=4, lw=1, color=colour, label=name if row == 0 else None)
+    for ax, label in zip(axes, LABELS.values()):
+        ax.axvline(1, color="black", lw=0.8)
+        ax.set(title=label.rpartition(" ")[0], xscale="log", xlim=(0.3, 2.2), yticks=range(len(GAINS)),
+               yticklabels=GAINS, ylim=(len(GAINS) - 0.5, -0.5), xticks=[0.5, 1, 2], xticklabels=["0.5", "1", "2"])
+        ax.tick_params(which="minor", left=False, right=False, labelbottom=False)
+    legend(figure, axes[0], 2)
+    return figure
+
+
+def network_intervals(table):
+    """How often 68 % intervals of networks hold behind gaps that the calibration has not seen."""
+    ways, rows = {"published after": "recipe, fine-tuned", "perturbed before": "perturbed"}, []
+    for way, name in ways.items():
+        rows += [(way, which, f"{name}: {words}") for which, words in (
+            ("before", "as it is"), ("same", "calibrated,\nsame family"), ("other", "calibrated,\nother family"))]
+    figure, axes = panels(1, 4, 0.42, "SIMULATED stars, the demo's size: how often a 68 % interval holds behind an "
+                                      "unseen gap", sharey=True)
+    for ax, (par, label) in zip(axes, LABELS.items()):
+        for shift, (family, (colour, marker, name)) in zip((-0.15, 0.15), FAMILIES.items()):
+            for k, (way, which, _) in enumerate(rows):
+                other, = set(FAMILIES) - {family}
+                row = table[(table["size"] == "demo") & (table["way"] == way) & (table["parameter"] == par)
+                            & (table["epochs"] == 20) & (table["tested on"] == family)
+                            & (table["calibrated on"] == (other if which == "other" else family))].iloc[0]
+                held, error = ("68 before", 0) if which == "before" else ("68 after", row["68 error"])
+                ax.errorbar(100 * row[held], k + shift, xerr=100 * error or None, fmt=marker, ms=4, lw=1, color=colour,
+                            label=f"tested behind the {name}" if k == 0 else None)
+        ax.axvspan(60, 76, color="0.85", zorder=0, label="aimed at")
+        ax.set(title=label.rpartition(" ")[0], xlabel="stars [%]", xlim=(0, 103), yticks=range(len(rows)),
+               yticklabels=[words for *_, words in rows], ylim=(len(rows) - 0.5, -0.5))
+        ax.tick_params(axis="y", which="minor", left=False, right=False)
+    legend(figure, axes[0], 3)
+    return figure
+
+
 # ---------------------------------------------------------------- docs/joint-fit.md
 def anchors(table):
     """Learning curve: errors of the joint fit against the number of anchors."""
@@ -323,7 +415,8 @@ def accepted(velocity_errors, untouched, faults):
 
 TABLES = {  # each figure is drawn from
     errors: ("network_errors", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
-    fine_tuning: ("network_errors",), anchors: ("anchors",), joint_intervals: ("joint_intervals",),
+    fine_tuning: ("network_errors",), ways: ("network_errors",), gains: ("network_errors",),
+    network_intervals: ("network_coverage",), anchors: ("anchors",), joint_intervals: ("joint_intervals",),
     penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
     coverage: ("coverage_literature", "coverage_simulated"),
     accepted: ("velocity_errors", "velocity_errors_untouched", "faults")}

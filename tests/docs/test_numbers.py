@@ -147,6 +147,24 @@ def of_fine_tuning():
     return {family: np.exp(mean[family]).to_dict() for family in ("lines", "growth")}
 
 
+def of_gains():
+    """By parameter the gap seeds of either family at which fine-tuning lessens the rmse at the demo's size."""
+    rows = table("network_errors").query("size == 'demo' and networks == 'ensemble' and epochs == 20")
+    rmse = rows.pivot_table(index=["family", "parameter", "seed"], columns="way", values="rmse")
+    gains = (rmse["published after"] < rmse["published before"]).groupby(["parameter", "family"]).sum()
+    return {par: (gains[par, "lines"], gains[par, "growth"]) for par in paper.PARAMETERS}
+
+
+def of_biases():
+    """By family and way the root mean square over gap seeds of the bias of [M/H] at the demo's size."""
+    rows = table("network_errors").query("size == 'demo' and parameter == 'mh' and networks in ('ensemble', '')")
+    rows = rows[(rows["family"] == "growth") | (rows["seed"] > 2)]
+    rows = rows[rows["epochs"] == rows.groupby("way")["epochs"].transform("min")]
+    names = {"flux": "flux", "published before": "before", "published after": "after", "perturbed before": "perturbed"}
+    square = (rows["bias"] ** 2).groupby([rows["family"], rows["way"].map(names)]).mean()
+    return {family: (square[family] ** 0.5).to_dict() for family in ("lines", "growth")}
+
+
 def of_intervals():
     """Share [%] of stars in the recipe's 68 % intervals behind gaps of the family that these were calibrated on."""
     rows = table("network_coverage").query("way == 'published after' and epochs == 20")
@@ -270,8 +288,18 @@ OF_TABLES = [
     ("docs/fine-tuning.md", of_fine_tuning,
      "error of log g by {lines[logg]:.2f} and {growth[logg]:.2f}, of Teff by {lines[teff]:.2f} and {growth[teff]:.2f}, "
      "of [M/H] by {lines[mh]:.2f} and {growth[mh]:.2f}, of v sin i by {lines[vsini]:.2f} and {growth[vsini]:.2f}"),
-    *(("docs/fine-tuning.md", of_intervals, f"| {{{family}[{par}]:.0f}} ±") for family in ("lines", "growth")
-      for par in paper.PARAMETERS),
+    ("docs/fine-tuning.md", of_intervals,
+     "{lines[teff]:.0f}, {lines[logg]:.0f}, {lines[mh]:.0f} and {lines[vsini]:.0f} % in Teff, log g, [M/H] and v sin i "
+     "behind the first family, {growth[teff]:.0f}, {growth[logg]:.0f}, "
+     "{growth[mh]:.0f} and {growth[vsini]:.0f} % behind the second"),
+    ("docs/fine-tuning.md", of_networks,
+     "of {teff:.0f} K, {logg:.3f} dex, {mh:.2f} dex and {vsini:.2f} km/s behind the second"),
+    ("docs/fine-tuning.md", of_biases, "{lines[flux]:.2f} and {growth[flux]:.2f} dex on the flux, {lines[before]:.2f} "
+     "and {growth[before]:.2f} in latent space, {lines[after]:.2f} and {growth[after]:.2f} after fine-tuning, "
+     "{lines[perturbed]:.2f} and {growth[perturbed]:.2f} perturbed"),
+    ("docs/fine-tuning.md", of_gains,
+     "at {teff[0]} and {teff[1]} in Teff, at {logg[0]} and {logg[1]} in log g, at {mh[0]} and {mh[1]} in [M/H], at "
+     "{vsini[0]} and {vsini[1]} in v sin i"),
     ("README.md", of_joint, "{lines[teff]:.0f} K behind one family of gaps and {growth[teff]:.0f} K behind the other"),
     ("docs/cards.md", of_joint, "{lines[teff]:.0f} and {growth[teff]:.0f} K, {lines[logg]:.2f} and {growth[logg]:.2f} "
                                 "dex in log g, {lines[mh]:.2f} and {growth[mh]:.2f} dex in [M/H]"),
