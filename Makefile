@@ -5,7 +5,7 @@
 # make report  one page on a run, ARTIFACTS=artifacts DATA=src_files, and before it its figures
 # make docs    the figures of README and docs/, from docs/data/
 # make release networks of the demo and of a run at full size as one archive in dist/, and the metadata of archives; FULL= and FULL_DATA= name
-#              the run at full size, which is made if it is not there: an hour and a half on two cores
+#              the run at full size, which is made if it is not there: 70 minutes on two busy cores
 # make lint    ruff on the code and the notebooks
 # make bench   our way of training beside the plain one, half an hour on idle cores; OTHER_LANE=.venv-python3.11/bin/python for both lanes
 # make PYTHON=python3.11 ...    with another interpreter (3.9 to 3.13), in an environment of its own
