@@ -85,7 +85,7 @@ OF_PUBLISHED = [
     ("docs/literature.md", "{active} stars active in H-alpha, {young_active} of these in the young disc, {fast} stars "
                            "above 12 km/s, all of them active and {young_fast} of them in the young disc"),
     ("docs/literature.md", "{words[yes]} of 23 hold"),
-    ("README.md", "of 23 statements in words {words[yes]} hold"),
+    ("README.md", "Of 23 statements in words {words[yes]} hold"),
     ("docs/literature.md", "({scatter[0]} K, {scatter[1]}, {scatter[2]})"),
     ("docs/literature.md", "({spread[3]} K of all stars; {spread[0]}, {spread[1]} and {spread[2]})"),
     ("docs/literature.md", "(r from {r[4]} to {r[3]})"),
@@ -308,8 +308,8 @@ OF_TABLES = [
     ("docs/results.md", of_perturbed, "({lost[0]:.0f} to {lost[1]:.0f} times the recipe's error); a perceptron on "
                                       "perturbed flux is not ({mlp} on the untouched seeds, ridge regression {ridge})"),
     *(("README.md", of_joint, words) for words in (
-        "{lines[teff]:.0f} to {growth[teff]:.0f} with anchors", "with anchors, {lines[logg]:.2f} to {growth[logg]:.2f}",
-        "with anchors, {lines[mh]:.2f} to {growth[mh]:.2f}")),
+        "{lines[teff]:.0f} to {growth[teff]:.0f} with anchors", "with anchors: {lines[logg]:.2f} to {growth[logg]:.2f}",
+        "with anchors: {lines[mh]:.2f} to {growth[mh]:.2f}")),
     ("docs/trust.md", of_flags, "{others[0]:.1f} to {others[1]:.1f} times the error of the others, in Teff "
                                 "{teff[0]:.1f} to {teff[1]:.1f} times"),
     ("docs/trust.md", of_coverage, "for Teff not behind another one ({same} and {another} %)"),
