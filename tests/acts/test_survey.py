@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import untrained_run
-from machine import losing_a_worker
+from machine import losing_a_worker, losing_the_scheduler
 
 import estimate
 import paper
@@ -201,6 +201,24 @@ def test_a_cluster_loses_a_worker_and_ends_the_same(cluster, whole, tiny, run, s
         assert estimate.main(flags_of(tiny, run, spectra, tmp_path / "out", "--scheduler", address)) == 0
     assert process.wait(timeout=10) == -signal.SIGKILL, "it ended before a worker could be killed"
     assert (tmp_path / "out" / "estimates.csv").read_bytes() == (whole / "estimates.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_scheduler_goes_and_the_same_command_goes_on(cluster, whole, tiny, run, spectra, tmp_path, monkeypatch,
+                                                         capsys):
+    monkeypatch.setattr(survey, "BLOCK", 1_000)
+    address, out = cluster[0], tmp_path / "out"
+    with losing_the_scheduler(address, lambda: list(out.glob("blocks/*.json"))):
+        assert estimate.main(flags_of(tiny, run, spectra, out, "--scheduler", address)) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == f"error: --scheduler {address}: it went away: the same command goes on from here"
+    assert sum("error" in line for line in said) == 1
+    done = {path: path.stat().st_mtime_ns for path in out.glob("blocks/*.json")}
+    assert 0 < len(done) < 10 and not (out / "estimates.csv").exists()
+    assert estimate.main(flags_of(tiny, run, spectra, out)) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    table, expected = survey.read(out / "estimates.csv"), survey.read(whole / "estimates.csv")
+    np.testing.assert_allclose(table[VALUES], expected[VALUES], rtol=1e-5, atol=1e-6)
 
 
 def test_a_folder_that_another_process_writes_meanwhile(tiny, run, copied, tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@ import contextlib
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -61,6 +62,30 @@ def losing_a_worker(address, workers):
     killer.start()
     try:
         yield process
+    finally:
+        ended.set()
+        killer.join()
+
+
+@contextlib.contextmanager
+def losing_the_scheduler(address, begun):
+    """Kill the scheduler of a Dask cluster on this machine as soon as begun() says so."""
+    from distributed import Client
+
+    with Client(address) as client:
+        number = client.run_on_scheduler(os.getpid)
+    ended = threading.Event()
+
+    def kill_once_begun():
+        while not ended.wait(0.01):
+            if begun():
+                os.kill(number, signal.SIGKILL)
+                return
+
+    killer = threading.Thread(target=kill_once_begun)
+    killer.start()
+    try:
+        yield
     finally:
         ended.set()
         killer.join()
