@@ -86,7 +86,10 @@ def _on_a_block(weights, terms, optimizer, batch_size, shapes):
             with tf.GradientTape() as tape:
                 values = terms(x[batch], y[batch])
                 loss, *_ = values.values()
-            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+            gradients = tape.gradient(loss, weights)
+            with tf.control_dependencies(gradients):  # a variable that is still read would be copied for its update
+                gradients = [tf.identity(gradient) for gradient in gradients]
+            optimizer.apply_gradients(zip(gradients, weights))
             names[:] = values
             log = log.write(k, tf.stack(list(values.values())))
         return log.stack()
