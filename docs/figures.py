@@ -83,31 +83,54 @@ def errors(networks, joint):
 
 
 # ---------------------------------------------------------------- docs/fine-tuning.md
+AT_EACH_GAP = {"flux": "flux", "published before": "before", "published after": "fine-tuned",
+               "perturbed before": "perturbed", "perturbed after": "perturbed,\nfine-tuned"}
+
+
+def together(table):
+    """Rows of the demo's size and of all networks together, by CNNs of the fewest epochs."""
+    table = table[(table["size"] == "demo") & table["networks"].isin(["ensemble", np.nan])]
+    return table[table["epochs"] == table.groupby("way")["epochs"].transform("min")]
+
+
+def at_each_gap(ax, table, what):
+    """Dots for one measure of one parameter at each gap seed of both families, by way, beside that of a constant."""
+    for shift, (family, (colour, marker, name)) in zip((-0.2, 0.2), FAMILIES.items()):
+        for k, way in enumerate(AT_EACH_GAP):
+            rows = table[(table["way"] == way) & (table["family"] == family)]
+            if len(rows):
+                scattered(ax, k + shift, rows[what], color=colour, marker=marker, label=name * (k == 0))
+    ax.axhline(table[table["way"] == "constant"][what].fillna(0).iloc[0], color="black", ls="--", lw=1,
+               label="one constant for all stars")
+    ax.set_xticks(range(len(AT_EACH_GAP)), AT_EACH_GAP.values(), rotation=90)
+    ax.tick_params(axis="x", which="minor", bottom=False, top=False)
+
+
 def fine_tuning(table):
     """Rmse and bias at each gap seed of both families, the demo's size: on the flux, in latent space, perturbed."""
-    ways = {"flux": "flux", "published before": "before", "published after": "fine-tuned",
-            "perturbed before": "perturbed", "perturbed after": "perturbed,\nfine-tuned"}
-    table = table[(table["size"] == "demo") & table["networks"].isin(["ensemble", np.nan])]
-    table = table[table["epochs"] == table.groupby("way")["epochs"].transform("min")]
+    table = together(table)
     figure, axes = panels(2, 4, 0.62, "SIMULATED stars, the demo's size: rmse and bias at each gap seed", sharex=True)
     for column, (par, label) in zip(axes.T, LABELS.items()):
-        of_parameter = table[table["parameter"] == par]
         for ax, what in zip(column, ("rmse", "bias")):
-            for shift, (family, (colour, marker, name)) in zip((-0.2, 0.2), FAMILIES.items()):
-                for k, way in enumerate(ways):
-                    rows = of_parameter[(of_parameter["way"] == way) & (of_parameter["family"] == family)]
-                    if len(rows):
-                        scattered(ax, k + shift, rows[what], color=colour, marker=marker, label=name * (k == 0))
-            ax.axhline(of_parameter[of_parameter["way"] == "constant"][what].iloc[0], color="black", ls="--", lw=1,
-                       label="one constant for all stars")
+            at_each_gap(ax, table[table["parameter"] == par], what)
         column[0].set(title=label, yscale="log")
         column[1].set_yscale("symlog", linthresh={"teff": 200, "logg": 0.2, "mh": 0.5, "vsini": 2}[par])
-        column[1].set_xticks(range(len(ways)), ways.values(), rotation=90)
-        for ax in column:
-            ax.tick_params(axis="x", which="minor", bottom=False, top=False)
     axes[0, 0].set_ylabel("rmse")
     axes[1, 0].set_ylabel("bias")
     legend(figure, axes[0, 0], 3)
+    return figure
+
+
+def order(table):
+    """How well stars are in order: Pearson's r with the truth at each gap seed, by way."""
+    table = together(table)
+    figure, axes = panels(1, 4, 0.42, "SIMULATED stars, the demo's size: Pearson's r with the truth at each gap seed",
+                          sharey=True)
+    for ax, (par, label) in zip(axes, LABELS.items()):
+        at_each_gap(ax, table[table["parameter"] == par], "r")
+        ax.set(title=label.rpartition(" ")[0], ylim=(-1.05, 1.05))
+    axes[0].set_ylabel("Pearson's r")
+    legend(figure, axes[0], 3)
     return figure
 
 
@@ -119,8 +142,7 @@ CHOSEN_ON = ["lines_0", "lines_1", "lines_2"]  # gaps on which perturbed trainin
 
 def ways(table):
     """Errors of each way over those of the fine-tuned recipe, geometric mean over the parameters, at each gap seed."""
-    table = table[(table["size"] == "demo") & table["networks"].isin(["ensemble", np.nan])]
-    table = table[table["epochs"] == table.groupby("way")["epochs"].transform("min")]
+    table = together(table)
     table = table[~(table["family"] + "_" + table["seed"].astype(str)).isin(CHOSEN_ON)]
     log = table.assign(log=np.log(table["rmse"])).pivot_table(
         index=["family", "seed"], columns=["way", "parameter"], values="log")
@@ -415,7 +437,7 @@ def accepted(velocity_errors, untouched, faults):
 
 TABLES = {  # each figure is drawn from
     errors: ("network_errors", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
-    fine_tuning: ("network_errors",), ways: ("network_errors",), gains: ("network_errors",),
+    fine_tuning: ("network_errors",), order: ("network_errors",), ways: ("network_errors",), gains: ("network_errors",),
     network_intervals: ("network_coverage",), anchors: ("anchors",), joint_intervals: ("joint_intervals",),
     penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
     coverage: ("coverage_literature", "coverage_simulated"),

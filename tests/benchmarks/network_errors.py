@@ -1,8 +1,8 @@
 """Errors and intervals of networks behind gaps of both families, from what perturb.py leaves; simulated stars.
 
 Reads   artifacts/perturb_{budget}/tests/, estimates/
-Writes  docs/data/network_errors.csv      rmse and bias: a row a size, gap, way, length of the regressors' training,
-                                          autoencoder (or `ensemble`, of all) and parameter
+Writes  docs/data/network_errors.csv      rmse, bias and Pearson's r with the truth: a row a size, gap, way, length of
+                                          the regressors' training, autoencoder (or `ensemble`, of all) and parameter
         docs/data/network_coverage.csv    how often intervals hold, calibrated on other gaps
 
 Estimates are made as act 4 makes them: the mode of the best regressors by their test errors, of one autoencoder or of
@@ -77,7 +77,8 @@ def of_gap(out, key, truth, numbers):
             row = {**key, "way": name, "epochs": epochs, "networks": which}
             for par, (value, low, high) in values.items():
                 error = value - truth[par]
-                rows.append({**row, "parameter": par, "rmse": rmse(error), "bias": error.mean()})
+                rows.append({**row, "parameter": par, "rmse": rmse(error), "bias": error.mean(),
+                             "r": np.corrcoef(value, truth[par])[0, 1]})
                 if which == "ensemble":
                     stars.append(pd.DataFrame({
                         **row, "parameter": par, "karmn": truth["karmn"], "teff": values["teff"][0], "ours": value,

@@ -155,6 +155,18 @@ def of_gains():
     return {par: (gains[par, "lines"], gains[par, "growth"]) for par in paper.PARAMETERS}
 
 
+def of_order():
+    """By way, family and parameter the median of r, and where that on the flux is larger in log g than the recipe's."""
+    rows = table("network_errors").query("size == 'demo' and networks == 'ensemble' and family != 'none'")
+    rows = rows[rows["epochs"] == rows.groupby("way")["epochs"].transform("min")]
+    r = rows.pivot_table(index=["family", "seed"], columns=["way", "parameter"], values="r")
+    median = r.groupby("family").median()
+    larger = (r["flux", "logg"] > r["published after", "logg"]).groupby("family").sum()
+    names = {"flux": "flux", "published after": "after", "perturbed before": "perturbed"}
+    return {"larger": larger, **{name: {par: median[way, par] for par in paper.PARAMETERS}
+                                 for way, name in names.items()}}
+
+
 def of_biases():
     """By family and way the root mean square over gap seeds of the bias of [M/H] at the demo's size."""
     rows = table("network_errors").query("size == 'demo' and parameter == 'mh' and networks in ('ensemble', '')")
@@ -297,6 +309,14 @@ OF_TABLES = [
     ("docs/fine-tuning.md", of_biases, "{lines[flux]:.2f} and {growth[flux]:.2f} dex on the flux, {lines[before]:.2f} "
      "and {growth[before]:.2f} in latent space, {lines[after]:.2f} and {growth[after]:.2f} after fine-tuning, "
      "{lines[perturbed]:.2f} and {growth[perturbed]:.2f} perturbed"),
+    *(("docs/fine-tuning.md", of_order, words) for words in (
+        "{after[teff][lines]:.2f} and {after[teff][growth]:.2f} in Teff, {after[vsini][lines]:.2f} and "
+        "{after[vsini][growth]:.2f} in v sin i, {after[logg][lines]:.2f} and {after[logg][growth]:.2f} in log g, "
+        "{after[mh][lines]:.2f} and {after[mh][growth]:.2f} in [M/H]",
+        "log g ({flux[logg][lines]:.2f} and {flux[logg][growth]:.2f})", "at {larger[lines]} and {larger[growth]} of 20",
+        "{flux[mh][lines]:.2f} and {flux[mh][growth]:.2f}",
+        "({perturbed[mh][lines]:.2f} and {perturbed[mh][growth]:.2f})")),
+    ("README.md", of_order, "in log g ({after[logg][lines]:.2f} and {after[logg][growth]:.2f})"),
     ("docs/fine-tuning.md", of_gains,
      "at {teff[0]} and {teff[1]} in Teff, at {logg[0]} and {logg[1]} in log g, at {mh[0]} and {mh[1]} in [M/H], at "
      "{vsini[0]} and {vsini[1]} in v sin i"),
