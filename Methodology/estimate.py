@@ -44,7 +44,7 @@ from spectra import star_tables
 from spectra.dataset import OUTSIDE, Dataset
 from training import backend, fine_tuning, networks
 from workflow import runner, schemas
-from workflow.artifacts import FINETUNED, Artifacts
+from workflow.artifacts import FINETUNED, Artifacts, chosen
 from workflow.command_line import ROOT, command, folder
 from workflow.files import BadInput, load_array, lock, sha256, take, write_csv, write_json
 from workflow.units import CODE, Unit, finish, read_sidecar, sidecar_of, versions
@@ -277,7 +277,11 @@ def estimate_spectra(args, ensemble):
     paths = [data.carm, data.stars_table]
     check_out(args, paths)
     units = survey.plan(data, ensemble, args.out, data.provenance)
-    runner.report(runner.run(units, survey.work, options(args), description="estimates"))
+    wanted = [units[i] for i in chosen(args.only, len(units))]
+    runner.report(runner.run(wanted, survey.work, options(args), description="estimates"))
+    if args.only:
+        print(f"{len(wanted)} of {len(units)} blocks are done: the same command without --only leaves the table")
+        return
     with lock(args.out):
         join(args, ensemble, units, paths, check_out(args, paths), data.provenance.spectra, {})
     print(f"{args.out / args.table}: {len(data.flux_carm)} stars, spectra: {data.provenance.kind}")
@@ -302,6 +306,8 @@ def main(argv=None):
     add("--corrections", type=folder, metavar="OUT", help="folder that joint_fit.py wrote: fit the stars with its "
         "corrections; no networks and no --artifacts are needed")
     add("--tune", action="store_true", help=f"fine-tune the autoencoders on the given stars first, {TO_TUNE} at least")
+    add("--only", type=int, nargs="+", metavar="I", help=f"only these blocks of {survey.BLOCK} stars, for array jobs, "
+        "and no table; with --spectra")
     add("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster that estimates, instead of this machine")
     add("--overwrite", action="store_true", help="replace the estimates of other stars, and networks tuned on them")
     args = parser.parse_args(argv)
@@ -325,6 +331,8 @@ def refuse(args):
     """Refuse flags that do not go together."""
     if bool(args.files) == bool(args.spectra):
         raise BadInput("give files of spectra, or a folder of arrays with --spectra")
+    if args.only and not args.spectra:
+        raise BadInput("--only takes blocks of --spectra: leave it out, or give a folder of arrays")
     if args.corrections and args.tune:
         raise BadInput("--tune fine-tunes networks, --corrections uses none: leave one of them out")
     if args.spectra and args.tune:

@@ -155,6 +155,19 @@ def test_interrupted_it_goes_on_and_ends_the_same(whole, tiny, run, spectra, tmp
     assert not list(out.rglob("*.partial*"))
 
 
+@pytest.mark.slow
+def test_array_jobs_leave_blocks_and_then_the_table(whole, tiny, run, spectra, tmp_path, capsys):
+    out = tmp_path / "out"
+    for only, done in (((3, 1), [1, 3]), ((0,), [0, 1, 3])):
+        assert estimate.main(flags_of(tiny, run, spectra, out, "--only", *only)) == 0
+        assert f"{len(only)} of 4 blocks are done" in capsys.readouterr().out
+        assert sorted(int(path.stem[-1]) for path in out.glob("blocks/*.csv")) == done
+    assert not (out / "estimates.csv").exists()
+    assert estimate.main(flags_of(tiny, run, spectra, out)) == 0
+    assert "4 in all, 3 done, 1 to do" in capsys.readouterr().out
+    assert (out / "estimates.csv").read_bytes() == (whole / "estimates.csv").read_bytes()
+
+
 COMMAND = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -281,7 +294,8 @@ def test_refused_in_one_line(case, tiny, run, copied, tmp_path, capsys):
 
 @pytest.mark.parametrize("words, said", [
     (["--table", "a.txt"], "ends in .csv or .parquet"), (["--table", "b/a.csv"], "its folder with"),
-    (["--tune"], "--tune takes files"), (["star.csv"], "give files of spectra, or a folder of arrays"),
+    (["--only", 4], "--only 4: there are 4, numbered from 0"), (["--tune"], "--tune takes files"),
+    (["star.csv"], "give files of spectra, or a folder of arrays"),
 ])
 def test_flags_that_do_not_go_together(words, said, tiny, run, spectra, tmp_path, capsys):
     assert estimate.main(flags_of(tiny, run, spectra, tmp_path / "out", *words)) == 2
