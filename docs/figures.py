@@ -305,6 +305,36 @@ def gap(table):
     return figure
 
 
+def latent_distance(table):
+    """Rmse of Teff against the distance in latent space before and after fine-tuning, and all rank correlations."""
+    numbers = {"latent distance of the paper, before": "latent distance, before", "flux: distance": "flux distance",
+               "latent, before: auc": "AUC of a classifier", "latent, before: reconstruction": "reconstruction, before",
+               "latent distance of the paper, after": "latent distance, after",
+               "latent, after: reconstruction": "reconstruction, after"}
+    figure, axes = panels(1, 3, 0.4, "SIMULATED stars, the demo's size: does a distance tell the error of Teff?",
+                          width_ratios=(1, 1, 0.8))
+    colours = dict(zip(sorted(table["gap"].unique()), ("0.6", "#56B4E9", "#0072B2", "#D55E00")))
+    for ax, when in zip(axes, ("before", "after")):
+        for gap_size, rows in table.groupby("gap"):
+            ax.plot(rows[f"latent distance of the paper, {when}"], rows[f"rmse {when}"], "o", ms=4, mew=0, alpha=0.8,
+                    color=colours[gap_size], label=f"gap {gap_size:g}" if gap_size else "no gap")
+        ax.set(xscale="log", ylim=(0, 750), ylabel=f"rmse of {LABELS['teff']}, {when} fine-tuning",
+               xlabel=f"mean latent distance,\n{when} fine-tuning", xticks=[0.05, 0.1, 0.2, 0.5],
+               xticklabels=["0.05", "0.1", "0.2", "0.5"], xlim=(0.025, 0.8))
+        ax.tick_params(axis="x", which="minor", labelbottom=False)
+    for shift, when, (colour, marker) in ((-0.15, "before", style.BEFORE), (0.15, "after", style.AFTER)):
+        ranks = [table[number].corr(table[f"rmse {when}"], "spearman") for number in numbers]
+        axes[2].plot(ranks, np.arange(len(ranks)) + shift, marker, ls="", ms=4, color=colour,
+                     label=f"with rmse {when}" + " fine-tuning" * (when == "before"))
+    axes[2].axvline(0, color="black", lw=0.8)
+    axes[2].set(xlim=(-0.5, 1), xlabel="Spearman's rank correlation", yticks=range(len(numbers)),
+                yticklabels=numbers.values(), ylim=(len(numbers) - 0.5, -0.5))
+    axes[2].tick_params(axis="y", which="minor", left=False, right=False)
+    handles, names = zip(*(pair for ax in (axes[0], axes[2]) for pair in zip(*ax.get_legend_handles_labels())))
+    figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
+    return figure
+
+
 def penalties(table):
     """Teff and [M/H] before and after fine-tuning by each reading of the penalty."""
     names = list(dict.fromkeys(table["penalty"]))
@@ -439,7 +469,7 @@ TABLES = {  # each figure is drawn from
     errors: ("network_errors", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
     fine_tuning: ("network_errors",), order: ("network_errors",), ways: ("network_errors",), gains: ("network_errors",),
     network_intervals: ("network_coverage",), anchors: ("anchors",), joint_intervals: ("joint_intervals",),
-    penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
+    latent_distance: ("gap_errors",), penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
     coverage: ("coverage_literature", "coverage_simulated"),
     accepted: ("velocity_errors", "velocity_errors_untouched", "faults")}
 FIGURES = {draw.__name__: draw for draw in TABLES}

@@ -194,6 +194,19 @@ def of_joint():
     return (square**0.5).T.to_dict("series")
 
 
+def of_distances():
+    """Rank correlations of the error of Teff with latent distance, flux distance and reconstruction error."""
+    runs, names = table("gap_errors"), {"latent": "latent distance of the paper, {}", "flux": "flux: distance",
+                                        "reconstruction": "latent, before: reconstruction"}
+
+    def ranks(rows):
+        return {f"{name}_{when}": rows[column.format(when)].corr(rows[f"rmse {when}"], "spearman")
+                for name, column in names.items() for when in ("before", "after")}
+
+    after = runs.filter(regex="distance|: ").corrwith(runs["rmse after"], method="spearman")
+    return {"runs": len(runs), "best": after.max(), "alike": ranks(runs[runs["gap"] == 1]), **ranks(runs)}
+
+
 def of_penalties():
     """Rmse of [M/H] by penalty and stage, a mean over gap seeds."""
     rows = table("penalties").query("parameter == 'mh'").groupby(["penalty", "stage"])["rmse"].mean()
@@ -287,6 +300,11 @@ OF_TABLES = [
                                    "{constant[vsini]:.2f} km/s"),
     ("docs/results.md", of_recipe, "{own[teff]:.0f} K, {own[logg]:.3f} dex, {own[mh]:.3f} dex and {own[vsini]:.2f} "
                                    "km/s of itself (medians): {low:.1f} to {high:.1f} times less than the errors"),
+    *(("docs/results.md", of_distances, words) for words in (
+        "is {latent_before:.2f} before and {latent_after:.2f} after fine-tuning (of {runs} independent runs",
+        "among the ten of one size {alike[latent_before]:.2f} and {alike[latent_after]:.2f}",
+        "flux ({flux_before:.2f}; of one size {alike[flux_before]:.2f}) or the reconstruction error "
+        "({reconstruction_before:.2f} and {alike[reconstruction_before]:.2f})", "the best has {best:.2f}")),
     ("docs/results.md", of_penalties, "from {live_before:.2f} and {frozen_before:.2f} to {live_after:.2f} dex"),
     ("README.md", of_eight_seeds, "in Teff ({after[teff]:.0f} against 275 K)"),
     *((page, of_networks, words) for page, words in (
