@@ -125,12 +125,6 @@ def of_recipe():
             "own": recipe.loc["after", "own uncertainty"], "low": min(ratios), "high": max(ratios)}
 
 
-def of_eight_seeds():
-    """Rmse over gap seeds 0 to 7 of the test of perturbed training: the recipe before and after fine-tuning."""
-    rows = table("perturbed_test").query("way == 'published'").set_index(["stage", "seeds"])[list(paper.PARAMETERS)]
-    return {stage: (3 * rows.loc[stage, "0 to 2"] + 5 * rows.loc[stage, "3 to 7"]) / 8 for stage in ("before", "after")}
-
-
 def of_networks():
     """Mean rmse over the gap seeds of the second family at the demo's size: the recipe after fine-tuning."""
     rows = table("network_errors").query("size == 'demo' and networks == 'ensemble' and epochs == 20")
@@ -139,12 +133,33 @@ def of_networks():
 
 
 def of_fine_tuning():
-    """By family and parameter what fine-tuning multiplies the rmse by at the demo's size, geometric mean over seeds."""
-    rows = table("network_errors").query("size == 'demo' and networks == 'ensemble' and epochs == 20")
+    """By size and family what fine-tuning multiplies the rmse by, geometric mean over gap seeds, by parameter and
+    over all, and at how many seeds it gains over all."""
+    rows = table("network_errors").query("networks == 'ensemble' and epochs in (20, 200)")
     rows = rows.assign(log=np.log(rows["rmse"])).pivot_table(
-        index=["family", "parameter", "seed"], columns="way", values="log")
-    mean = (rows["published after"] - rows["published before"]).groupby(["family", "parameter"]).mean()
-    return {family: np.exp(mean[family]).to_dict() for family in ("lines", "growth")}
+        index=["size", "family", "seed"], columns=["way", "parameter"], values="log")
+    gain = rows["published after"] - rows["published before"]
+    mean = np.exp(gain.assign(all=gain.mean(axis=1)).groupby(["size", "family"]).mean())
+    gains = (gain.mean(axis=1) < 0).groupby(["size", "family"]).sum()
+    return {f"{size}_{family}": {**mean.loc[(size, family)], "gains": gains[size, family]}
+            for size, family in mean.index}
+
+
+def of_full_size():
+    """At full size, by family: mean rmse after fine-tuning, at how many gap seeds one constant has a larger one, the
+    median of r; over those of the demo's size and the constant's over it, geometric means; biases of [M/H]."""
+    recipe = table("network_errors").query("networks == 'ensemble' and epochs in (20, 200)")
+    recipe = recipe[recipe["way"].isin(["published before", "published after"])]
+    wide = recipe.pivot_table(index=["family", "seed"], columns=["size", "way", "parameter"], values="rmse")
+    after, demo = wide["paper", "published after"], wide["demo", "published after"]
+    constant = table("joint_errors").query("estimates == 'one constant for all'")[list(paper.PARAMETERS)].mean()
+    r = recipe.query("size == 'paper' and way == 'published after'").groupby(["family", "parameter"])["r"].median()
+    biases = recipe.query("size == 'paper' and parameter == 'mh' and not (family == 'lines' and seed < 3)")
+    biases = (biases["bias"] ** 2).groupby([biases["family"], biases["way"].str.split().str[1]]).mean() ** 0.5
+    return {family: {**after.loc[family].mean(), "r": r[family], "beaten": after.loc[family].lt(constant).sum(),
+                     "demo": np.exp(np.log(after / demo).loc[family].mean().mean()),
+                     "constant": np.exp(np.log(constant / after.loc[family]).mean().mean()),
+                     "biases": biases[family]} for family in ("lines", "growth")}
 
 
 def of_gains():
@@ -306,18 +321,36 @@ OF_TABLES = [
         "flux ({flux_before:.2f}; of one size {alike[flux_before]:.2f}) or the reconstruction error "
         "({reconstruction_before:.2f} and {alike[reconstruction_before]:.2f})", "the best has {best:.2f}")),
     ("docs/results.md", of_penalties, "from {live_before:.2f} and {frozen_before:.2f} to {live_after:.2f} dex"),
-    ("README.md", of_eight_seeds, "in Teff ({after[teff]:.0f} against 275 K)"),
-    *((page, of_networks, words) for page, words in (
-        ("README.md", "| {teff:.0f} | 275 |"), ("README.md", "| {logg:.3f} | 0.113 |"),
-        ("README.md", "| {mh:.2f} | 0.159 |"), ("README.md", "| {vsini:.2f} | 5.52 |"),
-        ("docs/cards.md", "{teff:.0f} K, {logg:.3f} dex, {mh:.2f} dex, {vsini:.2f} km/s; one constant"))),
-    *((page, of_eight_seeds, words) for page, words in (
-        ("README.md", "| Teff [K] | {after[teff]:.0f} |"), ("README.md", "| log g [dex] | {after[logg]:.3f} |"),
-        ("README.md", "| [M/H] [dex] | {after[mh]:.2f} |"), ("README.md", "| v sin i [km/s] | {after[vsini]:.2f} |"),
-        ("docs/cards.md", "{after[teff]:.0f} K, {after[logg]:.3f} dex, {after[mh]:.2f} dex, {after[vsini]:.2f} km/s"))),
-    ("docs/fine-tuning.md", of_fine_tuning,
-     "error of log g by {lines[logg]:.2f} and {growth[logg]:.2f}, of Teff by {lines[teff]:.2f} and {growth[teff]:.2f}, "
-     "of [M/H] by {lines[mh]:.2f} and {growth[mh]:.2f}, of v sin i by {lines[vsini]:.2f} and {growth[vsini]:.2f}"),
+    ("README.md", of_full_size, "in Teff ({lines[teff]:.0f} and {growth[teff]:.0f} K behind the two families, 275)"),
+    *(("README.md", of_full_size, words) for words in (
+        "| {lines[teff]:.0f} | {growth[teff]:.0f} | 275 |", "| {lines[logg]:.3f} | {growth[logg]:.3f} | 0.113 |",
+        "| {lines[mh]:.2f} | {growth[mh]:.2f} | 0.159 |", "| {lines[vsini]:.2f} | {growth[vsini]:.2f} | 5.52 |")),
+    ("docs/cards.md", of_full_size,
+     "{lines[teff]:.0f} K, {lines[logg]:.3f} dex, {lines[mh]:.2f} dex, {lines[vsini]:.2f} km/s behind"),
+    ("docs/cards.md", of_full_size,
+     "{growth[teff]:.0f} K, {growth[logg]:.3f} dex, {growth[mh]:.2f} dex, {growth[vsini]:.2f} km/s of a second"),
+    *(("docs/fine-tuning.md", of_full_size, words) for words in (
+        "{lines[teff]:.0f} K, {lines[logg]:.3f} dex in log g, {lines[mh]:.2f} dex in [M/H] and {lines[vsini]:.2f} km/s "
+        "behind the first family, {growth[teff]:.0f} K, {growth[logg]:.3f} dex, {growth[mh]:.2f} dex and "
+        "{growth[vsini]:.2f} km/s behind the second: {lines[demo]:.2f} and {growth[demo]:.2f} times that of the demo's",
+        "One constant has {lines[constant]:.2f} and {growth[constant]:.2f} times the recipe's error",
+        "in Teff at {lines[beaten][teff]} and {growth[beaten][teff]} gap seeds of 20, in log g at "
+        "{lines[beaten][logg]} and {growth[beaten][logg]}, in [M/H] at {lines[beaten][mh]} and "
+        "{growth[beaten][mh]}, in v sin i at {lines[beaten][vsini]} and {growth[beaten][vsini]}",
+        "{lines[r][teff]:.2f} and {growth[r][teff]:.2f} in Teff, {lines[r][logg]:.2f} and {growth[r][logg]:.2f} in log "
+        "g, {lines[r][mh]:.2f} and {growth[r][mh]:.2f} in [M/H], {lines[r][vsini]:.2f} in v sin i",
+        "stays {lines[biases][after]:.2f} dex behind the first family and grows from {growth[biases][before]:.2f} to "
+        "{growth[biases][after]:.2f} dex behind the second")),
+    *(("docs/fine-tuning.md", of_fine_tuning, words) for words in (
+        "by {demo_lines[all]:.2f} and {demo_growth[all]:.2f} at the demo's size, by {paper_lines[all]:.2f} and "
+        "{paper_growth[all]:.2f} at full size, where it gains at {paper_lines[gains]} and {paper_growth[gains]} seeds",
+        "log g {demo_lines[logg]:.2f} and {demo_growth[logg]:.2f}, Teff {demo_lines[teff]:.2f} and "
+        "{demo_growth[teff]:.2f}, [M/H] {demo_lines[mh]:.2f} and {demo_growth[mh]:.2f}, v sin i "
+        "{demo_lines[vsini]:.2f} and {demo_growth[vsini]:.2f}",
+        "of Teff by {paper_lines[teff]:.2f} and {paper_growth[teff]:.2f}, of log g by {paper_lines[logg]:.2f} and "
+        "{paper_growth[logg]:.2f}, of [M/H] by {paper_lines[mh]:.2f} and {paper_growth[mh]:.2f}, of v sin i by "
+        "{paper_lines[vsini]:.2f} and {paper_growth[vsini]:.2f}")),
+    ("README.md", of_fine_tuning, "multiplies the error by {paper_lines[all]:.2f} and {paper_growth[all]:.2f}"),
     ("docs/fine-tuning.md", of_intervals,
      "{lines[teff]:.0f}, {lines[logg]:.0f}, {lines[mh]:.0f} and {lines[vsini]:.0f} % in Teff, log g, [M/H] and v sin i "
      "behind the first family, {growth[teff]:.0f}, {growth[logg]:.0f}, "
@@ -334,7 +367,6 @@ OF_TABLES = [
         "log g ({flux[logg][lines]:.2f} and {flux[logg][growth]:.2f})", "at {larger[lines]} and {larger[growth]} of 20",
         "{flux[mh][lines]:.2f} and {flux[mh][growth]:.2f}",
         "({perturbed[mh][lines]:.2f} and {perturbed[mh][growth]:.2f})")),
-    ("README.md", of_order, "in log g ({after[logg][lines]:.2f} and {after[logg][growth]:.2f})"),
     ("docs/fine-tuning.md", of_gains,
      "at {teff[0]} and {teff[1]} in Teff, at {logg[0]} and {logg[1]} in log g, at {mh[0]} and {mh[1]} in [M/H], at "
      "{vsini[0]} and {vsini[1]} in v sin i"),
