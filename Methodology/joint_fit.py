@@ -58,7 +58,8 @@ TEACHERS = 500  # stars that the shared fields are fitted with: more tell no mor
 BLOCK = 1000  # further stars a unit
 TABLES = ("joint_estimations.csv", "alone_estimations.csv", "anchors_used.csv", joint_run.MAP, "corrections.csv",
           "corrections.png")
-COLUMNS = 20  # of a star's numbers: 7 of its own, errors of labels and v sin i, 4 and 4 of the star alone, its misfit
+# Of a star's numbers: 7 of its own, errors of labels and v sin i, 4 and 4 of the star alone, its misfit; the veiling
+COLUMNS, MISFIT = 20, 19
 
 
 # ---------------------------------------------------------------- units
@@ -67,6 +68,8 @@ def plan(args, data):
     n_stars = len(data.flux_carm)
     teachers = np.unique(np.linspace(0, n_stars - 1, min(n_stars, args.teachers)).round().astype(int))
     settings = {"mean": args.pin, "priors": asdict(joint_fit.PRIORS), "teachers": len(teachers)}
+    if args.veiling:
+        settings["veiling"] = joint_fit.VEILING
     if joint_run.window_of(data):
         settings["window"] = joint_run.window_of(data)
     inputs = data.ph, data.pars, data.carm, data.stars_table
@@ -80,10 +83,15 @@ def plan(args, data):
 
 
 def numbers_of(fit, alone, misfit, used):
-    """What is kept of each star, (n_stars, COLUMNS), NaN where nothing could be used."""
-    numbers = np.c_[fit.own, fit.error, alone.own[:, :4], alone.error, misfit]
+    """What is kept of each star, (n_stars, COLUMNS) or one more, NaN where nothing could be used."""
+    numbers = np.c_[fit.own[:, :7], fit.error, alone.own[:, :4], alone.error, misfit, fit.own[:, 7:]]
     numbers[~used] = np.nan
     return numbers
+
+
+def own_of(numbers):
+    """A star's own numbers, as of `joint_fit.Fit`, of what `numbers_of` keeps."""
+    return np.c_[numbers[:, :7], numbers[:, COLUMNS:]]
 
 
 def work(unit, tick):
@@ -91,7 +99,7 @@ def work(unit, tick):
     started, (ph, pars, carm, stars, *_) = time.time(), unit.inputs
     data = joint_run.opened(ph.parent, [path.name for path in (ph, pars, carm, stars)])
     emulator, pixels = joint_run.emulator_of(data)
-    mean, n_stars = unit.settings["mean"], len(data.flux_carm)
+    how, n_stars = (unit.settings["mean"], unit.settings.get("veiling", 0.0)), len(data.flux_carm)
     teachers = np.unique(np.linspace(0, n_stars - 1, unit.settings["teachers"]).round().astype(int))
     block = "first" in unit.settings
     rows = teachers
@@ -99,18 +107,19 @@ def work(unit, tick):
         rows = np.setdiff1d(np.arange(unit.settings["first"], unit.settings["last"] + 1), teachers)
     flux, variance = joint_run.observed(data, rows, pixels)
     used = np.isfinite(variance).any(axis=1)
-    alone = joint_fit.fit_alone(emulator, flux, variance, mean)
+    alone = joint_fit.fit_alone(emulator, flux, variance, *how)
     if block:
-        fit = joint_fit.fit_with(emulator, joint_run.fields_of(unit.inputs[-1]), flux, variance, mean)
+        fit = joint_fit.fit_with(emulator, joint_run.fields_of(unit.inputs[-1]), flux, variance, *how)
         misfit = joint_fit.misfit(emulator, fit, flux, variance)
         write_array(unit.path, numbers_of(fit, alone, misfit, used))
         metrics = {}
     else:
         if not used.any():
             raise BadInput(f"{data.carm}: no spectrum is usable: normalise the flux to 0..1.5")
-        part = joint_fit.fit_jointly(emulator, flux[used], variance[used], mean)
-        fit = joint_fit.Fit(np.full((len(flux), 7), np.nan), part.fields, np.tile(np.eye(7), (len(flux), 1, 1)),
-                            part.objective, part.converged, part.shared)
+        part = joint_fit.fit_jointly(emulator, flux[used], variance[used], *how)
+        n_own = part.own.shape[1]
+        fit = joint_fit.Fit(np.full((len(flux), n_own), np.nan), part.fields,
+                            np.tile(np.eye(n_own), (len(flux), 1, 1)), part.objective, part.converged, part.shared)
         fit.own[used], fit.curvature[used] = part.own, part.curvature
         misfit = joint_fit.misfit(emulator, fit, flux, variance)
         write_array(unit.also[0], numbers_of(fit, alone, misfit, used))
@@ -124,12 +133,12 @@ def work(unit, tick):
 
 # ---------------------------------------------------------------- tables
 def pieces(n_stars, fields, blocks, teachers):
-    """Rows of the stars and what is kept of each, (n, COLUMNS): a block, and the teachers among it, at a time."""
+    """Rows of the stars and what `numbers_of` keeps of each: a block, and the teachers among it, at a time."""
     of_teachers = np.load(fields.also[0])
     ends = [*(unit.settings["last"] + 1 for unit in blocks[:-1]), n_stars]
     for unit, start, stop in itertools.zip_longest(blocks, [0, *ends[:-1]], ends):
         rows = np.arange(start, stop)
-        teaching, numbers = np.isin(rows, teachers), np.empty((len(rows), COLUMNS))
+        teaching, numbers = np.isin(rows, teachers), np.empty((len(rows), of_teachers.shape[1]))
         numbers[teaching] = of_teachers[np.isin(teachers, rows)]
         if unit:
             numbers[~teaching] = np.load(unit.path)
@@ -143,13 +152,13 @@ class Sample:
     """
 
     def __init__(self, stars, anchored, n_pages):
-        total, n_good, known, self.worst = 0.0, 0, [], (np.empty(0, int), np.empty((0, COLUMNS)))
+        total, n_good, known, self.worst = 0.0, 0, [], (np.empty(0, int),)
         for rows, numbers in stars:
             good = np.isfinite(numbers[:, :4]).all(axis=1)
             total, n_good = total + numbers[good, :4].sum(axis=0), n_good + good.sum()
             known.append(numbers[np.isin(rows, anchored)])
-            rows, numbers = np.r_[self.worst[0], rows[good]], np.r_[self.worst[1], numbers[good]]
-            order = np.sort(np.argsort(-numbers[:, -1], kind="stable")[:n_pages])
+            rows, numbers = np.r_[self.worst[0], rows[good]], np.concatenate([*self.worst[1:], numbers[good]])
+            order = np.sort(np.argsort(-numbers[:, MISFIT], kind="stable")[:n_pages])
             self.worst = rows[order], numbers[order]
         self.centre, self.known = total / n_good, np.concatenate(known)
 
@@ -195,10 +204,11 @@ def write_tables(args, data, stars, solutions, limit, chosen):
             of_stars = data.stars.iloc[rows]
             single = {par: (numbers[:, 11 + k], numbers[:, 15 + k], 0 * numbers[:, 15 + k])
                       for k, par in enumerate(paper.PARAMETERS)}
-            joint = joint_run.evidence_of(data, of_stars, numbers[:, -1], limit)
+            joint = joint_run.evidence_of(data, of_stars, numbers[:, MISFIT], limit)
             alone = {name: value for name, value in joint.items() if name not in ("mse", "limits")}
             made = [joint_run.table(of_stars, values, evidence) for values, evidence in (
                 (anchors.mapped(numbers[:, :4], numbers[:, 7:11], solutions), joint), (single, alone))]
+            joint_run.add_veiling(made[0][0], numbers[:, COLUMNS:])
             for file, (table, _) in zip(files, made):
                 table.to_csv(file, index=False, header=not rows[0])
             pages.append(made[0][0][np.isin(rows, chosen)])
@@ -216,7 +226,7 @@ def write_corrections(args, data, unit, teachers):
     """Write corrections.csv and the figure."""
     emulator, pixels = joint_run.emulator_of(data)
     flux, variance = joint_run.observed(data, teachers, pixels)
-    own = np.load(unit.also[0])[:, :7]
+    own = own_of(np.load(unit.also[0]))
     used = np.isfinite(own).all(axis=1)
     fit = joint_fit.Fit(own[used], joint_run.fields_of(unit.path), None, [], True, True)
     table = pd.DataFrame(joint_fit.corrections(emulator, flux[used], variance[used], fit, args.pin))
@@ -235,7 +245,7 @@ def write_pages(args, data, unit, worst, table):
     if not len(rows):
         return
     emulator, pixels = joint_run.emulator_of(data)
-    fit = joint_fit.Fit(numbers[:, :7], joint_run.fields_of(unit.path), None, [], True, True)
+    fit = joint_fit.Fit(own_of(numbers), joint_run.fields_of(unit.path), None, [], True, True)
     sheets = joint_run.Sheets.of(emulator, fit, *joint_run.observed(data, rows, pixels))
     figures.write_pages(args.out / "pages", table, sheets, joint_run.about(data.provenance))
 
@@ -246,6 +256,7 @@ def add_arguments(what, how_much, where):
     for par in gauge.LABELS:
         what.add_argument(f"--mean-{par}", type=number(float, -1e9), nargs=2, metavar=("MEAN", "ERROR"),
                           help=f"what is known of the sample's mean [{paper.PARAMETERS[par].unit}]")
+    what.add_argument("--veiling", action="store_true", help="fit light without lines, as of accreting stars")
     how_much.add_argument("--teachers", type=number(int, 2), default=TEACHERS, metavar="N",
                           help="stars that the shared fields are fitted with")
     how_much.add_argument("--pictures", type=number(int, 0), default=20, metavar="N",

@@ -8,7 +8,8 @@ in pixel p, at the library's slowest rotation, is
 
 with tau, R and the library's K response functions phi_k from `inference.emulator`: tau_p is nearly sum_k A_pk phi_k. D
 lets each pixel mix them anew, so that lines may be missing, extra, stronger, weaker, or depend otherwise on the labels,
-without a list of lines; kappa is one strength for everything, gamma [Angstrom] a shift of what absorbs there.
+without a list of lines; kappa is one strength for everything, gamma [Angstrom] a shift of what absorbs there. If it is
+asked for, each star has a veiling r besides, light without lines: R_i[...] is then (R_i[...] + r_i) / (1 + r_i).
 
 **Objective**, half of
 
@@ -42,11 +43,11 @@ from scipy import linalg
 from inference.emulator import Motion
 from spectra.transforms import LIGHT
 
-LABELS, N_OWN = 3, 7  # theta; and with it v sin i, velocity, tilt and offset of the continuum
+LABELS, N_OWN = 3, 7  # theta; and with it v sin i, velocity, tilt and offset of the continuum; perhaps the veiling
 BOUNDS = np.array([[2600.0, 4.2, -1.5, 0.3], [4800.0, 5.7, 1.0, 60.0]])  # of labels: beyond, the emulator is lost
-LARGEST_STEP = np.array([200.0, 0.2, 0.25, 3.0, 0.5, 0.05, 0.05])
-LARGEST_ALONE = np.array([200.0, 0.2, 0.25, 6.0, 0.5, 0.05, 0.05])  # of stars whose fields stay: v sin i has far to go
-ARRIVED = np.array([0.5, 1e-3, 1e-3, 5e-3, 2e-3, 5e-4, 5e-4])  # of a star by itself: far below any uncertainty
+LARGEST_STEP = np.array([200.0, 0.2, 0.25, 3.0, 0.5, 0.05, 0.05, 0.1])
+LARGEST_ALONE = np.array([200.0, 0.2, 0.25, 6.0, 0.5, 0.05, 0.05, 0.1])  # fields stay: v sin i has far to go
+ARRIVED = np.array([0.5, 1e-3, 1e-3, 5e-3, 2e-3, 5e-4, 5e-4, 5e-4])  # of a star by itself: far below any uncertainty
 ALONE_STEPS = 14  # at most
 # True over stated own uncertainty: 68 % of the stars are within, gap seeds 0 to 2 of the first family
 OWN = np.array([0.63, 0.42, 0.80, 0.49])
@@ -54,6 +55,7 @@ FEWEST = 10  # stars that can teach the shared fields
 # Of more stars than not: where the models are so wrong that stars by themselves wash them out by rotation, narrow lines
 # are told by power at high over power at low frequencies [s/km], of a star with 7 km/s a tenth of the median
 LOST, SHARPNESS, SHARP = 0.5, ((0.01, 0.05), (0.08, 0.16)), 0.2
+VEILING = 0.1  # width of the prior of r: with 0.03 one of 0.1 comes out a quarter too small
 RENEW = 6, 2  # steps that have a preconditioner each, and how many of the others share one
 
 
@@ -109,10 +111,10 @@ class Fit:
 
     Parameters
     ----------
-    own : ndarray of shape (n_stars, 7)
-        Teff [K], log g, [M/H], v sin i [km/s], velocity [km/s], tilt, offset.
+    own : ndarray of shape (n_stars, 7) or (n_stars, 8)
+        Teff [K], log g, [M/H], v sin i [km/s], velocity [km/s], tilt, offset, and perhaps the veiling.
     fields : Fields
-    curvature : ndarray of shape (n_stars, 7, 7)
+    curvature : ndarray of shape (n_stars, 7, 7) or (n_stars, 8, 8)
         Of half of the objective with respect to a star's own numbers, fields fixed.
     objective : list of float
         After each step.
@@ -149,9 +151,11 @@ class JointFit:
     variance : ndarray of shape (n_stars, n_pixels)
         Of the noise; infinite where a pixel is not to be used.
     priors : Priors
+    veiling : float
+        Width of the prior of the stars' veiling, 0 of stars without any.
     """
 
-    def __init__(self, emulator, flux, variance, priors=PRIORS):
+    def __init__(self, emulator, flux, variance, priors=PRIORS, veiling=0.0):
         self.emulator, self.priors = emulator, priors
         self.n_stars, self.n_pixels = flux.shape
         usable = np.isfinite(flux) & np.isfinite(variance)
@@ -164,8 +168,9 @@ class JointFit:
         self.mixture, self.projection = emulator.responses(priors.responses, *priors.response_teff)
         self.k = self.mixture.shape[1]
         self.pixel_prior = np.r_[np.full(self.k, priors.mixing**-2.0), priors.shift**-2.0] / priors.alike
-        self.centre = np.r_[priors.mean, priors.vsini[0], np.zeros(3)]
-        self.own_prior = np.r_[priors.spread, priors.vsini[1], priors.nuisance] ** -2.0
+        self.n_own, veiled = N_OWN + (veiling > 0), [veiling] * (veiling > 0)
+        self.centre = np.r_[priors.mean, priors.vsini[0], np.zeros(self.n_own - LABELS - 1)]
+        self.own_prior = np.r_[priors.spread, priors.vsini[1], priors.nuisance, veiled] ** -2.0
         self.pin = (np.array(priors.pinned) * self.n_stars) ** -2.0
         self.teaching = np.ones(self.n_stars)
         self.own = np.tile(self.centre, (self.n_stars, 1))
@@ -184,38 +189,43 @@ class JointFit:
         self.motion = Motion(self.emulator, self.n_pixels, own[:, 3], own[:, 4], BOUNDS[1, 3])
         self.level = 1 + own[:, 6:7] + own[:, 5:6] * self.x
         broadened = self.motion.apply(self.light)
+        veil = own[:, N_OWN:].sum(axis=1, keepdims=True)
+        depth, broadened = 1 - broadened, (broadened + veil) / (1 + veil)
+        self.sharp_level = self.level / (1 + veil)  # of what has lines
         self.residual = self.flux - self.level * broadened
         self.seen = self.phi @ fields.pixels[: self.k]
         if not derivatives:
             return
-        self.by_own = np.empty((self.n_stars, N_OWN, self.n_pixels))
+        self.by_own = np.empty((self.n_stars, own.shape[1], self.n_pixels))
         phi_slopes = slopes @ self.projection
         for k in range(LABELS):
             by_label = slopes[k] @ self.emulator.coefficients
             change = by_label + phi_slopes[k] @ mixed.T + gamma * self.emulator.slope(by_label)
-            self.by_own[:, k] = self.level * self.motion.apply(-self.light * change)
-        self.by_own[:, 3] = self.level * self.motion.apply(self.light, self.motion.by_vsini)
-        self.by_own[:, 4] = self.level * self.motion.apply(self.light, self.motion.by_rv)
+            self.by_own[:, k] = self.sharp_level * self.motion.apply(-self.light * change)
+        self.by_own[:, 3] = self.sharp_level * self.motion.apply(self.light, self.motion.by_vsini)
+        self.by_own[:, 4] = self.sharp_level * self.motion.apply(self.light, self.motion.by_rv)
         self.by_own[:, 5], self.by_own[:, 6] = broadened * self.x, broadened
-        self.by_kappa = self.level * self.motion.apply(-self.light * (self.phi @ self.mixture.T))
+        self.by_own[:, N_OWN:] = (self.sharp_level / (1 + veil) * depth)[:, None]
+        self.by_kappa = self.sharp_level * self.motion.apply(-self.light * (self.phi @ self.mixture.T))
         self.seen_by_label = np.einsum("kij,jp->ikp", phi_slopes, fields.pixels[: self.k])
         self.seen_by_label *= self.teaching[:, None, None]
 
     def _by_fields(self, pixels):
         """Change of the model spectra with a change of D and gamma."""
         depth = self.phi @ pixels[: self.k] + self.tau_slope * pixels[self.k]
-        return self.level * self.motion.apply(-self.light * depth)
+        return self.sharp_level * self.motion.apply(-self.light * depth)
 
     def _to_fields(self, spectra):
         """Transpose of `_by_fields`."""
-        back = -self.light * self.motion.adjoint(self.level * spectra)
+        back = -self.light * self.motion.adjoint(self.sharp_level * spectra)
         return np.concatenate([self.phi.T @ back, (self.tau_slope * back).sum(axis=0)[None]])
 
     def by_fields_locally(self):
         """Derivatives with respect to the same pixel's D and gamma, broadening as if local: (n, K + 1, n_pixels)."""
         local = np.empty((self.n_stars, self.k + 1, self.n_pixels))
-        local[:, : self.k] = (self.residual - self.flux)[:, None] * self.phi[:, :, None]
-        local[:, self.k] = self.level * self.motion.apply(-self.light * self.tau_slope)
+        lines = self.residual - self.flux + (self.level - self.sharp_level)  # less the light without any
+        local[:, : self.k] = lines[:, None] * self.phi[:, :, None]
+        local[:, self.k] = self.sharp_level * self.motion.apply(-self.light * self.tau_slope)
         return local
 
     def pixel_covariance(self):
@@ -227,7 +237,7 @@ class JointFit:
         return np.linalg.inv(pixels)
 
     def _pull(self, own):
-        """Gradient of the stars' prior: (n_stars, 7)."""
+        """Gradient of the stars' prior: (n_stars, n_own)."""
         pull = self.own_prior * (own - self.centre)
         mean = own[:, :LABELS].mean(axis=0)
         pull[:, :LABELS] = self.own_prior[:LABELS] * (own[:, :LABELS] - mean)
@@ -259,17 +269,17 @@ class JointFit:
         return np.einsum("iap,ip->ia", weighted, self.residual), blocks, weighted
 
     def step_alone(self, own, fields, damping):
-        """Change of the stars' numbers by a Gauss-Newton step, fields as they are; the curvature, (n_stars, 7, 7)."""
+        """Change of the stars' numbers by a Gauss-Newton step, fields as they are, and the curvature of each star's."""
         self.forward(own, fields)
         gradient, blocks, _ = self._own_terms(own)
         gradient -= self.own_prior * (own - self.centre)
         blocks += np.diag(self.own_prior)
         damped = blocks.copy()
-        damped[:, np.arange(N_OWN), np.arange(N_OWN)] *= 1 + damping
+        damped[:, np.arange(self.n_own), np.arange(self.n_own)] *= 1 + damping
         return np.linalg.solve(damped, gradient[..., None])[..., 0], blocks
 
     def step(self, own, fields, damping, solve=None, n_conjugate=25):
-        """Change of the stars' numbers (n_stars, 7), of D and gamma (K + 1, n_pixels), and of kappa.
+        """Change of the stars' numbers (n_stars, n_own), of D and gamma (K + 1, n_pixels), and of kappa.
 
         `solve` is the preconditioner of an earlier step, else a new one is made; returns it too.
         """
@@ -301,14 +311,14 @@ class JointFit:
 
         A star that a step moves by less than `enough` of ARRIVED is done.
         """
-        own, curvature = own.copy(), np.tile(np.eye(N_OWN), (self.n_stars, 1, 1))
+        own, curvature = own.copy(), np.tile(np.eye(self.n_own), (self.n_stars, 1, 1))
         rows = np.arange(self.n_stars) if which is None else np.flatnonzero(which)
         for k in range(n_steps):
             if not len(rows):
                 break
             change, curvature[rows] = self.part(rows).step_alone(own[rows], fields, 0.05 if k < n_steps - 2 else 0.0)
-            own[rows] = bounded(own[rows] + np.clip(change, -LARGEST_ALONE, LARGEST_ALONE))
-            rows = rows[(np.abs(change) >= enough * ARRIVED).any(axis=1)]
+            own[rows] = bounded(own[rows] + np.clip(change, *(sign * LARGEST_ALONE[: self.n_own] for sign in (-1, 1))))
+            rows = rows[(np.abs(change) >= enough * ARRIVED[: self.n_own]).any(axis=1)]
         return own, curvature
 
     def part(self, rows):
@@ -416,14 +426,14 @@ class JointFit:
         return Fit(own, fields, curvature, history, converged, shared=True)
 
 
-def fit_alone(emulator, flux, variance, mean=PRIORS.mean):
+def fit_alone(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0):
     """Every star by itself, nothing shared: the baseline. A Fit; arguments as of `JointFit`."""
-    alone = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
+    alone = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)), veiling)
     own, curvature = alone.alone(alone.own, alone.fields, ALONE_STEPS, enough=1.0)
     return Fit(own, alone.fields, curvature, [], True, shared=False)
 
 
-def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, tick=None, say=None):
+def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0, tick=None, say=None):
     """All stars together, in two stages: stiff, from where all starts lead to one place, then wide. A Fit.
 
     Where most stars are lost by themselves it is done from two starts, and the better fit is taken.
@@ -432,8 +442,8 @@ def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, tick=None, say=None)
     `mean` is where the sample's mean of Teff [K], log g and [M/H] is pinned; other arguments as of `JointFit`.
     """
     if len(flux) < FEWEST:
-        return fit_alone(emulator, flux, variance, mean)
-    first, second = (JointFit(emulator, flux, variance, replace(priors, mean=tuple(mean)))
+        return fit_alone(emulator, flux, variance, mean, veiling)
+    first, second = (JointFit(emulator, flux, variance, replace(priors, mean=tuple(mean)), veiling)
                      for priors in (START, PRIORS))
 
     def both(narrow):
@@ -448,9 +458,9 @@ def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, tick=None, say=None)
     return fit
 
 
-def fit_with(emulator, fields, flux, variance, mean=PRIORS.mean):
+def fit_with(emulator, fields, flux, variance, mean=PRIORS.mean, veiling=0.0):
     """Stars by themselves with the fields of another fit, as new stars, or blocks of very many. A Fit."""
-    one = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)))
+    one = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)), veiling)
     one.weight = one.weight_of_one
     own, curvature = one.alone(one.own, fields, ALONE_STEPS, enough=1.0)
     slow = own[:, 3] <= PRIORS.fast
@@ -513,21 +523,21 @@ class _Eliminated:
         self.shape = k + 1, n_pixels
         weighted_local = fit.weight[:, None] * fit.by_fields_locally()
         self.inverse = fit.pixel_covariance()
-        size = N_OWN * n + 1
+        size = fit.n_own * n + 1
         cross = np.empty((size, k + 1, n_pixels), np.float32)
         cross[:-1] = (fit.by_own[:, :, None] * weighted_local[:, None]).reshape(size - 1, k + 1, n_pixels)
-        cross[:-1].reshape(n, N_OWN, k + 1, n_pixels)[:, :LABELS, :k] += lean[:, :, None] * phi[:, None, :, None]
+        cross[:-1].reshape(n, fit.n_own, k + 1, n_pixels)[:, :LABELS, :k] += lean[:, :, None] * phi[:, None, :, None]
         cross[-1] = np.einsum("ip,iap->ap", fit.by_kappa, weighted_local)
         root = np.linalg.cholesky(self.inverse).astype(np.float32)
         half = np.matmul(cross.transpose(2, 0, 1), root).transpose(1, 2, 0).reshape(size, -1)  # any order of columns
         system = np.zeros((size, size))
         for i in range(n):
-            part = slice(i * N_OWN, (i + 1) * N_OWN)
+            part = slice(i * fit.n_own, (i + 1) * fit.n_own)
             system[part, part] = blocks[i] + np.diag(fit.own_prior)
         system[:-1, -1] = system[-1, :-1] = np.einsum("iap,ip->ia", weighted, fit.by_kappa).ravel()
         system[-1, -1] = (fit.weight * fit.by_kappa**2).sum() + fit.priors.strength**-2.0
         for label in range(LABELS):
-            rows = np.arange(n) * N_OWN + label
+            rows = np.arange(n) * fit.n_own + label
             system[np.ix_(rows, rows)] += fit.pin[label] - fit.own_prior[label] / n
         self.size = np.sqrt(np.diag(system))  # in these units single precision is enough for a preconditioner
         system -= half @ half.T
@@ -585,11 +595,12 @@ def bounded(own):
     """Numbers of the stars with the labels inside BOUNDS."""
     own = own.copy()
     own[:, : LABELS + 1] = np.clip(own[:, : LABELS + 1], *BOUNDS)
+    own[:, N_OWN:] = np.maximum(own[:, N_OWN:], -0.5)
     return own
 
 
 def moved(own, fields, change, share):
     """Numbers and fields after a share of a step, no star's larger than LARGEST_STEP."""
     stars, pixels, kappa = change
-    return (bounded(own + np.clip(share * stars, -LARGEST_STEP, LARGEST_STEP)),
+    return (bounded(own + np.clip(share * stars, *(sign * LARGEST_STEP[: stars.shape[1]] for sign in (-1, 1)))),
             Fields(fields.pixels + share * pixels, fields.kappa + np.clip(share * kappa, -0.3, 0.3)))

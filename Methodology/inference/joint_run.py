@@ -142,6 +142,12 @@ def table(stars, values, evidence):
     return pd.concat([whole, pd.DataFrame(parts, whole.index), words.set_index(whole.index)], axis=1), left_out
 
 
+def add_veiling(table, veiling):
+    """Give a table the column of a fitted veiling, (n_stars, 1), or none of (n_stars, 0)."""
+    for values in veiling.T:
+        table.insert(table.columns.get_loc("own_teff"), "veiling", values)
+
+
 def evidence_of(data, stars, misfit, limit):
     """What `flags` is to know of stars: `misfit`, (n_stars,), counts as the error of a reconstruction."""
     limits = {"reconstruction-observed": np.array([limit])} if np.isfinite(limit) else {}
@@ -158,6 +164,7 @@ class Corrections:
     data: Dataset  # the synthetic set that it was run with
     fields: joint_fit.Fields
     mean: list  # where the mean of the labels was pinned
+    veiling: float  # width of its prior, 0 of a run without
     maps: dict  # by parameter, gauge.Gauge
     limit: float  # misfit that 99 % of the run's own stars stay below, NaN if unknown
     fine_tuned_on: schemas.Provenance  # the stars that taught the fields
@@ -179,7 +186,7 @@ class Corrections:
         """
         emulator, pixels = emulator_of(self.data)
         binned, variance = of_stars(stars, flux, grid(self.data)[1], pixels)
-        fit = joint_fit.fit_with(emulator, self.fields, binned, variance, self.mean)
+        fit = joint_fit.fit_with(emulator, self.fields, binned, variance, self.mean, self.veiling)
         fit.own[~np.isfinite(variance).any(axis=1)] = np.nan
         values = {}
         for k, par in enumerate(paper.PARAMETERS):
@@ -187,6 +194,7 @@ class Corrections:
             values[par] = value, fit.error[:, k], shared
         evidence = evidence_of(self.data, stars, joint_fit.misfit(emulator, fit, binned, variance), self.limit)
         whole, _ = table(stars, values, {**evidence, "foreign": foreign, "odd": stars["odd"]})
+        add_veiling(whole, fit.own[:, 7:])
         whole = whole.join(stars[[name for name in KNOWN if name not in whole]])
         return (whole[[*(name for name in whole if name not in flags.COLUMNS), *flags.COLUMNS]],
                 Sheets.of(emulator, fit, binned, variance))
@@ -258,8 +266,8 @@ def load(folder, data):
                        f"grid of {paper.N_PIXELS}, give others to joint_fit.py as arrays")
     for doubt in doubts(path):
         print(f"warning: {doubt}")
-    return Corrections(path, data, fields_of(path), sidecar.settings["mean"], _maps(folder / MAP),
-                       sidecar.metrics.get(MISFIT, np.nan), sidecar.spectra)
+    return Corrections(path, data, fields_of(path), sidecar.settings["mean"], sidecar.settings.get("veiling", 0.0),
+                       _maps(folder / MAP), sidecar.metrics.get(MISFIT, np.nan), sidecar.spectra)
 
 
 def doubts(path):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,9 @@ def test_new_stars_are_fitted_with_the_corrections_of_a_run(folder, fitted, tmp_
     assert np.nanmedian(np.abs(again["Teff"].to_numpy() - table["teff"].to_numpy())) < 15
     assert np.allclose(again["shared_teff"], pd.read_csv(fitted / "joint_estimations.csv")["shared_teff"], rtol=0.1,
                        equal_nan=True)
-    assert again["Teff"].isna().to_numpy().nonzero()[0].tolist() == [4]
+    assert again["Teff"].isna().to_numpy().nonzero()[0].tolist() == [4] and "veiling" not in again
+    veiled, _ = replace(corrections, veiling=0.1).estimate(stars, (flux + 0.2) / 1.2, np.zeros(len(stars), bool))
+    assert veiled["veiling"].median() == pytest.approx(0.2, abs=0.03)
 
     files_ = [write(tmp_path / f"star {k}.csv", observe(rv=30.0 - k, seed=k)) for k in range(2)]
     words = ["--corrections", str(fitted), "--data", str(folder), "--resolution", str(paper.RESOLVING_POWER), "--out",
@@ -178,8 +181,10 @@ def narrower(folder, path, **said):
 
 def test_another_window_with_bad_pixels(folder, tmp_path):
     data = narrower(folder, tmp_path / "data", settings={"window": [8810.0, 8825.98]})
-    assert joint_fit.main(["--data", str(data), "--artifacts", str(tmp_path), "--jobs", "1", "--pictures", "1"]) == 0
+    assert joint_fit.main(["--data", str(data), "--artifacts", str(tmp_path), "--jobs", "1", "--pictures", "1",
+                           "--veiling", "--teachers", "12"]) == 0
     table = pd.read_csv(tmp_path / "joint" / "joint_estimations.csv")
+    assert table["veiling"].notna().equals(table["Teff"].notna()) and table["veiling"].abs().max() < 0.1  # it is none
     truth = pd.read_csv(data / "stars.csv")
     assert np.corrcoef(*table["Teff"].to_frame().join(truth["teff"]).dropna().to_numpy().T)[0, 1] > 0.9
     wave = pd.read_csv(tmp_path / "joint" / "corrections.csv")["wave"]
