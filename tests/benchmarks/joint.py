@@ -8,6 +8,7 @@ Writes {out}/{family}_{seed}.csv, a row a star: the fit's labels and their own u
     python tests/benchmarks/joint.py --family growth --seeds $(seq 0 19)       # tested on; goes on where it was
     python tests/benchmarks/joint.py --tables
     python tests/benchmarks/joint.py --raw 30 0.03      # new stars as files have them: S/N, and pixels [Angstrom]
+    python tests/benchmarks/joint.py --veiled --family lines --seeds 10 11    # half of the stars, a tenth veiled
 """
 import argparse
 import sys
@@ -106,6 +107,24 @@ def raw(out, snr, step, emulator, pixels):
               held.round().astype(int))
 
 
+def veiled(family, seed, emulator, pixels):
+    """Print errors after the best affine map, of stars with a veiling of 0.05 to 0.2 or none, and of the others."""
+    stars = simulation.draw_stars(paper.SPLIT_SEED).iloc[::2].reset_index(drop=True)
+    sharp, stars = simulation.observe(stars, FAMILIES[family].reference(), 1.0, seed)
+    truth, n_stars, rng = stars[PARAMETERS].to_numpy(float), len(stars), np.random.default_rng([seed, 99])
+    chosen = np.zeros(n_stars, bool)
+    chosen[rng.permutation(n_stars)[: n_stars // 10]] = True
+    light = np.where(chosen, rng.uniform(0.05, 0.2, n_stars), 0)[:, None]
+    for what, spectra in (("a tenth", (sharp + light) / (1 + light)), ("none", sharp)):
+        flux, counts = bins.binned(spectra, pixels)
+        for width in (joint_fit.VEILING, 0.0):
+            fit = joint_fit.fit_jointly(emulator, flux, bins.variance_of(flux, counts, stars["snr"]), veiling=width)
+            error, x = fit.own[:, :4] - truth, gauge.design("teff", fit.own)
+            error[:, :3] -= x @ np.linalg.lstsq(x[~chosen], error[~chosen, :3], rcond=None)[0]
+            print(f"{family} {seed}, veiled {what}, prior {width}: rmse of these {rms(error[chosen]).round(3)}, of the "
+                  f"others {rms(error[~chosen]).round(3)}, converged {fit.converged}", flush=True)
+
+
 # ---------------------------------------------------------------- tables
 ANCHOR_ERRORS = {"teff": 60.0, "logg": 0.07, "mh": 0.07, "vsini": 0.5}
 MEAN_ERRORS = {"teff": 50.0, "logg": 0.05, "mh": 0.10}
@@ -169,7 +188,7 @@ class Stars:
         labels = self.labels["joint"]
         x = gauge.design("teff", labels)
         if order == 2:
-            x = np.c_[x, *(x[:, [j]] * x[:, j:] for j in (1, 2, 3))]
+            x = np.concatenate([x, *(x[:, [j]] * x[:, j:] for j in (1, 2, 3))], axis=1)
         error = labels - self.truth
         error[:, :3] -= x @ np.linalg.lstsq(x, error[:, :3], rcond=None)[0]
         return error
@@ -353,16 +372,20 @@ def main(argv=None):
     parser.add_argument("--seeds", type=int, nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=ROOT / "artifacts" / "joint_benchmark", metavar="DIR")
     parser.add_argument("--tables", action="store_true", help="print the tables of what is there, draw the figure")
+    parser.add_argument("--veiled", action="store_true", help="what veiling does to the stars, fitted or not")
     parser.add_argument("--raw", type=float, nargs=2, metavar=("SNR", "STEP"), help="fit new stars as files have them")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     emulator = None
     for seed in args.seeds:
         path = args.out / f"{args.family}_{seed}.csv"
-        if path.exists():
+        if path.exists() and not args.veiled:
             continue
         emulator = emulator or library(args.out)
-        write_csv(path, one(args.family, seed, *emulator))
+        if args.veiled:
+            veiled(args.family, seed, *emulator)
+        else:
+            write_csv(path, one(args.family, seed, *emulator))
     if args.raw:
         raw(args.out, *args.raw, *library(args.out))
     if args.tables:
