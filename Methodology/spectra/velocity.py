@@ -27,11 +27,9 @@ MOST, NEAR = 0.85, 90  # of the window, and [km/s] searched about a velocity tha
 SHORTEST = 15  # [Angstrom] of a template that there must be to correlate with
 # Heights of a warm template's peak, in units of the best one's, from which it counts for the velocity, and alone does
 WARM = 0.65, 0.8
-NOISE = 1.1  # what the scatter of a velocity is of what its peak says
-APART = 0.5  # of the way from the best template's velocity to the one given, as a standard deviation
-# [km/s] by which lines that are not where the templates have them move a velocity that is a warm template's, where what
-# they leave of the star's lines is as large as what they have of them
-MISMATCH = 0.5
+# Parts of the window, of 4 Angstrom, as some line is in each and hardly one in two; what the scatter of velocities is of
+# what they say, and of the window's information the least that all but one of them keep
+N_PIECES, SCATTER, KEPT = 10, 1.1, 0.1
 
 
 def cross_correlation(flux, template):
@@ -113,7 +111,7 @@ class Velocity:
     """What the cross-correlation with templates says."""
 
     rv: float  # [km/s]
-    error: float  # [km/s] of noise, of lines that are not as the template has them, and of templates that disagree
+    error: float  # [km/s] of noise and of lines that are not as the template has them, whatever these share over stars
     noise: float  # [km/s], that of the best template alone
     height: float  # of the peak, 1 for equal spectra
     weakest: float  # height that is left where any one fifth of the window is left out
@@ -192,7 +190,8 @@ def measure_velocity(wave, flux, templates, ignored=None, searched=MAX_VELOCITY)
     -------
     Velocity
         Positive where lines lie to the red. It is that of the best template, or of the warm one of highest correlation
-        where that is nearly as high, or between the two; how far it is from the best one's is a part of the error.
+        where that is nearly as high, or between the two. Its error is by how much it differs where a piece of the window
+        is left out: lines that are wrong in the template move it as noise does, each those of its own piece.
         ValueError says that less than 15 Angstrom of the window can be seen at all velocities.
     """
     step = VELOCITY_STEP / LIGHT
@@ -216,14 +215,14 @@ def measure_velocity(wave, flux, templates, ignored=None, searched=MAX_VELOCITY)
     def measured(template, peak):
         part = slice(peak, peak + n)
         offset, height, curvature = _parabola(correlation[template], peak)
-        scatter = _scatter(observed[part], weights[part], lines[template], height, curvature)
-        return LIGHT * (np.exp(step * (peak - reach + offset)) - 1), VELOCITY_STEP * scatter
+        noise = VELOCITY_STEP * _scatter(observed[part], weights[part], lines[template], height, curvature)
+        moves = VELOCITY_STEP * _moves(observed[part], weights[part], lines[template])
+        return np.array([LIGHT * (np.exp(step * (peak - reach + offset)) - 1), *moves]), noise
 
-    (rv_best, noise), (rv_warm, _) = measured(best, peak), measured(warm, warm_peak)
+    (of_best, noise), (of_warm, _) = measured(best, peak), measured(warm, warm_peak)
     share = np.clip((correlation[warm, warm_peak] / correlation[best, peak] - WARM[0]) / (WARM[1] - WARM[0]), 0, 1)
-    rv = rv_best + share * (rv_warm - rv_best)
+    rv, *moves = of_best + share * (of_warm - of_best)
     height = correlation[best, peak]
-    mismatch = np.sqrt(max(1 / height**2 - 1, 0))
     places = np.arange(n) * N_PARTS // n
     without = correlations(observed, weights, np.broadcast_to(lines[best], (N_PARTS, n)),
                            1.0 * (places != np.arange(N_PARTS)[:, None]))[0]
@@ -236,8 +235,7 @@ def measure_velocity(wave, flux, templates, ignored=None, searched=MAX_VELOCITY)
     own = max(STAYS, 2 * np.abs(lags[own] - lags[peak]).min()) if len(own) else PEAK
     second = np.where(np.abs(lags - lags[peak]) > own, correlation_left[0], -1).argmax()
     velocity = Velocity(
-        rv=rv, error=np.linalg.norm([NOISE * noise, APART * (rv - rv_best), MISMATCH * share * mismatch]),
-        noise=noise, height=height,
+        rv=rv, error=SCATTER * np.sqrt(N_PIECES - 1) * np.std(moves), noise=noise, height=height,
         weakest=without[:, np.abs(lags - lags[peak]) < STAYS].max(axis=1).min(),
         contrast=_contrast(correlation[best], peak, beyond), depth=slope[best, peak],
         parts=np.array([_slope(observed[part][places == k], lines[best][places == k], weights[part][places == k])
@@ -263,6 +261,17 @@ def _slope(flux, template, weights):
         return 0.0
     flux, template = (array - np.average(array, weights=weights) for array in (flux, template))
     return (weights * flux * template).sum() / max((weights * template**2).sum(), 1e-9)
+
+
+def _moves(flux, weights, template):
+    """By how much a peak moves [step] where each of N_PIECES of the window is left out, to first order."""
+    flux, template = (array - np.average(array, weights=weights) for array in (flux, template))
+    slope, derivative = _slope(flux, template, weights), np.gradient(template)
+    first = np.arange(N_PIECES) * len(flux) // N_PIECES
+    pulls, information = (np.add.reduceat(weights * array * derivative, first)
+                          for array in (flux - slope * template, derivative))
+    kept = np.maximum(information.sum() - information, KEPT * information.sum())
+    return (pulls.sum() - pulls) / np.maximum(slope * kept, 1e-12)
 
 
 def _scatter(flux, weights, template, height, curvature):

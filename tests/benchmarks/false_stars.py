@@ -5,8 +5,9 @@ are those of --out docs/data:
 
     python tests/benchmarks/false_stars.py [--n 1000] [--seed 0] [--out DIR]          # false_stars.csv
     python tests/benchmarks/false_stars.py --faults [--n 1000]                        # faults.csv: a word for each
-    python tests/benchmarks/false_stars.py --velocities [--n 1000] [--gap-seeds 5]    # velocity_errors.csv
+    python tests/benchmarks/false_stars.py --velocities --gap-seeds 20 39    # velocity_errors.csv, both families of gaps
     python tests/benchmarks/false_stars.py --shifts src_files/demo    # what a wrong velocity does to a small network
+    python tests/benchmarks/false_stars.py --stray artifacts/demo --n 40    # stray_light.csv: it and [M/H] look alike
 """
 import argparse
 import sys
@@ -22,6 +23,7 @@ from observations import orders, preparation
 from spectra.transforms import LIGHT
 from spectra.velocity import Templates
 from synthetic import simulation as sim
+from synthetic.gap_families import FAMILIES
 from synthetic.labels import label_grid
 from workflow.files import UnitFailed
 
@@ -35,6 +37,11 @@ STARS = {
     "K giants": ((4200, 5200), (1.5, 3.3), (-0.5, 0.3), (1.5, 10)),
     "metal-poor giants": ((4000, 5200), (1.0, 3.5), (-2.5, -0.8), (1.5, 10)),
 }
+
+
+OTHER_PEAK = 15.0  # [km/s]
+STRAY = [*(("stray light", light) for light in (0.0, 0.05, 0.1, 0.2)),
+         *(("[M/H]", mh) for mh in (0.2, 0.0, -0.2, -0.4, -0.6))]
 
 
 def log_uniform(rng, low, high, n=None):
@@ -80,8 +87,8 @@ def m_dwarfs(rng, n, teff=(2300, 4200), vsini=(1.5, 40)):
     return labels
 
 
-def smooth(labels, gap, gap_seed, power=paper.RESOLVING_POWER):
-    nature = PHYSICS.perturbed(gap, np.random.default_rng([gap_seed, 2]))
+def smooth(labels, gap, gap_seed, power=paper.RESOLVING_POWER, family="lines"):
+    nature = FAMILIES[family].reference().perturbed(gap, np.random.default_rng([gap_seed, 2]))
     spectra = np.empty((len(labels), len(sim.WAVE)))
     for rows, flux in sim.smooth_spectra(labels, nature, power):
         spectra[rows] = flux
@@ -136,6 +143,30 @@ def shifts(folder, seed):
         moved = np.concatenate([estimates(rv), estimates(-rv)]) - np.tile(estimates(0), (2, 1))
         print(f"{rv} km/s, rms:", *(f"{name} {value:.3g}" for name, value in
                                     zip(paper.PARAMETERS, np.sqrt(np.mean(moved**2, axis=0)))))
+
+
+def stray_light(rng, n, artifacts):
+    """Depth of lines, and [M/H] as the networks of a run read it, of stars with stray light or another [M/H]."""
+    from estimate import estimate
+
+    labels = m_dwarfs(rng, n, (2800, 4000), (2, 10))
+    seen, rows = [weather(rng)[:2] for _ in labels], []
+    for gap in (0, 1):
+        for change, value in STRAY:
+            light = value if change == "stray light" else 0.0
+            labels[:, 2] = value if change == "[M/H]" else 0.0
+            for star, flux in enumerate(smooth(labels, gap, 0)):
+                snr, rv = seen[star]
+                flux, error = observe(np.random.default_rng(star), (1 - light) * flux + light, snr, rv, 0)
+                try:
+                    row = estimate(WAVE, flux, artifacts, error=error)
+                except UnitFailed:
+                    continue
+                rows.append({"gap": gap, "change": change, "value": value, "depth": row["depth"],
+                             "mh": row["[M/H]"], "flagged": "shallow-lines" in row["odd"]})
+    stars = pd.DataFrame(rows).groupby(["change", "value", "gap"], sort=False)
+    return stars.agg(n=("depth", "size"), depth=("depth", "mean"), depth_scatter=("depth", "std"), mh=("mh", "mean"),
+                     mh_scatter=("mh", "std"), flagged=("flagged", "mean")).round(3).reset_index()
 
 
 def known_templates():
@@ -216,52 +247,75 @@ def faults(rng, n, gap_seeds):
 
 
 def velocities(rng, n, gap_seeds):
-    """How often the 1-sigma error of a velocity holds, by Teff and v sin i, and how far off 68 % of the stars are."""
+    """How often the 1-sigma error of a velocity holds, by Teff and v sin i, and how far off 68 % of the stars are.
+
+    `shared` is what of the deviations all stars behind one gap have in common: a standard deviation over gap seeds, of
+    stars that are not at another peak altogether, OTHER_PEAK off and more.
+    """
     templates, rows = known_templates(), []
     for gap_seed in gap_seeds:
-        for gap in (0, 1):
+        for family, gap in (("lines", 0), ("lines", 1), ("growth", 1)):
             labels = m_dwarfs(rng, n // (2 * len(gap_seeds)), (2300, 4000), (2, 30))
-            for flux, label in zip(smooth(labels, gap, gap_seed), labels):
+            for flux, label in zip(smooth(labels, gap, gap_seed, family=family), labels):
                 snr, rv, water = weather(rng)
                 record = prepared(rng, templates, flux, snr, water, rv)
-                off = abs(record.get("rv", np.nan) - rv)
-                rows.append({"gap": gap, "teff": label[0], "vsini": label[3], "off": off,
-                             "holds": off < record.get("e_rv", np.nan), "error": record.get("e_rv", np.nan)})
+                rows.append({"family": family, "gap": gap, "seed": gap_seed, "teff": label[0], "vsini": label[3],
+                             "off": record.get("rv", np.nan) - rv, "error": record.get("e_rv", np.nan)})
     stars = pd.DataFrame(rows).dropna()
-    print(stars.groupby("gap")["holds"].agg(["size", "mean"]).round(3).to_string())
-    tables = []
-    for gap, chosen in (("both", stars), (0, stars[stars["gap"] == 0]), (1, stars[stars["gap"] == 1])):
-        bins = [pd.cut(chosen["teff"], [2300, 2900, 3400, 4000]), pd.cut(chosen["vsini"], [2, 7, 15, 30])]
-        held = chosen.groupby(bins, observed=True).agg(
-            n=("off", "size"), holds=("holds", "mean"), off=("off", lambda off: off.quantile(0.68)),
-            error=("error", "median"))
-        tables += [{"gap": gap, "teff_low": teff.left, "teff_high": teff.right, "vsini_low": vsini.left,
-                    "vsini_high": vsini.right, **row} for (teff, vsini), row in held.round(3).iterrows()]
+    stars["holds"] = stars["off"].abs() < stars["error"]
+    stars["other_peak"] = stars["off"].abs() > OTHER_PEAK
+    print(f"{len(rows) - len(stars)} of {len(rows)} stars lost")
+    print(stars.groupby(["family", "gap"]).agg(n=("off", "size"), holds=("holds", "mean"),
+                                               other_peak=("other_peak", "sum")).round(3).to_string())
+    without, tables = stars["gap"] == 0, []
+    for family, gap, chosen in (
+            *((family, "both", without | (stars["family"] == family)) for family in FAMILIES),
+            ("lines", 0, without), *((family, 1, ~without & (stars["family"] == family)) for family in FAMILIES)):
+        bins = [pd.cut(stars["teff"][chosen], [2300, 2900, 3400, 4000]),
+                pd.cut(stars["vsini"][chosen], [2, 7, 15, 30])]
+        held = stars[chosen].groupby(bins, observed=True).apply(lambda part: pd.Series({
+            "n": len(part), "holds": part["holds"].mean(), "off": part["off"].abs().quantile(0.68),
+            "error": part["error"].median(), "shared": shared(part)}))
+        tables += [{"family": family, "gap": gap, "teff_low": teff.left, "teff_high": teff.right,
+                    "vsini_low": vsini.left, "vsini_high": vsini.right, **row}
+                   for (teff, vsini), row in held.round(3).iterrows()]
     return pd.DataFrame(tables).astype({"n": int})
+
+
+def shared(stars):
+    """Standard deviation over gap seeds of what stars of one have in common, 0 where it is lost in their scatter."""
+    stars = stars[~stars["other_peak"]]
+    seeds = stars.groupby("seed")["off"]
+    within = (seeds.var() * (seeds.size() - 1)).sum() / max(len(stars) - len(seeds), 1)
+    return np.sqrt(max(seeds.mean().var() - within * (1 / seeds.size()).mean(), 0))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--gap-seeds", type=int, default=0, metavar="FIRST", help="of five; default: %(default)s")
+    parser.add_argument("--gap-seeds", type=int, nargs=2, default=(0, 4), metavar=("FIRST", "LAST"))
     parser.add_argument("--out", type=Path, help="folder for the table")
+    parser.add_argument("--name", help="of the table; default: as above")
     parser.add_argument("--shifts", type=Path, metavar="DATA")
+    parser.add_argument("--stray", type=Path, metavar="ARTIFACTS")
     parser.add_argument("--faults", dest="measure", action="store_const", const=faults, default=false_stars)
     parser.add_argument("--velocities", dest="measure", action="store_const", const=velocities)
     args = parser.parse_args()
     if args.shifts:
         shifts(args.shifts, args.seed)
         return
-    gap_seeds = range(args.gap_seeds, args.gap_seeds + 5)
+    if args.stray:
+        args.measure, args.gap_seeds = stray_light, (0, 0)
+    gap_seeds = range(args.gap_seeds[0], args.gap_seeds[1] + 1)
     print(f"seed {args.seed}, gap seeds {list(gap_seeds)}, n {args.n}")
-    table = args.measure(np.random.default_rng(args.seed), args.n, gap_seeds)
+    table = args.measure(np.random.default_rng(args.seed), args.n, args.stray or gap_seeds)
     print(table.to_string(index=False))
     if args.out:
-        table.to_csv(args.out / f"{TABLES[args.measure]}{'_untouched' * bool(args.gap_seeds)}.csv", index=False)
+        table.to_csv(args.out / f"{args.name or TABLES[args.measure]}.csv", index=False)
 
 
-TABLES = {false_stars: "false_stars", faults: "faults", velocities: "velocity_errors"}
+TABLES = {false_stars: "false_stars", faults: "faults", velocities: "velocity_errors", stray_light: "stray_light"}
 
 if __name__ == "__main__":
     main()

@@ -155,6 +155,22 @@ def test_error_of_a_velocity_is_its_scatter(stars, templates):
     assert scatter == pytest.approx(np.median([star.noise for star in measured]), rel=0.4)
 
 
+@pytest.mark.parametrize("width", [0.08, 0.25], ids=["sharp", "broad"])
+def test_error_of_a_velocity_counts_each_line_that_is_off_by_its_own(width):
+    """Of a star whose velocity rests on three strong lines, each 0.03 Angstrom (1 km/s) off at random."""
+    rng, wave = np.random.default_rng(0), np.arange(8785, 8850, 0.02)
+    places, depths = np.r_[8803.1, 8809.2, 8827, rng.uniform(8790, 8845, 20)], np.r_[0.5, 0.5, 0.4, [0.05] * 20]
+
+    def spectrum(wave, off):
+        profiles = np.exp(-0.5 * ((wave - (places + off)[:, None]) / width) ** 2)
+        return 1 - depths @ profiles
+
+    template = Templates(spectrum(paper.WAVELENGTH, 0)[None], np.ones(1, bool))
+    stars = [measure_velocity(wave, spectrum(wave, rng.normal(0, 0.03, 23)), template) for _ in range(20)]
+    scatter = np.sqrt(np.mean([star.rv**2 for star in stars]))
+    assert np.median([star.error for star in stars]) == pytest.approx(scatter, rel=0.4)
+
+
 def test_noise_and_continua_without_lines_have_no_peak(templates):
     rng = np.random.default_rng(2)
     for smoothing in (0.1, 5, 30, 100):
