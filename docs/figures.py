@@ -431,15 +431,14 @@ def accepted(velocity_errors, untouched, faults):
     figure, axes = panels(1, 3, 0.42, "SIMULATED stars: velocity errors, and which faults are seen",
                           width_ratios=(1.3, 1, 1))
     bins = velocity_errors[["teff_low", "vsini_low"]].drop_duplicates().to_numpy().tolist()
-    for table, gap, name, mark in (
-            (velocity_errors, "both", "gaps 0 and 1", {"color": "black", "marker": "o"}),
-            (velocity_errors, "0", "gap 0 alone", {"color": "#0072B2", "marker": "^"}),
-            (velocity_errors, "1", "gap 1 alone", {"color": "#D55E00", "marker": "v"}),
-            (untouched, "both", "both, untouched gap seeds", {"color": "0.5", "marker": "x"})):
-        rows = table[table["gap"].astype(str) == gap]
-        x = [bins.index(row) for row in rows[["teff_low", "vsini_low"]].to_numpy().tolist()]
-        error = 100 * np.sqrt(rows["holds"] * (1 - rows["holds"]) / rows["n"])
-        axes[0].errorbar(x, 100 * rows["holds"], yerr=error if gap == "both" else None, ls="", ms=4, label=name, **mark)
+    for table, gap_seeds in ((velocity_errors, "chosen on"), (untouched, "untouched")):
+        for shift, (family, (colour, marker, name)) in zip((-0.12, 0.12), FAMILIES.items()):
+            rows = table[(table["family"] == family) & (table["gap"] == "both")]
+            x = [bins.index(row) + shift for row in rows[["teff_low", "vsini_low"]].to_numpy().tolist()]
+            error = 100 * np.sqrt(rows["holds"] * (1 - rows["holds"]) / rows["n"])
+            new = gap_seeds == "untouched"
+            axes[0].errorbar(x, 100 * rows["holds"], yerr=error if new else None, ls="", ms=4, color=colour,
+                             marker=marker, mfc=colour if new else "none", label=f"{name}, {gap_seeds}")
     axes[0].axhspan(60, 80, color="0.85", zorder=0)
     axes[0].set(ylim=(0, 102), ylabel="velocity errors that hold [%]", xticks=range(len(bins)),
                 xlabel="v sin i from [km/s]; Teff: 2300, 2900, 3400 K", xticklabels=[f"{row[1]:g}" for row in bins])
@@ -466,13 +465,31 @@ def accepted(velocity_errors, untouched, faults):
     return figure
 
 
+def stray_light(table):
+    """Depth of lines and [M/H] as networks read it, of stars with stray light and of stars of other metallicities."""
+    figure, ((depth_light, depth_mh), (mh_light, mh_mh)) = panels(
+        2, 2, 0.6, "SIMULATED stars: stray light and a low metallicity look alike", sharey="row", sharex="col")
+    for gap, (colour, marker) in enumerate((("#0072B2", "o"), ("#D55E00", "^"))):
+        for change, unit, *column in (("stray light", 100, depth_light, mh_light), ("[M/H]", 1, depth_mh, mh_mh)):
+            rows = table[(table["change"] == change) & (table["gap"] == gap)]
+            for ax, of_lines in zip(column, ("depth", "mh")):
+                ax.errorbar(unit * rows["value"], rows[of_lines], yerr=rows[f"{of_lines}_scatter"], ms=4, capsize=2,
+                            color=colour, marker=marker, label=f"gap {gap}")
+    mh_mh.plot([-0.6, 0.2], [-0.6, 0.2], color="black", ls="--", lw=1, label="true")
+    depth_light.set(ylabel="depth of lines")
+    mh_light.set(xlabel="stray light [%]", ylabel="[M/H] by networks [dex]")
+    mh_mh.set(xlabel="true [M/H] [dex]", xlim=(0.25, -0.65))
+    legend(figure, mh_mh, 3)
+    return figure
+
+
 TABLES = {  # each figure is drawn from
     errors: ("network_errors", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
     fine_tuning: ("network_errors",), order: ("network_errors",), ways: ("network_errors",), gains: ("network_errors",),
     network_intervals: ("network_coverage",), anchors: ("anchors",), joint_intervals: ("joint_intervals",),
     latent_distance: ("gap_errors",), penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
     coverage: ("coverage_literature", "coverage_simulated"),
-    accepted: ("velocity_errors", "velocity_errors_untouched", "faults")}
+    accepted: ("velocity_errors", "velocity_errors_untouched", "faults"), stray_light: ("stray_light",)}
 FIGURES = {draw.__name__: draw for draw in TABLES}
 
 

@@ -20,6 +20,7 @@ class Instrument:
     frame: str = ""
     mark: str = ""  # its keys begin with it, whatever INSTRUME says
     position: tuple = ("RA", "DEC")  # keys of the star's place
+    degrees: bool = False  # in degrees, also where the first is below 24 and nothing says so
     sky: float = 0.0  # throughput of the fibre on the star in units of that on the sky; 0: nothing is subtracted
     one_is_good: bool = False  # of its masks
 
@@ -40,7 +41,8 @@ INSTRUMENTS = (
     Instrument("ESPADONS", ("CFHT",), (-155.4689, 19.8253, 4204), 65_000, (("INSTMODE", "R=80", 80_000),)),
     Instrument("HIRES", ("KECK",), (-155.4747, 19.8264, 4160)),
     Instrument("NARVAL", ("TBL", "PIC DU MIDI"), (0.1411, 42.9364, 2877), 65_000),  # tbl.omp.eu/platform
-    Instrument("FEROS", ("LA SILLA", "MPG"), (-70.7346, -29.2584, 2400), 48_000),  # IACOB (Simon-Diaz et al.)
+    # 48,000, and places in degrees, those of FIES and HERMES too: IACOB (Simon-Diaz et al.)
+    Instrument("FEROS", ("LA SILLA", "MPG"), (-70.7346, -29.2584, 2400), 48_000, degrees=True),
     Instrument("UVES", ("PARANAL", "VLT"), (-70.4045, -24.6272, 2635)),
     Instrument("TRES", ("FLWO",), (-110.8781, 31.6811, 2345), 44_000),
     # RVData (EPRV-RCN): modes HR and HE, the star's place in QRA and QDEC, the Earth's velocity, still in the
@@ -53,10 +55,11 @@ INSTRUMENTS = (
     Instrument("GHOST", ("GEMINI-SOUTH",), (-70.7367, -30.2407, 2722), medium="air", modes=(
         ("SMPNAME", "HI_ONLY", 76_000), ("SMPNAME", "LO_ONLY", 56_000), ("SMPNAME", "STD_ONLY", 56_000))),
     # "F1 LowRes", "F3 MedRes" or "F4 HiRes"; air, and the Earth's velocity is still in it (IACOB, serval)
-    Instrument("FIES", ("NOT",), (-17.8851, 28.7573, 2382), medium="air", frame="observer", modes=(
+    Instrument("FIES", ("NOT",), (-17.8851, 28.7573, 2382), medium="air", frame="observer", degrees=True, modes=(
         ("FIFMSKNM", "LOW", 25_000), ("FIFMSKNM", "MED", 46_000), ("FIFMSKNM", "HI", 67_000))),
     # Raskin and Van Winckel 2014, AN 335, 32; not found: the other fibre. BVCOR is in some wavelengths, in others not
-    Instrument("HERMES", ("MERCATOR",), (-17.8784, 28.7624, 2333), modes=(("OBSMODE", "HRF", 85_000),)),
+    Instrument("HERMES", ("MERCATOR",), (-17.8784, 28.7624, 2333), degrees=True, modes=(
+        ("OBSMODE", "HRF", 85_000),)),
     # Tokovinin et al. 2013, PASP 125, 1336, and CTIO's pages, which give the fibre 25,000 to 30,000; its name is in FPA
     Instrument("CHIRON", ("CTIO",), (-70.8068, -30.1693, 2207), modes=(
         ("DECKER", "FIBER", 28_000), ("DECKER", "SLICER", 79_000), ("DECKER", "NARROW", 136_000),
@@ -202,7 +205,7 @@ def _position(header, instrument):
     """Right ascension and declination [degree], NaN where the header leaves open whether the first is in hours.
 
     Three numbers are hours and degrees with minutes and seconds. One number beyond 24 is in degrees; up to 24 the
-    comment must say which.
+    comment or the table of instruments must say which.
     """
     ra, dec = instrument.position
     values = [str(header.get(key)) for key in (ra, dec)]
@@ -211,7 +214,8 @@ def _position(header, instrument):
         unit = "hourangle"
     elif _number(values[0]) <= 24:
         comment = _comment(header, ra).lower()
-        unit = "hourangle" if "hour" in comment or re.search(r"\[h", comment) else "deg" if "deg" in comment else ""
+        in_degrees = "deg" in comment or instrument.degrees
+        unit = "hourangle" if "hour" in comment or re.search(r"\[h", comment) else "deg" * in_degrees
     if not unit:
         return np.nan, np.nan
     from astropy.coordinates import SkyCoord

@@ -257,7 +257,8 @@ def _why_bad(covered, bad, limit, counts):
         return f"does not cover {low:g} to {high:g} Angstrom once at rest"
     first, last = paper.WAVELENGTH[pixels[[0, -1]]]
     if first - low > limit * (high - low) / 2 or high - last > limit * (high - low) / 2:
-        return f"covers {first:.1f} to {last:.1f} Angstrom of {low:g} to {high:g} once at rest"
+        return (f"covers {first:.1f} to {last:.1f} Angstrom of {low:g} to {high:g} once at rest: --max-bad "
+                f"{np.ceil(100 * bad):.0f} would have the rest bridged")
     gaps = np.diff(pixels)
     if gaps.max() > limit * len(paper.WAVELENGTH) / 2:
         at = paper.WAVELENGTH[pixels[gaps.argmax()]]

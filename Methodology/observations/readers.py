@@ -37,6 +37,7 @@ LARGEST = 10**9  # [bytes] of a file, unpacked
 SKY_SMOOTHING = 101  # [pixel] of the running median of a fibre on the sky; this and the next two are ours
 SKY_LINE, SKY_NARROWEST = 5, 3  # standard deviations of the sky's noise, and [pixel] in a row: fewer are a cosmic hit
 SKY_WING = 2  # [pixel] to each side of a line that belong to it
+INVERSE = -0.5  # correlation of an array with the flux below which it is no error
 MOST_PLANES = 24  # of an array without names: more are pixels, and no roles
 # Of an extension's header that go before the primary one's
 OWN_KEYS = ("OBJECT", "SPECSYS", "VACUUM", "CTYPE1", *headers.RESOLUTION_KEYS)
@@ -358,9 +359,14 @@ def _planes(hdus, name, columns):
 
 
 def _is_error(array, flux):
-    """Whether an array may be the errors of a flux: nowhere negative, and smaller."""
+    """Whether an array may be the errors of a flux: nowhere negative, smaller, and not less where there is more flux.
+
+    Less they are as inverse variances, which the cubes of CERES have (rabrahm/ceres).
+    """
     known = np.isfinite(array) & np.isfinite(flux)
-    return known.any() and (array[known] >= 0).all() and 0 < np.median(array[known]) < np.median(flux[known])
+    array, flux = array[known], flux[known]
+    return (known.any() and (array >= 0).all() and 0 < np.median(array) < np.median(flux)
+            and np.cov(array, flux)[0, 1] >= INVERSE * np.std(array) * np.std(flux))
 
 
 def _named(hdus, name, columns):

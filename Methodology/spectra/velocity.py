@@ -23,12 +23,13 @@ DWARFS = (2500, 5.2), (2900, 5.1), (3300, 4.9), (3700, 4.8), (4200, 4.7)  # Teff
 TEMPLATE_NODES = [(*dwarf, 0.0, vsini) for dwarf in DWARFS for vsini in (2, 5, 10, 15, 25)]  # solar; v sin i [km/s]
 NODE_SCALE = np.array([100, 0.3, 0.3, 1.0])  # what counts as equally far from a node
 ATOMIC_TEFF = 3500  # [K] above which atoms rule the window
-MOST, NEAR = 0.85, 90  # of the window, and [km/s] searched about a velocity that was found with less of it
+# Of the window; [km/s] searched about a velocity that was found without all of it
+MOST, NEAR = 0.85, 90
 SHORTEST = 15  # [Angstrom] of a template that there must be to correlate with
 # Heights of a warm template's peak, in units of the best one's, from which it counts for the velocity, and alone does
 WARM = 0.65, 0.8
-# Parts of the window, of 4 Angstrom, as some line is in each and hardly one in two; what the scatter of velocities is of
-# what they say, and of the window's information the least that all but one of them keep
+# Pieces of the window, of 3.5 Angstrom, as some line is in each and hardly one in two; what the scatter of velocities
+# is of what they say; of the window's information the least that all but one of them have
 N_PIECES, SCATTER, KEPT = 10, 1.1, 0.1
 
 
@@ -111,7 +112,7 @@ class Velocity:
     """What the cross-correlation with templates says."""
 
     rv: float  # [km/s]
-    error: float  # [km/s] of noise and of lines that are not as the template has them, whatever these share over stars
+    error: float  # [km/s] of noise and of lines that are not as the template has them, alike for all stars or not
     noise: float  # [km/s], that of the best template alone
     height: float  # of the peak, 1 for equal spectra
     weakest: float  # height that is left where any one fifth of the window is left out
@@ -183,15 +184,15 @@ def measure_velocity(wave, flux, templates, ignored=None, searched=MAX_VELOCITY)
     ignored : ndarray of shape (n_pixels,), bool, optional
         Pixels that count for nothing, as those of telluric lines.
     searched : float
-        [km/s] to each side. Where so much of the window is lost that way that less than MOST of it is seen, all but the
-        peak itself is measured again about its velocity.
+        [km/s] to each side. Where some of the window is lost that way, the velocity is measured again about the one
+        found; where less than MOST of it is seen, all but the peak itself is.
 
     Returns
     -------
     Velocity
         Positive where lines lie to the red. It is that of the best template, or of the warm one of highest correlation
-        where that is nearly as high, or between the two. Its error is by how much it differs where a piece of the window
-        is left out: lines that are wrong in the template move it as noise does, each those of its own piece.
+        where that is nearly as high, or between the two. Its error is by how much it moves where a piece of the window
+        is left out (a jackknife): lines that are wrong in the template move it as noise does, each by its own.
         ValueError says that less than 15 Angstrom of the window can be seen at all velocities.
     """
     step = VELOCITY_STEP / LIGHT
@@ -244,10 +245,12 @@ def measure_velocity(wave, flux, templates, ignored=None, searched=MAX_VELOCITY)
         second_rv=lags[second], seen=(high - low) / np.ptp(paper.WINDOW),
         template=int(best), lags=lags, correlation=correlation[best],
     )
-    if velocity.seen > MOST or searched < MAX_VELOCITY or abs(rv) > MAX_VELOCITY - 1:
+    if velocity.seen > 0.999 or searched < MAX_VELOCITY or abs(rv) > MAX_VELOCITY - 1:
         return velocity
     near = measure_velocity(wave / (1 + rv / LIGHT), flux, templates, ignored, NEAR)
     back = {name: getattr(near, name) * (1 + rv / LIGHT) + rv for name in ("rv", "second_rv")}
+    if velocity.seen > MOST:
+        return replace(velocity, rv=back["rv"], error=near.error)
     return replace(near, **back, contrast=velocity.contrast, lags=lags, correlation=velocity.correlation)
 
 

@@ -5,7 +5,7 @@ are those of --out docs/data:
 
     python tests/benchmarks/false_stars.py [--n 1000] [--seed 0] [--out DIR]          # false_stars.csv
     python tests/benchmarks/false_stars.py --faults [--n 1000]                        # faults.csv: a word for each
-    python tests/benchmarks/false_stars.py --velocities --gap-seeds 20 39    # velocity_errors.csv, both families of gaps
+    python tests/benchmarks/false_stars.py --velocities --gap-seeds 20 39    # velocity_errors.csv, both families
     python tests/benchmarks/false_stars.py --shifts src_files/demo    # what a wrong velocity does to a small network
     python tests/benchmarks/false_stars.py --stray artifacts/demo --n 40    # stray_light.csv: it and [M/H] look alike
 """

@@ -100,6 +100,11 @@ def test_an_instrument_of_several_modes_has_a_resolving_power_each(header, power
     np.testing.assert_equal(from_header(header, "star").resolving_power, float(power))
 
 
+@pytest.mark.parametrize("instrument, ra", [("FIES", 17.9635), ("HERMES", 17.9635), ("FEROS", 17.9635), ("", np.nan)])
+def test_some_instruments_have_degrees_whatever_the_number(instrument, ra):
+    np.testing.assert_equal(from_header({"INSTRUME": instrument, "RA": 17.9635, "DEC": 4.69}, "star").ra, ra)
+
+
 NEID = {"INSTRUME": "NEID", "TELESCOP": "WIYN 3.5m", "QRA": "17:57:48.5", "QDEC": "+04:41:36", "RA": "0:0:1"}
 
 

@@ -156,7 +156,8 @@ BAD = {
     "galaxy": (GALAXY * (1 + NOISE / 100), "at the end of the range searched: no M dwarf"),
     "noise": (1e4 * (1 + NOISE / 10), "no peak in its cross-correlation"),
     "half the window": (np.where(NATIVE > 8818, np.nan, observe()), "covers .* to find its velocity"),
-    "nearly the window": (np.where(NATIVE > 8831, np.nan, observe()), r"covers 8800\.0 to 883\d\.\d Angstrom of"),
+    "nearly the window": (
+        np.where(NATIVE > 8831, np.nan, observe()), r"covers 8800\.0 to 883\d\.\d Angstrom of .*--max-bad \d+ would"),
 }
 
 

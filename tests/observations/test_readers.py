@@ -99,6 +99,10 @@ FITS = {  # name: HDUs, unit, medium, frame
     "ESO phase 3": (
         table(["WAVE", "FLUX", "ERR"], [WAVE / 10, FLUX, ERROR], ["nm"], vector=True, TUCD1="em.wl;obs.atmos",
               SPECSYS="TOPOCENT"), "nm", "air", "observer"),
+    "cube of an order with errors": ([fits.PrimaryHDU(np.array([WAVE, FLUX, ERROR])[:, None],
+                                                       fits.Header({"OBJECT": "GJ 1"}))], "Angstrom", "", ""),
+    "cube of CERES, with inverse variances": ([fits.PrimaryHDU(np.array([WAVE, FLUX, 1 / FLUX, FLUX])[:, None],
+                                               fits.Header({"OBJECT": "GJ 1"}))], "Angstrom", "", ""),
     "CARMENES": (
         extensions({"INSTRUME": "CARMENES", "HIERARCH CARACAL BERV": 12.5}, SPEC=echelle(FLUX), CONT=echelle(FLUX),
                    SIG=echelle(ERROR), WAVE=echelle(WAVE, -80)), "Angstrom", "vacuum", "observer"),
