@@ -337,7 +337,8 @@ OF_TABLES = [
         "flux ({flux_before:.2f}; of one size {alike[flux_before]:.2f}) or the reconstruction error "
         "({reconstruction_before:.2f} and {alike[reconstruction_before]:.2f})", "the best has {best:.2f}")),
     ("docs/results.md", of_penalties, "from {live_before:.2f} and {frozen_before:.2f} to {live_after:.2f} dex"),
-    ("README.md", of_full_size, "in Teff ({lines[teff]:.0f} and {growth[teff]:.0f} K behind the two families, 275)"),
+    ("README.md", of_full_size, "in Teff ({lines[teff]:.0f} and {growth[teff]:.0f} K behind the two families, the "
+     "constant 275 K)"),
     *(("README.md", of_full_size, words) for words in (
         "| {lines[teff]:.0f} | {growth[teff]:.0f} | 275 |", "| {lines[logg]:.3f} | {growth[logg]:.3f} | 0.113 |",
         "| {lines[mh]:.2f} | {growth[mh]:.2f} | 0.159 |", "| {lines[vsini]:.2f} | {growth[vsini]:.2f} | 5.52 |")),
