@@ -171,6 +171,12 @@ class Stars:
             about = self.truth[:, k].mean() + self.wrong_mean[par] * width / MEAN_ERRORS[par] + more, width
         return gauge.Observation(rows, values, np.full(len(rows), error), shared, about)
 
+    def anchors(self, shared=0.0):
+        """14 Teff and 6 [M/H], perhaps with an error that the former share, and the mean of log g."""
+        rows = {name: np.flatnonzero(self.karmn.isin(catalogues.load(name)["karmn"])) for name in ("interf", "fgkm")}
+        return {"teff": self.known("teff", rows["interf"], shared=shared), "mh": self.known("mh", rows["fgkm"]),
+                "logg": self.known("logg", mean=0.03)}
+
     def mapped(self, way, observations):
         """Errors, own and shared uncertainty of every star and parameter, NaN for anchors of a parameter."""
         error, own, shared = np.empty((3, *self.truth.shape))
@@ -200,12 +206,9 @@ def rms(error):
 
 def scenarios(stars):
     """By name (errors, own, shared) of one gap's stars."""
-    rows = {name: np.flatnonzero(stars.karmn.isin(catalogues.load(name)["karmn"])) for name in ("interf", "fgkm")}
     mean_teff = {"teff": stars.known("teff", mean=True)}
     means = {par: stars.known(par, mean=True) for par in MEAN_ERRORS}
-    anchors = {"teff": stars.known("teff", rows["interf"]), "mh": stars.known("mh", rows["fgkm"]),
-               "logg": stars.known("logg", mean=0.03)}
-    shared = {**anchors, "teff": stars.known("teff", rows["interf"], shared=30.0)}
+    anchors, shared = stars.anchors(), stars.anchors(shared=30.0)
     constant = stars.truth.mean(axis=0) - stars.truth
     none = np.full_like(constant, np.nan)
     return {
