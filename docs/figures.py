@@ -57,8 +57,9 @@ def errors(networks, joint):
     networks = networks.query("size == 'paper'")
     joint["family"] = joint["gap"].str.split("_").str[0]
     joint = joint[~joint["gap"].isin(["lines_0", "lines_1", "lines_2"])]  # on which its form was chosen
-    ways = {"before": "published before", "fine-tuned": "published after", "joint": "joint, mean of Teff to 50 K",
-            "anchored": "joint, 14 + 6 anchors, mean of log g"}
+    ways = {"recipe,\nbefore": "published before", "fine-\ntuned": "published after",
+            "with\nanchors": "published anchored", "joint": "joint, mean of Teff to 50 K",
+            "joint with\nanchors": "joint, 14 + 6 anchors, mean of log g"}
     figure, axes = panels(2, 2, 0.75, "SIMULATED stars: error at each gap seed, all synthetic spectra")
     for ax, (par, label) in zip(axes.flat, LABELS.items()):
         constant = joint.loc[joint["estimates"] == "one constant for all", par].mean()

@@ -162,6 +162,16 @@ def of_full_size():
                      "biases": biases[family]} for family in ("lines", "growth")}
 
 
+def of_medians():
+    """At full size the medians over gap seeds of README's figure: fine-tuned, with anchors, the joint fit with them."""
+    rows, joint = table("network_errors").query("size == 'paper'"), table("joint_errors")
+    joint = joint[(joint["estimates"] == "joint, 14 + 6 anchors, mean of log g")
+                  & ~joint["gap"].isin(["lines_0", "lines_1", "lines_2"])]
+    medians = {way: rows[rows["way"] == f"published {way}"].pivot_table(
+        index="family", columns="parameter", values="rmse", aggfunc="median") for way in ("after", "anchored")}
+    return {**medians, "joint": joint[list(paper.PARAMETERS)].groupby(joint["gap"].str.split("_").str[0]).median()}
+
+
 def of_gains():
     """By parameter the gap seeds of either family at which fine-tuning lessens the rmse at the demo's size."""
     rows = table("network_errors").query("size == 'demo' and networks == 'ensemble' and epochs == 20")
@@ -340,19 +350,29 @@ OF_TABLES = [
         "flux ({flux_before:.2f}; of one size {alike[flux_before]:.2f}) or the reconstruction error "
         "({reconstruction_before:.2f} and {alike[reconstruction_before]:.2f})", "the best has {best:.2f}")),
     ("docs/results.md", of_penalties, "from {live_before:.2f} and {frozen_before:.2f} to {live_after:.2f} dex"),
-    ("README.md", of_full_size, "in Teff ({lines[teff]:.0f} and {growth[teff]:.0f} K behind the two families, the "
-     "constant 275 K)"),
-    *(("README.md", of_full_size, words) for words in (
-        "| {lines[teff]:.0f} | {growth[teff]:.0f} | 275 |", "| {lines[logg]:.3f} | {growth[logg]:.3f} | 0.113 |",
-        "| {lines[mh]:.2f} | {growth[mh]:.2f} | 0.159 |", "| {lines[vsini]:.2f} | {growth[vsini]:.2f} | 5.52 |")),
+    *(("README.md", of_medians, words) for words in (
+        "Teff from {after[teff][lines]:.0f} to {anchored[teff][lines]:.0f} K behind the first family and from "
+        "{after[teff][growth]:.0f} to {anchored[teff][growth]:.0f} K behind the second",
+        "is off by {joint[teff][lines]:.0f} and {joint[teff][growth]:.0f} K with the same anchors",
+        *("| " + " | ".join(f"{{{way}[{par}][lines]:.{digits}f}}, {{{way}[{par}][growth]:.{digits}f}}" for way in (
+            "after", "anchored", "joint")) + f" | {constant} |" for par, digits, constant in (
+                ("teff", 0, 275), ("logg", 3, 0.113), ("mh", 2, 0.159))),
+        "| {after[vsini][lines]:.1f}, {after[vsini][growth]:.1f} | {anchored[vsini][lines]:.1f}, "
+        "{anchored[vsini][growth]:.1f} | {joint[vsini][lines]:.2f}, {joint[vsini][growth]:.2f} | 5.52 |")),
+    *(("docs/fine-tuning.md", of_medians, words) for words in (
+        "{after[teff][lines]:.0f} K, {after[logg][lines]:.3f} dex in log g, {after[mh][lines]:.2f} dex in [M/H] and "
+        "{after[vsini][lines]:.2f} km/s behind the first family, {after[teff][growth]:.0f} K, "
+        "{after[logg][growth]:.3f} dex, {after[mh][growth]:.2f} dex and {after[vsini][growth]:.2f} km/s behind the",
+        *("{0[teff][lines]:.0f} and {0[teff][growth]:.0f} K, {0[logg][lines]:.3f} and {0[logg][growth]:.3f} dex"
+          "{1}, {0[mh][lines]:.2f} and {0[mh][growth]:.2f} dex{2}".replace("{0", "{" + way).replace(
+              "{1}", log_g).replace("{2}", mh) for way, log_g, mh in (
+                  ("anchored", " in log g", " in [M/H]"), ("joint", "", ""))))),
     ("docs/cards.md", of_full_size,
      "{lines[teff]:.0f} K, {lines[logg]:.3f} dex, {lines[mh]:.2f} dex, {lines[vsini]:.2f} km/s behind"),
     ("docs/cards.md", of_full_size,
      "{growth[teff]:.0f} K, {growth[logg]:.3f} dex, {growth[mh]:.2f} dex, {growth[vsini]:.2f} km/s of a second"),
     *(("docs/fine-tuning.md", of_full_size, words) for words in (
-        "{lines[teff]:.0f} K, {lines[logg]:.3f} dex in log g, {lines[mh]:.2f} dex in [M/H] and {lines[vsini]:.2f} km/s "
-        "behind the first family, {growth[teff]:.0f} K, {growth[logg]:.3f} dex, {growth[mh]:.2f} dex and "
-        "{growth[vsini]:.2f} km/s behind the second: {lines[demo]:.2f} and {growth[demo]:.2f} times that of the demo's",
+        "{lines[demo]:.2f} and {growth[demo]:.2f} times that of the demo's size",
         "One constant has {lines[constant]:.2f} and {growth[constant]:.2f} times the recipe's error",
         "in Teff at {lines[beaten][teff]} and {growth[beaten][teff]} gap seeds of 20, in log g at "
         "{lines[beaten][logg]} and {growth[beaten][logg]}, in [M/H] at {lines[beaten][mh]} and "
@@ -390,16 +410,12 @@ OF_TABLES = [
     ("docs/fine-tuning.md", of_gains,
      "at {teff[0]} and {teff[1]} in Teff, at {logg[0]} and {logg[1]} in log g, at {mh[0]} and {mh[1]} in [M/H], at "
      "{vsini[0]} and {vsini[1]} in v sin i"),
-    ("README.md", of_joint, "{lines[teff]:.0f} K behind one family of gaps and {growth[teff]:.0f} K behind the other"),
     ("docs/cards.md", of_joint, "{lines[teff]:.0f} and {growth[teff]:.0f} K, {lines[logg]:.2f} and {growth[logg]:.2f} "
                                 "dex in log g, {lines[mh]:.2f} and {growth[mh]:.2f} dex in [M/H]"),
     ("docs/results.md", of_perturbed, "{ratio} times the recipe's error (geometric mean over the parameters; "
                                       "{lowest:.2f} to {highest} by autoencoder). Teff is worse ({teff:.2f})"),
     ("docs/results.md", of_perturbed, "({lost[0]:.0f} to {lost[1]:.0f} times the recipe's error); a perceptron on "
                                       "perturbed flux is not ({mlp} on the untouched seeds, ridge regression {ridge})"),
-    *(("README.md", of_joint, words) for words in (
-        "{lines[teff]:.0f} to {growth[teff]:.0f} with anchors", "with anchors: {lines[logg]:.2f} to {growth[logg]:.2f}",
-        "with anchors: {lines[mh]:.2f} to {growth[mh]:.2f}")),
     ("docs/trust.md", of_flags, "{others[0]:.1f} to {others[1]:.1f} times the error of the others, in Teff "
                                 "{teff[0]:.1f} to {teff[1]:.1f} times"),
     ("docs/trust.md", of_coverage, "for Teff not behind another one ({same} and {another} %)"),
