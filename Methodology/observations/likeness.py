@@ -33,6 +33,7 @@ POWERS = np.geomspace(20_000, 400_000, 40)  # resolving powers tried for the sha
 # ones are a rotating star's, whatever the instrument. None of MANY stars with sharp ones is said of all
 SHARP, BLUNT, MANY = 0.75, (0.28, 0.55), 5
 OVERLAP, CERTAIN, BLOCK = 5.0, 4.0, 30  # [Angstrom] of two orders to compare them, deviations of a difference, [pixel]
+SMOOTHED, EDGE = 0.9, 10  # of the resolving power, against noise, and [pixel] of an overlap that this spoils
 
 
 def flags(flux, seen, velocity, templates, pixels, power, sharpness, differ, observation):
@@ -99,20 +100,31 @@ def line_power(flux, seen, velocity, templates, target):
 def two_powers(parts, template, power):
     """Whether two orders that overlap differ as lines do that are seen with `power` and with SHARP of it, or less.
 
-    Their difference is regressed on that of the template so seen; rotation is in neither. `parts` are (pixels of
-    `WAVE`, normalised flux, error) an order.
+    Their difference is regressed on that of the template so seen, and of their mean, which has the star's own lines.
+    With the weights of inverse variance the mean has no noise in common with the difference; what is left of it is
+    smoothed. `parts` are (pixels of `WAVE`, normalised flux, error) an order.
     """
     duller = np.zeros(len(WAVE))
     duller[WINDOW] = degrade(template, power, SHARP * power) - template
     for pair in itertools.combinations(parts, 2):
         common = slice(max(pixels.start for pixels, *_ in pair), min(pixels.stop for pixels, *_ in pair))
-        expected = duller[common]
-        if len(expected) < OVERLAP / STEP or not expected.any():
+        if common.stop - common.start < OVERLAP / STEP:
             continue
-        one, other = (flux[common.start - pixels.start : common.stop - pixels.start] for pixels, flux, _ in pair)
-        slope = (one - other) @ expected / (expected**2).sum()
-        scatter = (one - other - slope * expected) * expected
-        in_blocks = np.add.reduceat(scatter, np.arange(0, len(scatter), BLOCK))  # within which neighbours are alike
-        if abs(slope) > max(1, CERTAIN * np.linalg.norm(in_blocks) / (expected**2).sum()):
+        (one, noise), (other, other_noise) = (
+            [array[common.start - pixels.start : common.stop - pixels.start] for array in arrays]
+            for pixels, *arrays in pair)
+        share = 1 / (1 + np.median(noise) ** 2 / np.median(other_noise) ** 2)
+        smooth = degrade(share * one + (1 - share) * other, power, SMOOTHED * power)
+        own = degrade(smooth, power, SHARP * power) - smooth
+        if any(_differ((one - other)[EDGE:-EDGE], expected[EDGE:-EDGE]) for expected in (duller[common], own)):
             return True
     return False
+
+
+def _differ(difference, expected):
+    """Whether a difference of two orders has at least that which is expected in it, beyond doubt."""
+    power = max((expected**2).sum(), 1e-12)
+    slope = difference @ expected / power
+    scatter = (difference - slope * expected) * expected
+    in_blocks = np.add.reduceat(scatter, np.arange(0, len(scatter), BLOCK))  # within which neighbours are alike
+    return abs(slope) > max(1, CERTAIN * np.linalg.norm(in_blocks) / power)

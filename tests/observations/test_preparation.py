@@ -6,9 +6,9 @@ import pytest
 from observed import LABELS, NATIVE, PHYSICS, REAL, observe
 
 import paper
-from observations import orders, preparation, readers
+from observations import likeness, orders, preparation, readers
 from spectra import star_tables
-from spectra.transforms import LIGHT, WINDOW, degrade
+from spectra.transforms import LIGHT, WAVE, WINDOW, degrade
 from spectra.velocity import Templates
 from synthetic import simulation as sim
 from synthetic.labels import label_grid
@@ -110,6 +110,17 @@ def test_orders_of_two_resolving_powers_are_flagged(templates, power, step, word
     fill = np.full(len(NATIVE) - len(wave), np.nan)
     star = prepared(np.array([blue, np.r_[red, fill]]), templates, np.array([NATIVE, np.r_[wave, fill]]))
     assert star.record["odd"] == word
+
+
+@pytest.mark.parametrize("power", [paper.RESOLVING_POWER, 50_000])
+def test_orders_of_two_resolving_powers_are_told_by_lines_that_no_template_has(power):
+    rng, pixels = np.random.default_rng(0), slice(1200, 2300)
+    places = rng.uniform(8808, 8818, 25)
+    sharp = 1 - 0.2 * np.exp(-0.5 * ((WAVE - places[:, None]) / 0.05) ** 2).sum(axis=0)
+    template = 1 - 0.2 * np.exp(-0.5 * ((WAVE[WINDOW] - places[:5, None] - 0.3) / 0.05) ** 2).sum(axis=0)
+    noisy = (flux + rng.normal(0, 0.005, len(WAVE)) for flux in (sharp, degrade(sharp, paper.RESOLVING_POWER, power)))
+    parts = [(pixels, flux[pixels], np.full(1100, 0.005)) for flux in noisy]
+    assert likeness.two_powers(parts, template, paper.RESOLVING_POWER) == (power < paper.RESOLVING_POWER)
 
 
 def test_a_second_star_is_flagged(templates):
