@@ -270,7 +270,7 @@ def of_real_spectra():
     known = rows[rows["spectrum"] == "Marfil+21"].set_index("star")
     off = {par: [f"{row[par] - known.loc[row['star'], par]:{digits}}" for _, row in rows.iterrows()
                  if row["spectrum"] != "Marfil+21"]
-           for par, digits in (("teff", ".0f"), ("mh", ".2f"), ("vsini", ".1f"))}
+           for par, digits in (("teff", ".0f"), ("logg", ".2f"), ("mh", ".2f"), ("vsini", ".1f"))}
     return {par: (", ".join(values[:3]), values[3]) for par, values in off.items()}
 
 
@@ -419,8 +419,8 @@ OF_TABLES = [
     ("docs/trust.md", of_flags, "{others[0]:.1f} to {others[1]:.1f} times the error of the others, in Teff "
                                 "{teff[0]:.1f} to {teff[1]:.1f} times"),
     ("docs/trust.md", of_coverage, "for Teff not behind another one ({same} and {another} %)"),
-    ("docs/trust.md", of_real_spectra, "| {teff[0]} | {mh[0]} | {vsini[0]} above the limit |"),
-    ("docs/trust.md", of_real_spectra, "| {teff[1]} | {mh[1]} | {vsini[1]} |"),
+    ("docs/trust.md", of_real_spectra, "| {teff[0]} | {logg[0]} | {mh[0]} | {vsini[0]} above the limit |"),
+    ("docs/trust.md", of_real_spectra, "| {teff[1]} | {logg[1]} | {mh[1]} | {vsini[1]} |"),
 ]
 
 
@@ -429,6 +429,7 @@ def test_of_tables(page, numbers, sentence):
     assert sentence.format(**numbers()) in prose(page)
 
 
+DIGITS = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
 GAPS = {"first family, gap seeds 3 to 7": ("lines", 3, 7), "first family, 20 untouched": ("lines", 10, 29),
         "second family, 20 gap seeds": ("growth", 0, 19)}
 
@@ -447,7 +448,23 @@ def test_errors_of_the_joint_fit(heading):
         of_way = numbers.get_group(name)
         assert cells == [f"{(of_way[par] ** 2).mean() ** 0.5:.{digits}f} ({of_way[par].median():.{digits}f}, "
                          f"{of_way[par].quantile(0.9):.{digits}f})" for par, digits in
-                         (("teff", 0), ("logg", 3), ("mh", 3), ("vsini", 2))], name
+                         DIGITS.items()], name
+
+
+@pytest.mark.parametrize("family", ["lines", "growth"])
+def test_errors_of_the_anchored_recipe(family):
+    """The row of the page on the joint fit, by gap seeds 0 to 19, and that fit's errors over them where both are."""
+    rows = table("network_errors").query("size == 'paper' and way == 'published anchored' and family == @family")
+    recipe = rows.pivot_table(index="seed", columns="parameter", values="rmse")
+    cells = [f"{(recipe[par] ** 2).mean() ** 0.5:.{digits}f} ({recipe[par].median():.{digits}f}, "
+             f"{recipe[par].quantile(0.9):.{digits}f})" for par, digits in DIGITS.items()]
+    assert f"| the recipe, anchored | {' | '.join(cells)} | |" in prose("docs/joint-fit.md")
+    joint = table("joint_errors").query("estimates == 'joint, 14 + 6 anchors, mean of log g'").set_index("gap")
+    chosen = 3 if family == "lines" else 0
+    gaps = [seed for seed in recipe.index if seed >= chosen and f"{family}_{seed}" in joint.index]
+    ratio = np.log(joint.loc[[f"{family}_{seed}" for seed in gaps], list(DIGITS)].to_numpy()
+                   / recipe.loc[gaps, list(DIGITS)].to_numpy())
+    assert f"{np.exp(ratio.mean()):.2f} times the recipe with the same anchors" in prose("docs/joint-fit.md")
 
 
 def test_calibration_of_the_literature_is_that_of_the_code():
