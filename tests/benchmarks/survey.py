@@ -3,11 +3,12 @@
 Writes  OUT/data, OUT/run, OUT/survey      SIMULATED numbers of the form of spectra, and networks that nobody trained
 
 The networks are of the paper's size, 12 autoencoders and 148 regressors, or, with --small, of hardly any, so that
-only memory tells. Times are of the processor, which a machine that is busy lengthens least; the product that they are
-held against, of 2048 x 2048 by 2048 x 2048 in float32, is timed between the blocks.
+only memory tells; the spectra are 1,024 random ones, over and over. Times are of the processor, which a machine that is
+busy lengthens least; the product that they are held against, of 2048 x 2048 by 2048 x 2048 in float32, is timed between
+the blocks.
 
     python tests/benchmarks/survey.py --out /tmp/survey --stars 16384
-    python tests/benchmarks/survey.py --out /tmp/small --small --stars 100000
+    python tests/benchmarks/survey.py --out /tmp/small --small --stars 1000000 --dtype float64    # 28 GB on disk
 """
 import argparse
 import sys
@@ -25,13 +26,13 @@ import paper  # noqa: E402
 from inference import predictor, survey  # noqa: E402
 from spectra.dataset import Dataset  # noqa: E402
 from training.backend import tf  # noqa: E402
-from workflow.files import write_array, write_csv, write_json, writing_rows  # noqa: E402
+from workflow.files import write_array, write_csv, write_json, writing  # noqa: E402
 from workflow.runner import peak_memory  # noqa: E402
 
 AUTOENCODERS, NEURONS, KEPT = 12, 1024, 37
 
 
-def make(out, n_stars, small):
+def make(out, n_stars, small, dtype):
     """Leave spectra and networks, unless they are there."""
     data, run, rng = out / "data", out / "run", np.random.default_rng(1)
     if not (run / "final_estimations.json").exists():
@@ -46,9 +47,12 @@ def make(out, n_stars, small):
         untrained_run.leave(data, run, *size, encode=False)
     spectra = out / f"stars_{n_stars}"
     if not (spectra / "stars.csv").exists():
-        with writing_rows(spectra / "carmf_norm.npy", paper.N_PIXELS) as append:
-            for _ in range(n_stars):
-                append(rng.random(paper.N_PIXELS, np.float32))
+        flux = rng.random((1024, paper.N_PIXELS)).astype(dtype)
+        header = {"descr": flux.dtype.str, "fortran_order": False, "shape": (n_stars, paper.N_PIXELS)}
+        with writing(spectra / "carmf_norm.npy") as partial, open(partial, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, n_stars, len(flux)):
+                flux[: n_stars - start].tofile(file)
         write_json(spectra / "provenance.json", {"spectra": "simulated"})
         write_csv(spectra / "stars.csv", pd.DataFrame({"karmn": np.arange(n_stars), "snr": 100.0}))
     return data, run, spectra
@@ -83,8 +87,9 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--stars", type=int, default=2 * survey.BLOCK, metavar="N")
     parser.add_argument("--small", action="store_true", help="networks of hardly any size: for the memory alone")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of the spectra")
     args = parser.parse_args(argv)
-    data, run, spectra = make(args.out, args.stars, args.small)
+    data, run, spectra = make(args.out, args.stars, args.small, args.dtype)
     ensemble, folder = predictor.select(run, data), Dataset(spectra)
     survey.check(folder, ensemble)
     units = survey.plan(folder, ensemble, args.out / f"survey_{args.stars}", folder.provenance)
