@@ -120,7 +120,7 @@ def of_stars(stars, flux, step, pixels):
     except ValueError as error:
         raise BadInput(f"column bridged of {stars['karmn'].iloc[0]} to {stars['karmn'].iloc[-1]}: {one_line(error)}: "
                        "prepare the stars again, or leave it empty") from None
-    return weighted(flux, snr * np.sqrt(np.where(native > 0, step / native, 1.0)), pixels)
+    return weighted(flux, snr * np.sqrt(step / np.where(native > 0, native, step)), pixels)
 
 
 def observed(data, rows, pixels):

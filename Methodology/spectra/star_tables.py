@@ -2,6 +2,7 @@
 import csv
 import io
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -59,10 +60,11 @@ def masks(texts, n_pixels):
     """The masks (n_stars, n_pixels) of which `ranges` made these texts; what is no such text is an error of values."""
     found = np.zeros((len(texts), n_pixels), bool)
     for row, text in enumerate(texts):
-        for first, last in (stretch.split("-") for stretch in text.split()):
-            if not 0 <= int(first) <= int(last) < n_pixels:
-                raise ValueError(f"{first}-{last} is no stretch of {n_pixels} pixels")
-            found[row, int(first) : int(last) + 1] = True
+        for stretch in text.split():
+            ends = re.fullmatch("([0-9]+)-([0-9]+)", stretch)
+            if not ends or not int(ends[1]) <= int(ends[2]) < n_pixels:
+                raise ValueError(f"{stretch[:40]} is no stretch of {n_pixels} pixels")
+            found[row, int(ends[1]) : int(ends[2]) + 1] = True
     return found
 
 

@@ -214,9 +214,11 @@ def test_bins_average_what_is_finite():
     assert bins.noise_of(noisy)[0] == pytest.approx(0.01, rel=0.1)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("known, factor, bad", [
     ({}, 1.0, 0), ({"pixel": 0.04}, 4.0, 0), ({"pixel": np.nan}, 1.0, 0), ({"bridged": "30-32 60-60"}, 1.0, 1),
     ({"bridged": ""}, 1.0, 0), ({"bridged": np.nan}, 1.0, 0), ({"pixel": 0.02, "bridged": "0-59"}, 2.0, 20),
+    ({"pixel": 0}, 1.0, 0), ({"pixel": -0.02}, 1.0, 0), ({"pixel": "narrow"}, 1.0, 0),
 ])
 def test_what_was_bridged_has_no_weight_and_the_noise_is_that_of_the_pixels_as_they_were(known, factor, bad):
     flux = np.random.default_rng(4).uniform(0.8, 1, (1, 300))

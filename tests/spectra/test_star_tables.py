@@ -31,5 +31,5 @@ def test_stretches_of_pixels_are_told_and_read(pixels, text):
 
 @pytest.mark.parametrize("text", ["7-12", "5", "5-3", "-1-3", "a-b", "1-2-3", "1.0-2.0"])
 def test_what_is_no_stretch_of_pixels_is_refused(text):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"^{text} is no stretch of 10 pixels$"):
         star_tables.masks([text], 10)
