@@ -214,8 +214,9 @@ def _position(header, instrument):
         unit = "hourangle"
     elif _number(values[0]) <= 24:
         comment = _comment(header, ra).lower()
-        in_degrees = "deg" in comment or instrument.degrees
-        unit = "hourangle" if "hour" in comment or re.search(r"\[h", comment) else "deg" * in_degrees
+        in_degrees, in_hours = "deg" in comment, re.search(r"hour|\[h", comment)
+        in_hours = in_hours or not in_degrees and re.search(r"\bh(h|rs?)?\b", comment)
+        unit = "hourangle" if in_hours else "deg" * (in_degrees or instrument.degrees)
     if not unit:
         return np.nan, np.nan
     from astropy.coordinates import SkyCoord

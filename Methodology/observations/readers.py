@@ -365,8 +365,10 @@ def _is_error(array, flux):
     """
     known = np.isfinite(array) & np.isfinite(flux)
     array, flux = array[known], flux[known]
-    return (known.any() and (array >= 0).all() and 0 < np.median(array) < np.median(flux)
-            and np.cov(array, flux)[0, 1] >= INVERSE * np.std(array) * np.std(flux))
+    if not (known.any() and (array >= 0).all() and 0 < np.median(array) < np.median(flux)):
+        return False
+    covariance = np.cov(array, flux, bias=True)  # in double precision, as squares of small fluxes need
+    return covariance[0, 1] >= INVERSE * np.sqrt(covariance[0, 0] * covariance[1, 1])
 
 
 def _named(hdus, name, columns):

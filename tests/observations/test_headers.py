@@ -100,9 +100,16 @@ def test_an_instrument_of_several_modes_has_a_resolving_power_each(header, power
     np.testing.assert_equal(from_header(header, "star").resolving_power, float(power))
 
 
-@pytest.mark.parametrize("instrument, ra", [("FIES", 17.9635), ("HERMES", 17.9635), ("FEROS", 17.9635), ("", np.nan)])
-def test_some_instruments_have_degrees_whatever_the_number(instrument, ra):
-    np.testing.assert_equal(from_header({"INSTRUME": instrument, "RA": 17.9635, "DEC": 4.69}, "star").ra, ra)
+@pytest.mark.parametrize("instrument, comment, ra", [
+    ("FIES", "", 17.9635), ("HERMES", "", 17.9635), ("FEROS", "", 17.9635), ("", "", np.nan),
+    ("FEROS", "17:57:48 RA (J2000)", 17.9635), ("FIES", "RA in hours", 269.4525), ("FIES", "RA [h]", 269.4525),
+    ("HERMES", "RA (hrs)", 269.4525), ("FEROS", "hr, J2000", 269.4525), ("FEROS", "hh.hhhh of hh mm ss", 269.4525),
+    ("", "RA (h)", 269.4525), ("", "[deg] 17 h 57 m", 17.9635),
+])
+def test_some_instruments_have_degrees_where_no_comment_says_hours(instrument, comment, ra):
+    header = fits.Header({"INSTRUME": instrument, "DEC": 4.69})
+    header["RA"] = 17.9635, comment
+    np.testing.assert_allclose(from_header(header, "star").ra, ra)
 
 
 NEID = {"INSTRUME": "NEID", "TELESCOP": "WIYN 3.5m", "QRA": "17:57:48.5", "QDEC": "+04:41:36", "RA": "0:0:1"}

@@ -176,6 +176,15 @@ def test_text(tmp_path, name):
     assert spectrum.observation.name == ("GJ 1" if name == ".s" else "star")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("unit", [1.0, 1e-24, 1e20])
+def test_errors_are_told_from_inverse_variances_in_any_unit(unit):
+    """In single precision, squares of such fluxes are none."""
+    noise = np.random.default_rng(0).normal(0, 1, len(WAVE))
+    flux, error, inverse = (np.float32(array * unit) for array in (FLUX, 20 - ERROR / 5 + noise, 1e5 / FLUX))
+    assert readers._is_error(error, flux) and not readers._is_error(inverse, flux)
+
+
 def test_columns_unit_and_medium_override(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("x,y,z,wave\n" + rows(WAVE / 10, FLUX, ERROR, WAVE))
