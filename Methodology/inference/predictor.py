@@ -72,8 +72,10 @@ def select(folder, data=None):
     sidecars = {path: artifacts.require(path, "cnn_training") for paths in regressors.values() for path in paths}
     numbers = {par: [sidecars[path].settings["autoencoder"] for path in paths] for par, paths in regressors.items()}
     autoencoders = sorted(set().union(*numbers.values()))
-    thinned = data in (None, folder) and _is_released(folder)  # blocks name the folder of the set that was found
-    data = Dataset(data or (folder if thinned else find_synthetic(artifacts.autoencoder(autoencoders[0]))))
+    thinned = _is_released(folder)
+    if thinned and data and not (data.exists() and data.samefile(folder)):
+        raise BadInput(f"{folder} is a release, and has all that it needs of its synthetic spectra: leave out --data")
+    data = Dataset(folder if thinned else data or find_synthetic(artifacts.autoencoder(autoencoders[0])))
     for path in (data.ph, data.pars):
         if not path.exists():
             raise BadInput(f"{path} not found: give the folder of the synthetic set of {folder} with --data")

@@ -360,6 +360,10 @@ def test_a_release_estimates_without_its_synthetic_set(made, tmp_path):
     assert estimate.main([*map(str, ("--artifacts", tmp_path / "tiny", "--resolution", 94600, "--jobs", 1, star))]) == 0
     one, other = (pd.read_csv(out / "estimates.csv") for out in (tmp_path / "whole", tmp_path / "tiny" / "estimates"))
     assert all(abs(one[x] - other[x])[0] < limits[par] for par, x in zip(paper.PARAMETERS, VALUES))
+    (tmp_path / "link").symlink_to(tmp_path / "tiny")
+    assert predictor.select(tmp_path / "tiny", tmp_path / "link").data.ph == packed.data.ph
+    with pytest.raises(files.BadInput, match="is a release, .* leave out --data"):
+        predictor.select(tmp_path / "tiny", made[0])  # whole, but these networks are rounded
     flux = np.load(tmp_path / "tiny" / "ph_flux_norm.npy")
     np.save(tmp_path / "tiny" / "ph_flux_norm.npy", flux[::-1])
     with pytest.raises(files.BadInput, match="ph_flux_norm.npy is missing or was changed: unpack the release again"):
