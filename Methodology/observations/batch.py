@@ -25,7 +25,7 @@ from workflow.command_line import cores, number
 from workflow.files import BadInput, UnitFailed, clean_name, escaped, one_line, sha256, sweep, writing, writing_rows
 from workflow.progress import progress_bar
 
-VERSION = 9  # raise it whenever the same file gives another row
+VERSION = 10  # raise it whenever the same file gives another row
 LONGEST_NAME = 100  # letters; file names hold 255 bytes
 SHOWN = 20  # stars and files that are named where there are many
 ARRAYS, RECORDS = ("carmf_norm.npy", "stars.csv"), "records.csv"

@@ -113,7 +113,8 @@ def two_powers(parts, template, power):
         (one, noise), (other, other_noise) = (
             [array[common.start - pixels.start : common.stop - pixels.start] for array in arrays]
             for pixels, *arrays in pair)
-        share = 1 / (1 + np.median(noise) ** 2 / np.median(other_noise) ** 2)
+        weight, other_weight = (max(np.median(array), 1e-9) ** -2.0 for array in (noise, other_noise))
+        share = weight / (weight + other_weight)
         smooth = degrade(share * one + (1 - share) * other, power, SMOOTHED * power)
         own = degrade(smooth, power, SHARP * power) - smooth
         if any(_differ((one - other)[EDGE:-EDGE], expected[EDGE:-EDGE]) for expected in (duller[common], own)):

@@ -112,14 +112,16 @@ def test_orders_of_two_resolving_powers_are_flagged(templates, power, step, word
     assert star.record["odd"] == word
 
 
-@pytest.mark.parametrize("power", [paper.RESOLVING_POWER, 50_000])
-def test_orders_of_two_resolving_powers_are_told_by_lines_that_no_template_has(power):
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("power, error", [(paper.RESOLVING_POWER, 0.005), (50_000, 0.005), (50_000, 0.0)])
+def test_orders_of_two_resolving_powers_are_told_by_lines_that_no_template_has(power, error):
+    """Also where none is told of their noise, as of rounded numbers."""
     rng, pixels = np.random.default_rng(0), slice(1200, 2300)
     places = rng.uniform(8808, 8818, 25)
     sharp = 1 - 0.2 * np.exp(-0.5 * ((WAVE - places[:, None]) / 0.05) ** 2).sum(axis=0)
     template = 1 - 0.2 * np.exp(-0.5 * ((WAVE[WINDOW] - places[:5, None] - 0.3) / 0.05) ** 2).sum(axis=0)
     noisy = (flux + rng.normal(0, 0.005, len(WAVE)) for flux in (sharp, degrade(sharp, paper.RESOLVING_POWER, power)))
-    parts = [(pixels, flux[pixels], np.full(1100, 0.005)) for flux in noisy]
+    parts = [(pixels, flux[pixels], np.full(1100, error)) for flux in noisy]
     assert likeness.two_powers(parts, template, paper.RESOLVING_POWER) == (power < paper.RESOLVING_POWER)
 
 
