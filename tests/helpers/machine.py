@@ -49,22 +49,9 @@ def losing_a_worker(address, workers):
     """Kill one of the `workers` of a Dask cluster, by address, as soon as it is at work; give its process."""
     from distributed import Client
 
-    ended, (victim, process) = threading.Event(), next(iter(workers.items()))
-
-    def kill_at_work():
-        with Client(address) as client:
-            while not ended.wait(0.02):
-                if client.processing([victim])[victim]:
-                    process.kill()
-                    return
-
-    killer = threading.Thread(target=kill_at_work)
-    killer.start()
-    try:
+    victim, process = next(iter(workers.items()))
+    with Client(address) as client, _as_soon_as(lambda: client.processing([victim])[victim], process.kill):
         yield process
-    finally:
-        ended.set()
-        killer.join()
 
 
 @contextlib.contextmanager
@@ -74,15 +61,21 @@ def losing_the_scheduler(address, begun):
 
     with Client(address) as client:
         number = client.run_on_scheduler(os.getpid)
+    with _as_soon_as(begun, lambda: os.kill(number, signal.SIGKILL)):
+        yield
+
+
+@contextlib.contextmanager
+def _as_soon_as(begun, kill):
+    """Call kill() once, as soon as begun() says so, while the block runs."""
     ended = threading.Event()
 
-    def kill_once_begun():
+    def watch():
         while not ended.wait(0.01):
             if begun():
-                os.kill(number, signal.SIGKILL)
-                return
+                return kill()
 
-    killer = threading.Thread(target=kill_once_begun)
+    killer = threading.Thread(target=watch)
     killer.start()
     try:
         yield
