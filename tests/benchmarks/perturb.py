@@ -235,10 +235,11 @@ def trained(way, i, args, out, flux_ph, labels):
 
 def run(way, i, args, out):
     """Train what is not trained of a way and number, and estimate the stars behind every gap not yet done."""
-    flux_ph, labels = synthetic(out / "spectra", args.budget)
+    labels = None  # which only CNNs on the flux want to estimate with
     if args.run:
         weights, epochs = of_run(args.run, i, out)
     else:
+        flux_ph, labels = synthetic(out / "spectra", args.budget)
         weights, epochs = trained(way, i, args, out, flux_ph, labels)
     name = f"{way}_{i}_{epochs}" + (f"_{args.penalty}" if args.penalty else "")
     tables = {(family, seed): out / "estimates" / f"{family}_{seed}_{name}.csv"
