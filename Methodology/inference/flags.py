@@ -221,7 +221,7 @@ def flagged(table, *parameters):
     doubted = pd.Series(False, table.index)
     no_doubt = {word for word, rule in RULES.items() if not rule.doubt}
     for column in {*(f"flags_{par}" for par in parameters), "flags"} & set(table):
-        doubted |= as_text(table[column]).map(lambda words: bool(set(words.split()) - no_doubt))
+        doubted |= as_text(table[column]).map(lambda words: bool(set(words.split()) - no_doubt)).astype(bool)
     return doubted
 
 

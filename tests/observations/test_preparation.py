@@ -274,5 +274,6 @@ def test_files_that_once_went_wrong(demo_templates, name):
             preparation.prepare(spectrum, templates, settings)
         return
     record = preparation.prepare(spectrum, templates, settings).record
-    assert abs(record["rv"] - rv) < 1.5 * record["e_rv"] < 1.5 and record["odd"] == said
+    limit = 1.5 if name.startswith("late") else 0.5  # km/s: a late rotator shows fewer lines
+    assert abs(record["rv"] - rv) < record["e_rv"] < limit and record["odd"] == said
     assert record["medium"] == ("vacuum?" if spectrum.observation.medium == "" else "vacuum")
