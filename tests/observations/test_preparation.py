@@ -257,7 +257,8 @@ CASES = {  # what must come out of files that once went wrong: the velocity [km/
     "vacuum_blank.fits": (30.6, ""), "ra_hours.fits": (30.6, "no-barycentric"),
     "cdelt1_and_cd11.fits": (30.6, "header"), "pypeit_coadd.fits": (30.6, ""), "two_arms.fits": (30.6, ""),
     "variable_length.fits": (30.6, ""), "neid_names.fits": (30.6, "no-barycentric"), "stacked_2xN.fits": (30.6, ""),
-    "chiron_cube.fits": (None, "covers 8802.6 to 8835.0"), "fill_1e30.csv": (30.6, ""),
+    "chiron_cube.fits": (None, "covers 8802.6 to 8835.0 .*--max-bad 8 "),
+    "chiron_cube.fits --max-bad 8": (-83.9, "undersampled"), "fill_1e30.csv": (30.6, ""),
 }
 
 
@@ -265,15 +266,17 @@ CASES = {  # what must come out of files that once went wrong: the velocity [km/
 @pytest.mark.parametrize("name", CASES)
 def test_files_that_once_went_wrong(demo_templates, name):
     rv, said = CASES[name]
+    name, _, max_bad = name.partition(" --max-bad ")
     power = 55_000 if name.startswith("telluric") else paper.RESOLVING_POWER
     templates = replace(demo_templates, flux=degrade(demo_templates.flux, paper.RESOLVING_POWER, power))
     spectrum = readers.read(REAL.parent / "cases" / name)
-    settings = preparation.Settings(power, power, "envelope")
+    settings = preparation.Settings(power, power, "envelope", float(max_bad or 3) / 100)
     if rv is None:
         with pytest.raises(UnitFailed, match=said):
             preparation.prepare(spectrum, templates, settings)
         return
     record = preparation.prepare(spectrum, templates, settings).record
-    limit = 1.5 if name.startswith("late") else 0.5  # km/s: a late rotator shows fewer lines
+    limit = 1.5 if name.startswith(("late", "chiron")) else 0.5  # km/s: a late rotator shows fewer lines
     assert abs(record["rv"] - rv) < record["e_rv"] < limit and record["odd"] == said
-    assert record["medium"] == ("vacuum?" if spectrum.observation.medium == "" else "vacuum")
+    assert record["medium"] == ("air?" if max_bad else "vacuum?" if spectrum.observation.medium == "" else "vacuum")
+    assert record["bad"] == pytest.approx(0.075 if max_bad else 0.008 if name == "fill_1e30.csv" else 0, abs=0.005)
