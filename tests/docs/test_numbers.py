@@ -12,11 +12,21 @@ from evaluation import calibrated, catalogues, claims, comparison
 from figures import style
 
 ROOT = Path(__file__).resolve().parents[2]
+ARTICLE = "docs/article/article.tex"
+
+
+TEX = {r"\teff{}": "Teff", r"\logg{}": "log g", r"\mh{}": "[M/H]", r"\vsini{}": "v sin i", "~": " ", r"\%": "%",
+       "&": "|", r"\\": "|"}
 
 
 def prose(page):
-    """A page without line ends and marks of emphasis."""
-    return re.sub(r"\s+", " ", (ROOT / page).read_text(encoding="utf-8").replace("**", ""))
+    """A page without line ends and marks of emphasis, of the article without those of TeX and citations."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("**", "")
+    if page == ARTICLE:
+        text = re.sub(r"\\supercite\{.+?\}", "", text)
+        for mark, word in TEX.items():
+            text = text.replace(mark, word)
+    return re.sub(r"\s+", " ", text)
 
 
 # ---------------------------------------------------------------- the published estimates
@@ -86,6 +96,15 @@ OF_PUBLISHED = [
                            "above 12 km/s, all of them active and {young_fast} of them in the young disc"),
     ("docs/literature.md", "{words[yes]} of 23 hold"),
     ("README.md", "Of its 23 statements in words {words[yes]} hold"),
+    (ARTICLE, "Of 23 statements in words {words[yes]} hold"),
+    (ARTICLE, "{comparisons} comparisons with the literature"),
+    (ARTICLE, "{held_pass20_vsini} % of {n_pass20_vsini} lie within 1 sigma"),
+    (ARTICLE, "of the {limits} upper limits of Reiners et al. {limits_below} lie below the estimate"),
+    (ARTICLE, "{logg_outside} of {n} log g and {vsini_outside} v sin i lie outside of the labels"),
+    (ARTICLE, "of {n_interf_teff} interferometric Teff none lies within the published uncertainties"),
+    (ARTICLE, "{held_mann15_mh} % of {n_mann15_mh} [M/H] hold against Mann et al., {held_schw19_loggc} % of "
+              "{n_schw19_loggc} log g, {held_mann15_teff} % of {n_mann15_teff} Teff and {held_rein18_vsini} % of "
+              "{n_rein18_vsini} v sin i"),
     ("docs/literature.md", "({scatter[0]} K, {scatter[1]}, {scatter[2]})"),
     ("docs/literature.md", "({spread[3]} K of all stars; {spread[0]}, {spread[1]} and {spread[2]})"),
     ("docs/literature.md", "(r from {r[4]} to {r[3]})"),
@@ -225,6 +244,31 @@ def of_intervals():
     rows = rows[rows["calibrated on"] == rows["tested on"]]
     return {family: (100 * part.set_index("parameter")["68 after"]).to_dict()
             for family, part in rows.groupby("tested on")}
+
+
+def of_full_intervals():
+    """By family the least and largest share [%] of stars in the recipe's own 68 % intervals at full size."""
+    rows = table("network_coverage").query("size == 'paper' and way == 'published after'")
+    rows = 100 * rows[rows["calibrated on"] == rows["tested on"]].groupby("tested on")["68 before"].agg(["min", "max"])
+    return {**rows.T.to_dict("list"), "all": (rows["min"].min(), rows["max"].max())}
+
+
+def of_noise():
+    """Rmse of Teff and [M/H] before and after fine-tuning at full size where spectra differ by noise alone."""
+    rows = table("network_errors").query("size == 'paper' and family == 'none' and networks == 'ensemble'")
+    rows = rows.groupby(["parameter", "way"])["rmse"].mean()
+    return {par: rows[par][["published before", "published after"]].tolist() for par in ("teff", "mh")}
+
+
+def of_ways():
+    """At the demo's size, by family, errors over the fine-tuned recipe's, geometric mean, and mean rmse of Teff."""
+    rows = table("network_errors").query("size == 'demo' and networks in ('ensemble', '') and family != 'none'")
+    rows = rows[rows["epochs"] == rows.groupby("way")["epochs"].transform("min")]
+    rows = rows[(rows["family"] == "growth") | (rows["seed"] > 2)].pivot_table(
+        index=["family", "seed"], columns=["way", "parameter"], values="rmse")
+    ratio = np.log(rows["perturbed before"] / rows["published after"]).mean(axis=1)
+    return {"ratio": np.exp(ratio.groupby("family").mean()),
+            **{way: rows[way, "teff"].groupby("family").mean() for way in ("perturbed before", "published after")}}
 
 
 def of_joint():
@@ -367,15 +411,16 @@ OF_TABLES = [
         "flux ({flux_before:.2f}; of one size {alike[flux_before]:.2f}) or the reconstruction error "
         "({reconstruction_before:.2f} and {alike[reconstruction_before]:.2f})", "the best has {best:.2f}")),
     ("docs/results.md", of_penalties, "from {live_before:.2f} and {frozen_before:.2f} to {live_after:.2f} dex"),
-    *(("README.md", of_medians, words) for words in (
-        "Teff from {after[teff][lines]:.0f} to {anchored[teff][lines]:.0f} K behind the first family and from "
-        "{after[teff][growth]:.0f} to {anchored[teff][growth]:.0f} K behind the second",
-        "is off by {joint[teff][lines]:.0f} and {joint[teff][growth]:.0f} K with the same anchors",
+    *((page, of_medians, words) for page in ("README.md", ARTICLE) for words in (
         *("| " + " | ".join(f"{{{way}[{par}][lines]:.{digits}f}}, {{{way}[{par}][growth]:.{digits}f}}" for way in (
             "after", "anchored", "joint")) + f" | {constant} |" for par, digits, constant in (
                 ("teff", 0, 275), ("logg", 3, 0.113), ("mh", 2, 0.159))),
         "| {after[vsini][lines]:.1f}, {after[vsini][growth]:.1f} | {anchored[vsini][lines]:.1f}, "
         "{anchored[vsini][growth]:.1f} | {joint[vsini][lines]:.2f}, {joint[vsini][growth]:.2f} | 5.52 |")),
+    *((page, of_medians, words) for page in ("README.md", "docs/article/metadata.yaml") for words in (
+        "Teff from {after[teff][lines]:.0f} to {anchored[teff][lines]:.0f} K behind the first family and from "
+        "{after[teff][growth]:.0f} to {anchored[teff][growth]:.0f} K behind the second",
+        "is off by {joint[teff][lines]:.0f} and {joint[teff][growth]:.0f} K with the same anchors")),
     *(("docs/fine-tuning.md", of_medians, words) for words in (
         "{after[teff][lines]:.0f} K, {after[logg][lines]:.3f} dex in log g, {after[mh][lines]:.2f} dex in [M/H] and "
         "{after[vsini][lines]:.2f} km/s behind the first family, {after[teff][growth]:.0f} K, "
@@ -408,6 +453,30 @@ OF_TABLES = [
         "{paper_growth[logg]:.2f}, of [M/H] by {paper_lines[mh]:.2f} and {paper_growth[mh]:.2f}, of v sin i by "
         "{paper_lines[vsini]:.2f} and {paper_growth[vsini]:.2f}")),
     ("README.md", of_fine_tuning, "multiplies the error by {paper_lines[all]:.2f} and {paper_growth[all]:.2f}"),
+    (ARTICLE, of_fine_tuning, "multiplies the error by {paper_lines[all]:.2f} and {paper_growth[all]:.2f} behind the "
+     "two families (geometric means over gap seeds), of Teff by {paper_lines[teff]:.2f} and {paper_growth[teff]:.2f}, "
+     "of log g by {paper_lines[logg]:.2f} and {paper_growth[logg]:.2f}, of [M/H] by {paper_lines[mh]:.2f} and "
+     "{paper_growth[mh]:.2f}, of v sin i by {paper_lines[vsini]:.2f} and {paper_growth[vsini]:.2f}"),
+    (ARTICLE, of_full_size, "in Teff at {lines[beaten][teff]} and {growth[beaten][teff]} gap seeds of 20, in log g at "
+     "{lines[beaten][logg]} and {growth[beaten][logg]}, in [M/H] at {lines[beaten][mh]} and {growth[beaten][mh]}, in v "
+     "sin i at {lines[beaten][vsini]} and {growth[beaten][vsini]}"),
+    *((page, of_noise, "rmse of Teff goes from {teff[0]:.0f} to {teff[1]:.0f} K") for page in (
+        "docs/fine-tuning.md", ARTICLE)),
+    ("docs/fine-tuning.md", of_noise, "of [M/H] from {mh[0]:.2f} to {mh[1]:.2f} dex"),
+    *((page, of_full_intervals, "{lines[0]:.0f} to {lines[1]:.0f} % hold behind the first family and {growth[0]:.0f} "
+       "to {growth[1]:.0f} % behind the second") for page in ("docs/fine-tuning.md", ARTICLE)),
+    ("README.md", of_full_intervals, "of 68 % intervals [{all[0]:.0f} to {all[1]:.0f} %]"),
+    ("docs/cards.md", of_full_intervals, "{all[0]:.0f} to {all[1]:.0f} % of 68 % intervals hold"),
+    ("docs/fine-tuning.md", of_ways, "has {ratio[lines]:.2f} times the recipe's error behind both"),
+    ("docs/fine-tuning.md", of_ways, "{0[lines]:.0f} against {1[lines]:.0f} K there, {0[growth]:.0f} against "
+     "{1[growth]:.0f} K".replace("{0", "{perturbed before").replace("{1", "{published after")),
+    (ARTICLE, of_ways, "have {ratio[growth]:.2f} times the recipe's error behind both families"),
+    (ARTICLE, of_biases, "{lines[flux]:.2f} and {growth[flux]:.2f} dex on the flux, {lines[before]:.2f} and "
+     "{growth[before]:.2f} in latent space, {lines[after]:.2f} and {growth[after]:.2f} after fine-tuning"),
+    (ARTICLE, of_intervals,
+     "hold {lines[teff]:.0f}, {lines[logg]:.0f}, {lines[mh]:.0f} and {lines[vsini]:.0f} % in Teff, log g, [M/H] and v "
+     "sin i behind unseen gaps of the first family, {growth[teff]:.0f}, {growth[logg]:.0f}, {growth[mh]:.0f} and "
+     "{growth[vsini]:.0f} % behind"),
     ("docs/fine-tuning.md", of_intervals,
      "{lines[teff]:.0f}, {lines[logg]:.0f}, {lines[mh]:.0f} and {lines[vsini]:.0f} % in Teff, log g, [M/H] and v sin i "
      "behind the first family, {growth[teff]:.0f}, {growth[logg]:.0f}, "
