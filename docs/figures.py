@@ -57,9 +57,9 @@ def errors(networks, joint):
     networks = networks.query("size == 'paper'")
     joint["family"] = joint["gap"].str.split("_").str[0]
     joint = joint[~joint["gap"].isin(["lines_0", "lines_1", "lines_2"])]  # on which its form was chosen
-    ways = {"recipe,\nbefore": "published before", "fine-\ntuned": "published after",
-            "with\nanchors": "published anchored", "joint": "joint, mean of Teff to 50 K",
-            "joint with\nanchors": "joint, 14 + 6 anchors, mean of log g"}
+    ways = {"recipe,\nbefore": "published before", "recipe,\nfine-tuned": "published after",
+            "recipe,\nanchored": "published anchored", "joint": "joint, mean of Teff to 50 K",
+            "joint,\nanchored": "joint, 14 + 6 anchors, mean of log g"}
     figure, axes = panels(2, 2, 0.75, "SIMULATED stars: error at each gap seed, all synthetic spectra")
     for ax, (par, label) in zip(axes.flat, LABELS.items()):
         constant = joint.loc[joint["estimates"] == "one constant for all", par].mean()
@@ -161,7 +161,7 @@ def ways(table):
     ax.axvline(1, color="black", lw=0.8)
     ax.set(xscale="log", xlim=(0.25, 4.3), yticks=range(len(shown)), yticklabels=[WAYS[way] for way in shown],
            ylim=(len(shown) - 0.5, -0.5), xticks=[0.25, 0.5, 1, 2, 4], xticklabels=["0.25", "0.5", "1", "2", "4"],
-           xlabel="a dot a gap seed; bar and number: geometric mean")
+           xlabel="a dot a gap seed (first family: 3 to 19); bar and number: geometric mean")
     ax.tick_params(which="minor", left=False, right=False, labelbottom=False)
     legend(figure, ax, 2)
     return figure

@@ -167,7 +167,7 @@ def of_fine_tuning():
 def of_full_size():
     """At full size, by family: mean rmse after fine-tuning, at how many gap seeds one constant has a larger one, the
     median of r; over those of the demo's size and the constant's over it, geometric means; biases of [M/H]."""
-    recipe = table("network_errors").query("networks == 'ensemble' and epochs in (20, 200)")
+    recipe = table("network_errors").query("networks == 'ensemble' and epochs in (20, 200) and family != 'none'")
     recipe = recipe[recipe["way"].isin(["published before", "published after"])]
     wide = recipe.pivot_table(index=["family", "seed"], columns=["size", "way", "parameter"], values="rmse")
     after, demo = wide["paper", "published after"], wide["demo", "published after"]
@@ -175,7 +175,12 @@ def of_full_size():
     r = recipe.query("size == 'paper' and way == 'published after'").groupby(["family", "parameter"])["r"].median()
     biases = recipe.query("size == 'paper' and parameter == 'mh' and not (family == 'lines' and seed < 3)")
     biases = (biases["bias"] ** 2).groupby([biases["family"], biases["way"].str.split().str[1]]).mean() ** 0.5
-    return {family: {**after.loc[family].mean(), "r": r[family], "beaten": after.loc[family].lt(constant).sum(),
+    beaten = after.lt(constant).groupby("family").sum()
+    worst = {f"worst_{par}": after[par].max() for par in paper.PARAMETERS}
+    families = {"easy": beaten[["teff", "vsini"]].sum().sum(), "hard": beaten[["logg", "mh"]].sum().sum(), **worst}
+    gains = (after < wide["paper", "published before"]).groupby("family").sum()
+    return families | {family: {**after.loc[family].mean(), "r": r[family], "beaten": beaten.loc[family],
+                     "gains": gains.loc[family],
                      "demo": np.exp(np.log(after / demo).loc[family].mean().mean()),
                      "constant": np.exp(np.log(constant / after.loc[family]).mean().mean()),
                      "biases": biases[family]} for family in ("lines", "growth")}
@@ -184,11 +189,22 @@ def of_full_size():
 def of_medians():
     """At full size the medians over gap seeds of README's figure: fine-tuned, with anchors, the joint fit with them."""
     rows, joint = table("network_errors").query("size == 'paper'"), table("joint_errors")
-    joint = joint[(joint["estimates"] == "joint, 14 + 6 anchors, mean of log g")
-                  & ~joint["gap"].isin(["lines_0", "lines_1", "lines_2"])]
+    joint = joint[~joint["gap"].isin(["lines_0", "lines_1", "lines_2"])]
     medians = {way: rows[rows["way"] == f"published {way}"].pivot_table(
         index="family", columns="parameter", values="rmse", aggfunc="median") for way in ("after", "anchored")}
-    return {**medians, "joint": joint[list(paper.PARAMETERS)].groupby(joint["gap"].str.split("_").str[0]).median()}
+    joint = joint.assign(family=joint["gap"].str.split("_").str[0]).groupby(["estimates", "family"])
+    joint = joint[list(paper.PARAMETERS)].median()
+    return {**medians, "joint": joint.loc["joint, 14 + 6 anchors, mean of log g"],
+            "shared": joint.loc["joint, the same, 30 K shared by anchors"]}
+
+
+def of_band():
+    """How many dots of the recipe in README's figure lie above what the published estimates claim, and of how many."""
+    rows, published = table("network_errors").query("size == 'paper' and family != 'none'"), catalogues.load_estimates()
+    rows = rows[rows["way"].isin([f"published {way}" for way in ("before", "after", "anchored")])]
+    rows = rows[rows["networks"] == "ensemble"].set_index("parameter")["rmse"]
+    claimed = {par: (published[f"e_{par}"] + published[f"E_{par}"]).median() / 2 for par in paper.PARAMETERS}
+    return {"above": sum((rows[par] > claimed[par]).sum() for par in claimed), "all": len(rows)}
 
 
 def of_causes():
@@ -421,14 +437,16 @@ OF_TABLES = [
         "Teff from {after[teff][lines]:.0f} to {anchored[teff][lines]:.0f} K behind the first family and from "
         "{after[teff][growth]:.0f} to {anchored[teff][growth]:.0f} K behind the second",
         "is off by {joint[teff][lines]:.0f} and {joint[teff][growth]:.0f} K with the same anchors")),
-    *(("docs/fine-tuning.md", of_medians, words) for words in (
-        "{after[teff][lines]:.0f} K, {after[logg][lines]:.3f} dex in log g, {after[mh][lines]:.2f} dex in [M/H] and "
-        "{after[vsini][lines]:.2f} km/s behind the first family, {after[teff][growth]:.0f} K, "
-        "{after[logg][growth]:.3f} dex, {after[mh][growth]:.2f} dex and {after[vsini][growth]:.2f} km/s behind the",
-        *("{0[teff][lines]:.0f} and {0[teff][growth]:.0f} K, {0[logg][lines]:.3f} and {0[logg][growth]:.3f} dex"
-          "{1}, {0[mh][lines]:.2f} and {0[mh][growth]:.2f} dex{2}".replace("{0", "{" + way).replace(
-              "{1}", log_g).replace("{2}", mh) for way, log_g, mh in (
-                  ("anchored", " in log g", " in [M/H]"), ("joint", "", ""))))),
+    ("README.md", of_medians, "by {shared[teff][lines]:.0f} and {shared[teff][growth]:.0f} K if these share an error"),
+    ("README.md", of_band, "dots {above} of {all} lie above it"),
+    ("README.md", of_full_size, "in {easy} of 80 cases (two parameters, 40 gaps), in log g and [M/H] in {hard} of 80"),
+    ("README.md", of_full_size, "{worst_teff:.0f} K, {worst_logg:.2f} and {worst_mh:.2f} dex and {worst_vsini:.1f} "
+                                "km/s"),
+    ("docs/fine-tuning.md", of_full_size, "is {worst_teff:.0f} K, {worst_logg:.2f} dex in log g, {worst_mh:.2f} dex in "
+                                          "[M/H] and {worst_vsini:.1f} km/s"),
+    ("docs/fine-tuning.md", of_full_size, "(it gains at {lines[gains][teff]} and {growth[gains][teff]} gap seeds"),
+    *(("docs/fine-tuning.md", of_full_size, f"({{lines[gains][{par}]}} and {{growth[gains][{par}]}})") for par in (
+        "logg", "mh", "vsini")),
     ("docs/cards.md", of_full_size,
      "{lines[teff]:.0f} K, {lines[logg]:.3f} dex, {lines[mh]:.2f} dex, {lines[vsini]:.2f} km/s behind"),
     ("docs/cards.md", of_full_size,
@@ -449,9 +467,10 @@ OF_TABLES = [
         "log g {demo_lines[logg]:.2f} and {demo_growth[logg]:.2f}, Teff {demo_lines[teff]:.2f} and "
         "{demo_growth[teff]:.2f}, [M/H] {demo_lines[mh]:.2f} and {demo_growth[mh]:.2f}, v sin i "
         "{demo_lines[vsini]:.2f} and {demo_growth[vsini]:.2f}",
-        "of Teff by {paper_lines[teff]:.2f} and {paper_growth[teff]:.2f}, of log g by {paper_lines[logg]:.2f} and "
-        "{paper_growth[logg]:.2f}, of [M/H] by {paper_lines[mh]:.2f} and {paper_growth[mh]:.2f}, of v sin i by "
-        "{paper_lines[vsini]:.2f} and {paper_growth[vsini]:.2f}")),
+        "of Teff by {paper_lines[teff]:.2f} and {paper_growth[teff]:.2f} (",
+        "of log g by {paper_lines[logg]:.2f} and {paper_growth[logg]:.2f} (",
+        "of [M/H] by {paper_lines[mh]:.2f} and {paper_growth[mh]:.2f} (",
+        "of v sin i by {paper_lines[vsini]:.2f} and {paper_growth[vsini]:.2f} (")),
     ("README.md", of_fine_tuning, "multiplies the error by {paper_lines[all]:.2f} and {paper_growth[all]:.2f}"),
     (ARTICLE, of_fine_tuning, "multiplies the error by {paper_lines[all]:.2f} and {paper_growth[all]:.2f} behind the "
      "two families (geometric means over gap seeds), of Teff by {paper_lines[teff]:.2f} and {paper_growth[teff]:.2f}, "
@@ -460,7 +479,7 @@ OF_TABLES = [
     (ARTICLE, of_full_size, "in Teff at {lines[beaten][teff]} and {growth[beaten][teff]} gap seeds of 20, in log g at "
      "{lines[beaten][logg]} and {growth[beaten][logg]}, in [M/H] at {lines[beaten][mh]} and {growth[beaten][mh]}, in v "
      "sin i at {lines[beaten][vsini]} and {growth[beaten][vsini]}"),
-    *((page, of_noise, "rmse of Teff goes from {teff[0]:.0f} to {teff[1]:.0f} K") for page in (
+    *((page, of_noise, "rmse of Teff from {teff[0]:.0f} to {teff[1]:.0f} K") for page in (
         "docs/fine-tuning.md", ARTICLE)),
     ("docs/fine-tuning.md", of_noise, "of [M/H] from {mh[0]:.2f} to {mh[1]:.2f} dex"),
     *((page, of_full_intervals, "{lines[0]:.0f} to {lines[1]:.0f} % hold behind the first family and {growth[0]:.0f} "
