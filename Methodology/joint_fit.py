@@ -58,7 +58,8 @@ TEACHERS = 500  # stars that the shared fields are fitted with: more tell no mor
 BLOCK = 1000  # further stars a unit
 TABLES = ("joint_estimations.csv", "alone_estimations.csv", "anchors_used.csv", joint_run.MAP, "corrections.csv",
           "corrections.png")
-# Of a star's numbers: 7 of its own, errors of labels and v sin i, 4 and 4 of the star alone, its misfit; the veiling
+# Of a star's numbers: 7 of its own, errors of labels and v sin i, 4 and 4 of the star alone, its misfit; and with a
+# veiling the number of its own that it is made of, the veiling, and how far below and above the truth may be
 COLUMNS, MISFIT = 20, 19
 
 
@@ -69,7 +70,7 @@ def plan(args, data):
     teachers = np.unique(np.linspace(0, n_stars - 1, min(n_stars, args.teachers)).round().astype(int))
     settings = {"mean": args.pin, "priors": asdict(joint_fit.PRIORS), "teachers": len(teachers)}
     if args.veiling:
-        settings["veiling"] = joint_fit.VEILING
+        settings |= {"veiling": joint_fit.VEILING, "bend": joint_fit.BEND}
     if joint_run.window_of(data):
         settings["window"] = joint_run.window_of(data)
     inputs = data.ph, data.pars, data.carm, data.stars_table
@@ -83,15 +84,15 @@ def plan(args, data):
 
 
 def numbers_of(fit, alone, misfit, used):
-    """What is kept of each star, (n_stars, COLUMNS) or one more, NaN where nothing could be used."""
-    numbers = np.c_[fit.own[:, :7], fit.error, alone.own[:, :4], alone.error, misfit, fit.own[:, 7:]]
+    """What is kept of each star, (n_stars, COLUMNS) or four more, NaN where nothing could be used."""
+    numbers = np.c_[fit.own[:, :7], fit.error, alone.own[:, :4], alone.error, misfit, fit.own[:, 7:], fit.veiling]
     numbers[~used] = np.nan
     return numbers
 
 
 def own_of(numbers):
     """A star's own numbers, as of `joint_fit.Fit`, of what `numbers_of` keeps."""
-    return np.c_[numbers[:, :7], numbers[:, COLUMNS:]]
+    return np.c_[numbers[:, :7], numbers[:, COLUMNS : COLUMNS + 1]]
 
 
 def work(unit, tick):
@@ -118,9 +119,9 @@ def work(unit, tick):
             raise BadInput(f"{data.carm}: no spectrum is usable: normalise the flux to 0..1.5")
         part = joint_fit.fit_jointly(emulator, flux[used], variance[used], *how)
         n_own = part.own.shape[1]
-        fit = joint_fit.Fit(np.full((len(flux), n_own), np.nan), part.fields,
-                            np.tile(np.eye(n_own), (len(flux), 1, 1)), part.objective, part.converged, part.shared)
-        fit.own[used], fit.curvature[used] = part.own, part.curvature
+        fit = replace(part, own=np.full((len(flux), n_own), np.nan), noise=np.zeros(len(flux)),
+                      curvature=np.tile(np.eye(n_own), (len(flux), 1, 1)))
+        fit.own[used], fit.curvature[used], fit.noise[used] = part.own, part.curvature, part.noise
         misfit = joint_fit.misfit(emulator, fit, flux, variance)
         write_array(unit.also[0], numbers_of(fit, alone, misfit, used))
         write_array(unit.path, joint_run.stored(part.fields))
@@ -208,7 +209,7 @@ def write_tables(args, data, stars, solutions, limit, chosen):
             alone = {name: value for name, value in joint.items() if name not in ("mse", "limits")}
             made = [joint_run.table(of_stars, values, evidence) for values, evidence in (
                 (anchors.mapped(numbers[:, :4], numbers[:, 7:11], solutions), joint), (single, alone))]
-            joint_run.add_veiling(made[0][0], numbers[:, COLUMNS:])
+            joint_run.add_veiling(made[0][0], numbers[:, COLUMNS + 1 :])
             for file, (table, _) in zip(files, made):
                 table.to_csv(file, index=False, header=not rows[0])
             pages.append(made[0][0][np.isin(rows, chosen)])
@@ -228,7 +229,7 @@ def write_corrections(args, data, unit, teachers):
     flux, variance = joint_run.observed(data, teachers, pixels)
     own = own_of(np.load(unit.also[0]))
     used = np.isfinite(own).all(axis=1)
-    fit = joint_fit.Fit(own[used], joint_run.fields_of(unit.path), None, [], True, True)
+    fit = joint_fit.Fit(own[used], joint_run.fields_of(unit.path), None, None, [], True, True)
     table = pd.DataFrame(joint_fit.corrections(emulator, flux[used], variance[used], fit, args.pin))
     table.insert(0, "wave", emulator.wave(len(table)))
     table["mean_flux"], table["corrected_flux"] = np.exp(-table["depth"]), np.exp(-table["depth"] - table["missing"])
@@ -245,7 +246,7 @@ def write_pages(args, data, unit, worst, table):
     if not len(rows):
         return
     emulator, pixels = joint_run.emulator_of(data)
-    fit = joint_fit.Fit(own_of(numbers), joint_run.fields_of(unit.path), None, [], True, True)
+    fit = joint_fit.Fit(own_of(numbers), joint_run.fields_of(unit.path), None, None, [], True, True)
     sheets = joint_run.Sheets.of(emulator, fit, *joint_run.observed(data, rows, pixels))
     figures.write_pages(args.out / "pages", table, sheets, joint_run.about(data.provenance))
 

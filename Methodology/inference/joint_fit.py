@@ -9,7 +9,8 @@ in pixel p, at the library's slowest rotation, is
 with tau, R and the library's K response functions phi_k from `inference.emulator`: tau_p is nearly sum_k A_pk phi_k. D
 lets each pixel mix them anew, so that lines may be missing, extra, stronger, weaker, or depend otherwise on the labels,
 without a list of lines; kappa is one strength for everything, gamma [Angstrom] a shift of what absorbs there. If it is
-asked for, each star has a veiling r besides, light without lines: R_i[...] is then (R_i[...] + r_i) / (1 + r_i).
+asked for, each star has a veiling r >= 0 besides, light without lines: R_i[...] is then (R_i[...] + r_i) / (1 + r_i),
+with r_i = (u_i + (u_i^2 + b^2)^1/2) / 2 of a number u_i of any sign: nearly the larger one of u_i and zero.
 
 **Objective**, half of
 
@@ -17,7 +18,7 @@ asked for, each star has a veiling r besides, light without lines: R_i[...] is t
     + sum_ip wz_p (phi_i . D_p)^2                                      corrections, as the stars see them
     + sum_p (|D_p|^2 / d^2 + gamma_p^2 / g^2) / c + kappa^2 / k^2
     + sum_i |theta_i - mean theta|^2 / s^2 + |mean theta - m|^2 / e^2  stars about their mean, the mean pinned
-    + sum_i of velocity^2, o^2, t^2, v sin i about its centre
+    + sum_i of velocity^2, o^2, t^2, u^2, v sin i about its centre
 
 PRIORS has all widths, with reasons. The weights are those of few stars: w = n_eff / n / (noise^2 + floor^2), since what
 the model cannot fit is the same in all stars, and ten times as many stars tell no more of it.
@@ -43,19 +44,23 @@ from scipy import linalg
 from inference.emulator import Motion
 from spectra.transforms import LIGHT
 
-LABELS, N_OWN = 3, 7  # theta; and with it v sin i, velocity, tilt and offset of the continuum; perhaps the veiling
+LABELS, N_OWN = 3, 7  # theta; and with it v sin i, velocity, tilt and offset of the continuum; perhaps u of the veiling
 BOUNDS = np.array([[2600.0, 4.2, -1.5, 0.3], [4800.0, 5.7, 1.0, 60.0]])  # of labels: beyond, the emulator is lost
 LARGEST_STEP = np.array([200.0, 0.2, 0.25, 3.0, 0.5, 0.05, 0.05, 0.1])
 LARGEST_ALONE = np.array([200.0, 0.2, 0.25, 6.0, 0.5, 0.05, 0.05, 0.1])  # fields stay: v sin i has far to go
 ARRIVED = np.array([0.5, 1e-3, 1e-3, 5e-3, 2e-3, 5e-4, 5e-4, 5e-4])  # of a star by itself: far below any uncertainty
 ALONE_STEPS = 14  # at most
-# True over stated own uncertainty: 68 % of the stars are within, gap seeds 0 to 2 of the first family
-OWN = np.array([0.63, 0.42, 0.80, 0.49])
+# Error of the model in units of Priors.floor: 68 % of the stars are within, gap seeds 0 to 2 of the first family;
+# of the labels, v sin i, and u, of a tenth veiled stars behind 0 and 1
+OWN = np.array([2.4, 1.6, 3.1, 1.9, 0.5])
+# Bins, a resolution element; noise of a bin at S/N 275 [flux]; what the emulator itself misses along wavelength [flux]
+APART, USUAL, LEFT = 3, 0.0021, 0.001
 FEWEST = 10  # stars that can teach the shared fields
 # Of more stars than not: where the models are so wrong that stars by themselves wash them out by rotation, narrow lines
 # are told by power at high over power at low frequencies [s/km], of a star with 7 km/s a tenth of the median
 LOST, SHARPNESS, SHARP = 0.5, ((0.01, 0.05), (0.08, 0.16)), 0.2
-VEILING = 0.1  # width of the prior of r: with 0.03 one of 0.1 comes out a quarter too small
+VEILING = 0.1  # width of the prior of u: with 0.03 an r of 0.1 comes out a quarter too small
+BEND = 0.02  # b, about the uncertainty of r
 RENEW = 6, 2  # steps that have a preconditioner each, and how many of the others share one
 
 
@@ -89,7 +94,8 @@ START = replace(PRIORS, n_effective=7.15, spread=(1000.0, 0.3, 0.3))  # the firs
 
 @dataclass
 class Fields:
-    """What all stars share: D and gamma, (K + 1, n_pixels), and kappa; and the median `misfit` of their stars."""
+    """What all stars share: D and gamma, (K + 1, n_pixels), and kappa; and the `misfit` of stars with a noise of USUAL.
+    """
 
     pixels: np.ndarray
     kappa: float = 0.0
@@ -112,10 +118,12 @@ class Fit:
     Parameters
     ----------
     own : ndarray of shape (n_stars, 7) or (n_stars, 8)
-        Teff [K], log g, [M/H], v sin i [km/s], velocity [km/s], tilt, offset, and perhaps the veiling.
+        Teff [K], log g, [M/H], v sin i [km/s], velocity [km/s], tilt, offset, and perhaps u of the veiling.
     fields : Fields
     curvature : ndarray of shape (n_stars, 7, 7) or (n_stars, 8, 8)
-        Of half of the objective with respect to a star's own numbers, fields fixed.
+        Of half of the objective with respect to a star's own numbers, fields fixed, as if the star counted as one.
+    noise : ndarray of shape (n_stars,)
+        Share of the noise in what its weights allow, the rest is error of the model.
     objective : list of float
         After each step.
     converged : bool
@@ -126,19 +134,43 @@ class Fit:
     own: np.ndarray
     fields: Fields
     curvature: np.ndarray
+    noise: np.ndarray
     objective: list
     converged: bool
     shared: bool
 
     @property
-    def error(self):
-        """Each star's own uncertainty of the labels and v sin i, fields and gauge as they are: (n_stars, 4).
+    def width(self):
+        """What the curvature says of the uncertainty of the labels, v sin i and perhaps u: (n_stars, 4) or 5."""
+        variance = np.einsum("ijj->ij", np.linalg.inv(self.curvature))
+        return np.sqrt(np.delete(variance, np.s_[LABELS + 1 : N_OWN], axis=1))
 
-        From the curvature, in which the data count little (the model errs), times OWN, and more where the corrected
-        models do not fit to the noise.
-        """
-        covariance = np.linalg.inv(self.curvature)
-        return OWN * self.fields.inflation * np.sqrt(np.einsum("ijj->ij", covariance)[:, : LABELS + 1])
+    @property
+    def error(self):
+        """Each star's own uncertainty of the labels and v sin i, fields and gauge as they are: (n_stars, 4)."""
+        return uncertainty(self.width, self.noise, self.fields.inflation)[:, : LABELS + 1]
+
+    @property
+    def veiling(self):
+        """Each star's veiling, and how far below and above it the truth may be: (n_stars, 3), of fits without 0."""
+        number, error = self.own[:, N_OWN:], uncertainty(self.width, self.noise, self.fields.inflation)[:, LABELS + 1 :]
+        low, value, high = (veiling_of(number + sign * error) for sign in (-1, 0, 1))
+        low = np.where(number > error, low, 0)  # which the bend alone keeps above zero
+        return np.hstack([value, value - low, high - value])
+
+
+def uncertainty(width, noise, inflation):
+    """Own uncertainties of a `width` that is by a share `noise` and else an error of the model, OWN times `inflation`.
+
+    So they depend on a star's noise and not on how many stars were fitted, by which the weights go.
+    """
+    model = (OWN[: width.shape[1]] * inflation) ** 2
+    return width * np.sqrt(noise[:, None] + (1 - noise[:, None]) * model)
+
+
+def veiling_of(number):
+    """r >= 0 of the numbers u."""
+    return (number + np.hypot(number, BEND)) / 2
 
 
 class JointFit:
@@ -152,7 +184,7 @@ class JointFit:
         Of the noise; infinite where a pixel is not to be used.
     priors : Priors
     veiling : float
-        Width of the prior of the stars' veiling, 0 of stars without any.
+        Width of the prior of u, 0 of stars without any veiling.
     """
 
     def __init__(self, emulator, flux, variance, priors=PRIORS, veiling=0.0):
@@ -160,10 +192,12 @@ class JointFit:
         self.n_stars, self.n_pixels = flux.shape
         usable = np.isfinite(flux) & np.isfinite(variance)
         self.flux, self.variance = np.where(usable, flux, 1.0), variance
-        each = min(priors.alone, priors.n_effective / self.n_stars)
+        self.each = min(priors.alone, priors.n_effective / self.n_stars)  # weight of a star
         self.weight_of_one = np.where(usable, priors.alone / (np.where(usable, variance, 1.0) + priors.floor**2
                                                               + emulator.error**2), 0.0)
-        self.full_weight = self.weight = self.weight_of_one * (each / priors.alone)
+        self.full_weight = self.weight = self.weight_of_one * (self.each / priors.alone)
+        noise = self.weight_of_one / priors.alone * np.where(usable, variance, 0.0)
+        self.noise = noise.sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
         self.x = np.linspace(-1, 1, self.n_pixels)
         self.mixture, self.projection = emulator.responses(priors.responses, *priors.response_teff)
         self.k = self.mixture.shape[1]
@@ -189,7 +223,7 @@ class JointFit:
         self.motion = Motion(self.emulator, self.n_pixels, own[:, 3], own[:, 4], BOUNDS[1, 3])
         self.level = 1 + own[:, 6:7] + own[:, 5:6] * self.x
         broadened = self.motion.apply(self.light)
-        veil = own[:, N_OWN:].sum(axis=1, keepdims=True)
+        veil = veiling_of(own[:, N_OWN:]).sum(axis=1, keepdims=True)
         depth, broadened = 1 - broadened, (broadened + veil) / (1 + veil)
         self.sharp_level = self.level / (1 + veil)  # of what has lines
         self.residual = self.flux - self.level * broadened
@@ -205,7 +239,8 @@ class JointFit:
         self.by_own[:, 3] = self.sharp_level * self.motion.apply(self.light, self.motion.by_vsini)
         self.by_own[:, 4] = self.sharp_level * self.motion.apply(self.light, self.motion.by_rv)
         self.by_own[:, 5], self.by_own[:, 6] = broadened * self.x, broadened
-        self.by_own[:, N_OWN:] = (self.sharp_level / (1 + veil) * depth)[:, None]
+        bent = veil / np.hypot(own[:, N_OWN:], BEND)  # the derivative of r by u
+        self.by_own[:, N_OWN:] = bent[:, :, None] * (self.sharp_level / (1 + veil) * depth)[:, None]
         self.by_kappa = self.sharp_level * self.motion.apply(-self.light * (self.phi @ self.mixture.T))
         self.seen_by_label = np.einsum("kij,jp->ikp", phi_slopes, fields.pixels[: self.k])
         self.seen_by_label *= self.teaching[:, None, None]
@@ -422,15 +457,15 @@ class JointFit:
             own[fast] = self.centre  # in the shared fit they went anywhere
             own, _ = self.alone(own, fields, ALONE_STEPS, fast, enough=1.0)
             self.weight, self.own_prior = weight, prior
-        curvature = self.step_alone(own, fields, 0.0)[1]
-        return Fit(own, fields, curvature, history, converged, shared=True)
+        curvature = self.step_alone(own, fields, 0.0)[1] / self.each
+        return Fit(own, fields, curvature, self.noise, history, converged, shared=True)
 
 
 def fit_alone(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0):
     """Every star by itself, nothing shared: the baseline. A Fit; arguments as of `JointFit`."""
     alone = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)), veiling)
     own, curvature = alone.alone(alone.own, alone.fields, ALONE_STEPS, enough=1.0)
-    return Fit(own, alone.fields, curvature, [], True, shared=False)
+    return Fit(own, alone.fields, curvature / alone.each, alone.noise, [], True, shared=False)
 
 
 def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0, tick=None, say=None):
@@ -449,7 +484,7 @@ def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0, tick=No
     def both(narrow):
         stiff = first.minimise(enough=5.0, tick=tick, say=say, narrow=narrow)
         rich = second.minimise(stiff, tick=tick, say=say)
-        rich.fields.misfit = float(np.median(misfit(emulator, rich, flux, variance)))
+        rich.fields.misfit = misfit_of(excess(emulator, rich, flux, variance))
         return replace(rich, objective=[*stiff.objective, *rich.objective])
 
     fit = both(narrow=False)
@@ -468,7 +503,7 @@ def fit_with(emulator, fields, flux, variance, mean=PRIORS.mean, veiling=0.0):
         one.own_prior = np.r_[np.array(PRIORS.spread) ** -2.0, one.own_prior[LABELS:]]
         own, wide = one.alone(own, fields, 4, slow, enough=1.0)
         curvature = np.where(slow[:, None, None], wide, curvature)
-    return Fit(own, fields, curvature, [], True, shared=False)
+    return Fit(own, fields, curvature / PRIORS.alone, one.noise, [], True, shared=False)
 
 
 def model(emulator, fit, n_pixels, corrected=True):
@@ -480,14 +515,34 @@ def model(emulator, fit, n_pixels, corrected=True):
 
 def misfit(emulator, fit, flux, variance):
     """Reduced chi^2 of each star, against its noise and the emulator's error: (n_stars,)."""
-    good = np.isfinite(fit.own).all(axis=1)
-    result = np.full(len(flux), np.nan)
-    flux, variance = flux[good], variance[good]
-    used = np.isfinite(flux) & np.isfinite(variance)
+    residual, used = _residual(emulator, fit, flux, variance)
     weight = 1 / (np.where(used, variance, np.inf) + emulator.error**2)
-    difference = np.where(used, flux, 0) - model(emulator, replace(fit, own=fit.own[good]), flux.shape[1])
-    result[good] = (weight * difference**2).sum(axis=1) / used.sum(axis=1)
-    return result
+    return (weight * residual**2).sum(axis=1) / np.maximum(used.sum(axis=1), 1)
+
+
+def excess(emulator, fit, flux, variance):
+    """By how much the corrected models miss each star, noise apart: (n_stars,) [flux^2].
+
+    The mean product of residuals APART: what models miss goes on along wavelength, and noise does not. So it does not
+    matter how large the noise is, nor how large it is said to be.
+    """
+    residual, used = _residual(emulator, fit, flux, variance)
+    pairs = (used[:, APART:] & used[:, :-APART]).sum(axis=1)
+    return (residual[:, APART:] * residual[:, :-APART]).sum(axis=1) / np.maximum(pairs, 1)
+
+
+def misfit_of(excess):
+    """Reduced chi^2 that the excess of some stars makes of spectra with a noise of USUAL."""
+    return float(1 + (np.median(excess) - LEFT**2) / USUAL**2)
+
+
+def _residual(emulator, fit, flux, variance):
+    """Observed less fitted flux, NaN of stars without a fit and 0 where it was not used, and where it was."""
+    good = np.isfinite(fit.own).all(axis=1)
+    used, residual = np.isfinite(flux) & np.isfinite(variance), np.full(flux.shape, np.nan)
+    fitted = model(emulator, replace(fit, own=fit.own[good]), flux.shape[1])
+    residual[good] = np.where(used[good], flux[good] - fitted, 0)
+    return residual, used
 
 
 def corrections(emulator, flux, variance, fit, mean=PRIORS.mean):
@@ -595,7 +650,6 @@ def bounded(own):
     """Numbers of the stars with the labels inside BOUNDS."""
     own = own.copy()
     own[:, : LABELS + 1] = np.clip(own[:, : LABELS + 1], *BOUNDS)
-    own[:, N_OWN:] = np.maximum(own[:, N_OWN:], -0.5)
     return own
 
 

@@ -143,9 +143,9 @@ def table(stars, values, evidence):
 
 
 def add_veiling(table, veiling):
-    """Give a table the column of a fitted veiling, (n_stars, 1), or none of (n_stars, 0)."""
-    for values in veiling.T:
-        table.insert(table.columns.get_loc("own_teff"), "veiling", values)
+    """Give a table the columns of a fitted veiling, (n_stars, 3), or none of (n_stars, 0); as of `Fit.veiling`."""
+    for name, column in zip(("veiling", "e_veiling", "E_veiling"), veiling.T):
+        table.insert(table.columns.get_loc("own_teff"), name, column)
 
 
 def evidence_of(data, stars, misfit, limit):
@@ -194,7 +194,7 @@ class Corrections:
             values[par] = value, fit.error[:, k], shared
         evidence = evidence_of(self.data, stars, joint_fit.misfit(emulator, fit, binned, variance), self.limit)
         whole, _ = table(stars, values, {**evidence, "foreign": foreign, "odd": stars["odd"]})
-        add_veiling(whole, fit.own[:, 7:])
+        add_veiling(whole, fit.veiling)
         whole = whole.join(stars[[name for name in KNOWN if name not in whole]])
         return (whole[[*(name for name in whole if name not in flags.COLUMNS), *flags.COLUMNS]],
                 Sheets.of(emulator, fit, binned, variance))
@@ -277,8 +277,8 @@ def doubts(path):
         return [f"{path}: too few stars to share anything, so each star is fitted alone"]
     lines = [f"{path}: the joint fit has not converged"] * (not metrics.get("converged"))
     if (misfit := metrics.get("misfit", 1.0)) > POOR:
-        lines.append(f"{path}: the corrected models miss the spectra by {np.sqrt(misfit):.1f} times the noise, so the "
-                     "gap is of another form than the corrections: all uncertainties are larger by as much")
+        lines.append(f"{path}: the corrected models miss the spectra by {np.sqrt(misfit):.1f} times the noise of a "
+                     "S/N of 275, so the gap is of another form than the corrections: all uncertainties are larger")
     return lines
 
 

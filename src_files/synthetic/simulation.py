@@ -197,7 +197,7 @@ def draw_stars(seed, n_observed=paper.N_OBSERVED):
     return stars.iloc[rows].reset_index(drop=True)
 
 
-def observe(stars, physics, gap, gap_seed, resolving_power=paper.RESOLVING_POWER):
+def observe(stars, physics, gap, gap_seed, resolving_power=paper.RESOLVING_POWER, snr_range=SNR):
     """Observed spectra (n_stars, 3501) of stars as `draw_stars` gives them, and these with `snr` and `rv` [km/s].
 
     They have other physics than the synthetic ones, one perturbed line list for all, a small velocity left over, a tilt
@@ -211,7 +211,7 @@ def observe(stars, physics, gap, gap_seed, resolving_power=paper.RESOLVING_POWER
         for row, flux in zip(rows, spectra):
             # every star has its own stream, whichever others are simulated
             rng = np.random.default_rng([gap_seed, 3, *stars["karmn"].iloc[row].encode()])
-            snr = rng.uniform(*SNR)
+            snr = rng.uniform(*snr_range)
             rv, level = nature.continuum(gap, rng)
             flux = np.interp(WAVE, WAVE * (1 + rv / LIGHT), flux)
             flux = flux + rng.normal(size=len(WAVE)) * np.sqrt(flux) / snr

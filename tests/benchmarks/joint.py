@@ -1,16 +1,19 @@
 """The joint fit behind gaps of both families, on simulated stars: what the spectra know, and what the gauge leaves.
 
 Writes {out}/{family}_{seed}.csv, a row a star: the fit's labels and their own uncertainties, each star alone, the truth
-       {out}/joint_errors.csv, joint_intervals.csv, anchors.csv, which docs/data has, and errors_by_seed.png; prints the
-       tables of docs/joint-fit.md
+       {out}/snr_{S/N}_{family}_{seed}.csv, the same of half of the stars, and of the others fitted as new ones
+       {out}/joint_errors.csv, joint_intervals.csv, joint_noise.csv, anchors.csv, which docs/data has, and
+       errors_by_seed.png; prints the tables of docs/joint-fit.md
 
     python tests/benchmarks/joint.py --family lines --seeds 0 1 2              # chosen on
     python tests/benchmarks/joint.py --family growth --seeds $(seq 0 19)       # tested on; goes on where it was
+    python tests/benchmarks/joint.py --family lines --seeds 30 31 --snr 30 100    # all stars of one S/N
     python tests/benchmarks/joint.py --tables
     python tests/benchmarks/joint.py --raw 30 0.03      # new stars as files have them: S/N, and pixels [Angstrom]
     python tests/benchmarks/joint.py --veiled --family lines --seeds 10 11    # half of the stars, a tenth veiled
 """
 import argparse
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -59,13 +62,31 @@ def one(family, seed, emulator, pixels):
     alone = joint_fit.fit_alone(emulator, flux, variance)
     fit = joint_fit.fit_jointly(emulator, flux, variance)
     table = stars[["karmn", *PARAMETERS]]
-    parts = {"joint_": fit.own, "error_": fit.error / joint_fit.OWN / fit.fields.inflation, "alone_": alone.own,
-             "alone_error_": alone.error / joint_fit.OWN}  # as the curvature says
-    for prefix, values in parts.items():
-        table = table.assign(**{prefix + par: values[:, k] for k, par in enumerate(PARAMETERS)})
+    table = with_columns(table, {"joint_": fit.own, "error_": fit.width, "alone_": alone.own,
+                                 "alone_error_": alone.width})
     print(f"{family} {seed}: {len(fit.objective)} steps, converged {fit.converged}, "
           f"{time.process_time() - started:.0f} s of one core", flush=True)
-    return table.assign(converged=fit.converged, misfit=joint_fit.misfit(emulator, fit, flux, variance))
+    return table.assign(converged=fit.converged, misfit=fit.fields.misfit, noise=fit.noise)
+
+
+def with_columns(table, parts):
+    """A table with a column a parameter of each of some arrays, by prefix."""
+    return table.assign(**{prefix + par: values[:, k] for prefix, values in parts.items()
+                           for k, par in enumerate(PARAMETERS)})
+
+
+def at(snr, family, seed, emulator, pixels):
+    """Fit every second star behind one gap, all of one S/N, and the others as `new` ones; a row a star."""
+    stars = simulation.draw_stars(paper.SPLIT_SEED)
+    flux_carm, stars = simulation.observe(stars, FAMILIES[family].reference(), 1.0, seed, snr_range=(snr, snr))
+    flux, counts = bins.binned(flux_carm, pixels)
+    variance, new = bins.variance_of(flux, counts, stars["snr"]), np.arange(len(stars)) % 2 == 1
+    fit = joint_fit.fit_jointly(emulator, flux[~new], variance[~new])
+    others = joint_fit.fit_with(emulator, fit.fields, flux[new], variance[new])
+    print(f"{family} {seed}, S/N {snr}: converged {fit.converged}", flush=True)
+    return pd.concat([with_columns(stars.loc[rows, ["karmn", *PARAMETERS]], {"joint_": part.own, "error_": part.width})
+                      .assign(converged=fit.converged, misfit=fit.fields.misfit, noise=part.noise, new=unseen)
+                      for unseen, rows, part in ((False, ~new, fit), (True, new, others))])
 
 
 # ---------------------------------------------------------------- new stars
@@ -123,12 +144,18 @@ def veiled(family, seed, emulator, pixels):
             error[:, :3] -= x @ np.linalg.lstsq(x[~chosen], error[~chosen, :3], rcond=None)[0]
             print(f"{family} {seed}, veiled {what}, prior {width}: rmse of these {rms(error[chosen]).round(3)}, of the "
                   f"others {rms(error[~chosen]).round(3)}, converged {fit.converged}", flush=True)
+            for value, below, above in fit.veiling.T.reshape(-1, 3, n_stars):
+                off = value - (light[:, 0] if what == "a tenth" else 0)
+                held = (off <= below) & (-off <= above)
+                print("veiling of these, of the others: rmse and share of intervals that hold [%]", *(
+                    f"{rms(off[part]):.4f} {100 * held[part].mean():.0f}" for part in (chosen, ~chosen)), flush=True)
 
 
 # ---------------------------------------------------------------- tables
 ANCHOR_ERRORS = {"teff": 60.0, "logg": 0.07, "mh": 0.07, "vsini": 0.5}
 MEAN_ERRORS = {"teff": 50.0, "logg": 0.05, "mh": 0.10}
 DRAWS = 10  # of the errors of anchors and known means, of which tables have the mean over all
+DIGITS = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}  # of an error
 LEARNING = 0, 1, 3, 6, 14, 143
 RECIPE = pd.read_csv(ROOT / "docs" / "data" / "perturbed_test.csv").set_index(["way", "stage", "seeds"]).loc[
     ("published", "after", "3 to 7"), PARAMETERS]  # rmse at full size, first family
@@ -136,17 +163,20 @@ CHOSEN_ON = {"lines_0", "lines_1", "lines_2"}
 
 
 class Stars:
-    """One gap's stars and their fits."""
+    """One gap's stars and their fits, of a table as of `one`."""
 
-    def __init__(self, path):
-        self.name, table = path.stem, pd.read_csv(path)
+    def __init__(self, name, table):
+        self.name = name
         self.karmn = table["karmn"]
         self.truth = table[PARAMETERS].to_numpy()
         self.converged = bool(table["converged"].all())
-        self.labels = {way: table[[f"{way}_{par}" for par in PARAMETERS]].to_numpy() for way in ("joint", "alone")}
-        self.inflation = joint_fit.Fields(None, misfit=table["misfit"].median()).inflation
-        self.own = {"joint": table[[f"error_{par}" for par in PARAMETERS]].to_numpy() * joint_fit.OWN * self.inflation,
-                    "alone": table[[f"alone_error_{par}" for par in PARAMETERS]].to_numpy() * joint_fit.OWN}
+        self.inflation = joint_fit.Fields(None, misfit=table["misfit"].iloc[0]).inflation
+        self.labels, self.own = {}, {}
+        for way, width, inflation in (("joint", "error", self.inflation), ("alone", "alone_error", 1.0)):
+            if f"{way}_teff" in table:
+                self.labels[way], widths = (table[[f"{prefix}_{par}" for par in PARAMETERS]].to_numpy()
+                                            for prefix in (way, width))
+                self.own[way] = joint_fit.uncertainty(widths, table["noise"].to_numpy(), inflation)
         family, seed = self.name.rsplit("_", 1)
         self.number = [list(FAMILIES).index(family), int(seed), 22]
         self.draw()
@@ -177,16 +207,21 @@ class Stars:
         return {"teff": self.known("teff", rows["interf"], shared=shared), "mh": self.known("mh", rows["fgkm"]),
                 "logg": self.known("logg", mean=0.03)}
 
-    def mapped(self, way, observations):
-        """Errors, own and shared uncertainty of every star and parameter, NaN for anchors of a parameter."""
-        error, own, shared = np.empty((3, *self.truth.shape))
+    def mapped(self, way, observations, others=None):
+        """Errors, own and shared uncertainty of every star and parameter, NaN for anchors of a parameter.
+
+        Or of other Stars, by the map of these.
+        """
+        stars = others or self
+        error, own, shared = np.empty((3, *stars.truth.shape))
         for k, par in enumerate(PARAMETERS):
             known = observations.get(par, gauge.Observation())
             wider = gauge.OF_A_JOINT_FIT * self.inflation if way == "joint" else 1.0
             solution = gauge.solve(par, self.labels[way], self.own[way][:, k], known, gauge.MAPS[par].times(wider))
-            value, shared[:, k] = gauge.apply(par, self.labels[way], solution)
-            error[:, k], own[:, k] = value - self.truth[:, k], self.own[way][:, k]
-            error[np.asarray(known.rows, int), k] = np.nan
+            value, shared[:, k] = gauge.apply(par, stars.labels[way], solution)
+            error[:, k], own[:, k] = value - stars.truth[:, k], stars.own[way][:, k]
+            if others is None:
+                error[np.asarray(known.rows, int), k] = np.nan
         return error, own, shared
 
     def best(self, order=1):
@@ -227,7 +262,8 @@ def scenarios(stars):
 def tables(out):
     """Print the tables, write those that docs/data has."""
     folders = sorted(out.glob("*_[0-9]*.csv"), key=lambda path: (path.stem.split("_")[0], int(path.stem.split("_")[1])))
-    gaps, rows, held, curve = [Stars(path) for path in folders if path.stem.split("_")[0] in FAMILIES], [], [], []
+    gaps = [Stars(path.stem, pd.read_csv(path)) for path in folders if path.stem.split("_")[0] in FAMILIES]
+    rows, held, curve = [], [], []
     for stars in gaps:
         drawn = {}
         for number in range(DRAWS):
@@ -260,7 +296,6 @@ def tables(out):
               "growth, untouched, converged": lambda gap: gap.startswith("growth") and gap not in failed,
               "lines 3 to 7": lambda gap: gap.startswith("lines") and 3 <= int(gap.split("_")[1]) <= 7}
     failed = [stars.name for stars in gaps if not stars.converged]
-    digits = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
     for title, chosen in groups.items():
         part = rows[rows["gap"].map(chosen)]
         if part.empty:
@@ -269,19 +304,19 @@ def tables(out):
         for name, of_way in part.groupby("estimates", sort=False):
             values = of_way[PARAMETERS]
             ratio = np.exp(np.log(values / RECIPE).mean(axis=1))
-            cells = [f"{np.sqrt((values[par]**2).mean()):.{digits[par]}f} ({values[par].median():.{digits[par]}f}, "
-                     f"{values[par].quantile(0.9):.{digits[par]}f})" for par in PARAMETERS]
+            cells = [f"{np.sqrt((values[par]**2).mean()):.{DIGITS[par]}f} ({values[par].median():.{DIGITS[par]}f}, "
+                     f"{values[par].quantile(0.9):.{DIGITS[par]}f})" for par in PARAMETERS]
             print(f"| {name} | {' | '.join(cells)} | {np.exp(np.log(ratio).mean()):.2f} |")
         print("intervals that hold [%], and median own, shared uncertainty")
         for name, of_way in held[held["gap"].map(chosen)].groupby("estimates", sort=False):
-            cells = [f"{100 * of_way[par].mean():.0f} (own {of_way[f'own_{par}'].median():.{digits[par]}f}, "
-                     f"shared {of_way[f'shared_{par}'].median():.{digits[par]}f})" for par in PARAMETERS]
+            cells = [f"{100 * of_way[par].mean():.0f} (own {of_way[f'own_{par}'].median():.{DIGITS[par]}f}, "
+                     f"shared {of_way[f'shared_{par}'].median():.{DIGITS[par]}f})" for par in PARAMETERS]
             print(f"| {name} | {' | '.join(cells)} |")
         second = np.mean([rms(stars.best(2)) ** 2 for stars in gaps if chosen(stars.name)], axis=0) ** 0.5
         print("after the best map of second order, quadratic mean of seeds:", second.round(3))
         print("learning curve: anchors of Teff, log g, [M/H], with errors of 60 K and 0.07 dex")
         for (shared, k), of_way in curve[curve["gap"].map(chosen)].groupby(["shared", "anchors"], sort=False):
-            cells = [f"{np.sqrt((of_way[par]**2).mean()):.{digits[par]}f}" for par in PARAMETERS[:3]]
+            cells = [f"{np.sqrt((of_way[par]**2).mean()):.{DIGITS[par]}f}" for par in PARAMETERS[:3]]
             print(f"| {k}, {shared:.0f} K shared | {' | '.join(cells)} |")
         print("Pearson r, median over seeds (lowest)")
         for way in ("alone", "joint"):
@@ -306,7 +341,7 @@ def tables(out):
 
 def for_docs(held, curve, out):
     """Write the tables that the figures of docs/joint-fit.md are drawn from, of untouched gap seeds."""
-    digits, intervals, points = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}, [], []
+    intervals, points = [], []
     for family in FAMILIES:
         number = held["gap"].str.split("_").str[1].astype(int)
         of_family = held[held["gap"].str.startswith(family) & ((family != "lines") | (number >= 10))]
@@ -318,13 +353,45 @@ def for_docs(held, curve, out):
             plain, shared = (rms(rows.loc[rows["shared"] == error, PARAMETERS].to_numpy()) for error in (0.0, 30.0))
             points.append([family, k, plain[0], shared[0], *plain[1:3]])
     intervals = pd.DataFrame(intervals, columns=["family", "estimates", "parameter", "held", "own", "shared"])
-    places = intervals["parameter"].map(digits)
+    places = intervals["parameter"].map(DIGITS)
     for part in ("own", "shared"):
         intervals[part] = [round(value, place) for value, place in zip(intervals[part], places)]
     write_csv(out / "joint_intervals.csv", intervals)
     points = pd.DataFrame(points, columns=["family", "anchors", "teff", "teff with 30 K shared", "logg", "mh"])
     points = points.sort_values(["anchors", "family"], ascending=[True, False])
     write_csv(out / "anchors.csv", points.round({"teff": 0, "teff with 30 K shared": 0, "logg": 3, "mh": 3}))
+
+
+def by_noise(out):
+    """Write how often intervals hold at each S/N: own parts, after the best map, and whole ones, with anchors."""
+    shares = []
+    for path in out.glob("snr_*.csv"):
+        _, snr, family, seed = path.stem.split("_")
+        table = pd.read_csv(path)
+        fitted, new = (Stars(f"{family}_{seed}", part.reset_index(drop=True)) for _, part in table.groupby("new"))
+        for what, stars in (("fitted", fitted), ("new", new)):
+            labels, own = stars.labels["joint"], stars.own["joint"]
+            error, whole = labels - stars.truth, []
+            for k, par in enumerate(PARAMETERS):
+                x = gauge.design(par, labels)
+                error[:, k] -= x @ np.linalg.lstsq(x, error[:, k], rcond=None)[0]
+            for number in range(DRAWS):
+                fitted.draw(number)
+                off, *parts = fitted.mapped("joint", fitted.anchors(), new if stars is new else None)
+                whole.append(np.where(np.isnan(off), np.nan, np.abs(off) < np.hypot(*parts)))
+            shares += [[family, int(snr), what, par, *values] for par, *values in zip(
+                PARAMETERS, rms(error), np.median(own, axis=0), (np.abs(error) < own).mean(axis=0),
+                np.nanmean(whole, axis=(0, 1)))]
+    shares = pd.DataFrame(shares, columns=["family", "snr", "stars", "parameter", "rmse", "own", "own_held", "held"])
+    if shares.empty:
+        return
+    numbers = shares.groupby(["family", "snr", "stars", "parameter"])
+    table = numbers.mean().assign(gaps=numbers.size(), rmse=numbers["rmse"].apply(rms)).reset_index()
+    for column in ("own_held", "held"):
+        table[column] = (100 * table[column]).round().astype(int)
+    for column in ("rmse", "own"):
+        table[column] = [round(value, DIGITS[par]) for value, par in zip(table[column], table["parameter"])]
+    write_csv(out / "joint_noise.csv", table)
 
 
 NETWORKS = ROOT / "docs" / "data" / "network_errors.csv"  # of tests/benchmarks/network_errors.py
@@ -376,23 +443,27 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=ROOT / "artifacts" / "joint_benchmark", metavar="DIR")
     parser.add_argument("--tables", action="store_true", help="print the tables of what is there, draw the figure")
     parser.add_argument("--veiled", action="store_true", help="what veiling does to the stars, fitted or not")
+    parser.add_argument("--snr", type=int, nargs="+", metavar="S/N", help="half of the stars, all of one S/N a pixel")
     parser.add_argument("--raw", type=float, nargs=2, metavar=("SNR", "STEP"), help="fit new stars as files have them")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     emulator = None
-    for seed in args.seeds:
-        path = args.out / f"{args.family}_{seed}.csv"
+    for seed, snr in itertools.product(args.seeds, args.snr or [None]):
+        path = args.out / (f"snr_{snr}_" * bool(snr) + f"{args.family}_{seed}.csv")
         if path.exists() and not args.veiled:
             continue
         emulator = emulator or library(args.out)
         if args.veiled:
             veiled(args.family, seed, *emulator)
+        elif snr:
+            write_csv(path, at(snr, args.family, seed, *emulator))
         else:
             write_csv(path, one(args.family, seed, *emulator))
     if args.raw:
         raw(args.out, *args.raw, *library(args.out))
     if args.tables:
         draw(tables(args.out), args.out)
+        by_noise(args.out)
 
 
 if __name__ == "__main__":

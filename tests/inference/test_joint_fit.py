@@ -119,18 +119,34 @@ def test_finds_what_all_stars_share(emulator, stars):
     assert np.median(np.abs(again.own[:, 0] - joint.own[:, 0])) < 10
 
 
-def test_light_without_lines_is_found_where_it_is_fitted(emulator, stars):
-    """Labels of veiled stars are then nearer to the truth, and those of the others stay where they are."""
+@pytest.fixture(scope="module")
+def fields(emulator, stars):
+    return joint_fit.fit_jointly(emulator, *stars[1:]).fields
+
+
+def test_labels_of_veiled_stars_are_nearer_to_the_truth_and_those_of_others_stay(emulator, stars, fields):
     labels, flux, variance = stars
-    veiled, fields = np.arange(24) % 8 == 3, joint_fit.fit_jointly(emulator, flux, variance).fields
+    veiled = np.arange(24) % 8 == 3
     flux = np.where(veiled[:, None], (flux + 0.15) / 1.15, flux)
-    without, fitted = (joint_fit.fit_with(emulator, fields, flux, variance, veiling=veiling).own
+    without, fitted = (joint_fit.fit_with(emulator, fields, flux, variance, veiling=veiling)
                        for veiling in (0.0, joint_fit.VEILING))
-    assert without.shape[1] == 7 and np.abs(fitted[:, 7] - 0.15 * veiled).max() < 0.03
-    before, after = (rms((own[:, :3] - labels[:, :3])[veiled] - (own[:, :3] - labels[:, :3])[~veiled].mean(axis=0))
-                     for own in (without, fitted))
+    assert without.own.shape[1] == 7 and without.veiling.size == 0
+    before, after = (rms((fit.own[:, :3] - labels[:, :3])[veiled]
+                         - (fit.own[:, :3] - labels[:, :3])[~veiled].mean(axis=0)) for fit in (without, fitted))
     assert (after < [0.7, 0.7, 0.9] * before).all()
-    assert np.abs(fitted[~veiled, 0] - without[~veiled, 0]).max() < 40
+    assert np.abs(fitted.own[~veiled, 0] - without.own[~veiled, 0]).max() < 40
+
+
+@pytest.mark.parametrize("light", [-0.2, -0.05, 0.0, 0.02, 0.05, 0.15, 0.25])
+def test_veiling_is_never_negative_and_says_how_far_it_may_be_off(emulator, stars, fields, light):
+    """Lines that are deeper than any star's, as of a negative one, are no veiling."""
+    _, flux, variance = stars
+    veiling = joint_fit.fit_with(emulator, fields, (flux + light) / (1 + light), variance, veiling=0.1).veiling
+    value, below, above = veiling.T
+    assert (value > 0).all() and (below > 0).all() and (below <= value).all()
+    assert np.median(value) == pytest.approx(max(light, 0), abs=0.02, rel=0.15)
+    assert ((value == below) == (light < 0.01)).mean() > 0.9  # whether zero is within the interval
+    assert 0.0005 < np.median(above) < 0.05
 
 
 def test_with_nothing_shared_it_is_each_star_alone(emulator, stars):
@@ -158,10 +174,10 @@ def test_stars_that_are_lost_alone_start_where_their_lines_are_narrow(emulator, 
     mean = labels[:, :3].mean(axis=0)
     alone = joint_fit.fit_alone(emulator, flux, variance, mean)
     monkeypatch.setattr(joint_fit, "LOST", 1.1)
-    numbers = iter([2.0, 1.0])
-    monkeypatch.setattr(joint_fit, "misfit", lambda *_: next(numbers))
+    numbers = iter([2e-6, 1e-6])
+    monkeypatch.setattr(joint_fit, "excess", lambda *_: next(numbers))
     joint = joint_fit.fit_jointly(emulator, flux, variance, mean)
-    assert joint.fields.misfit == 1.0 and joint.converged
+    assert joint.fields.misfit == joint_fit.misfit_of(1e-6) and joint.converged
     assert (rms(joint.own[:, :4] - labels) < 0.5 * rms(alone.own[:, :4] - labels))[:2].all()
 
 
@@ -174,6 +190,35 @@ def test_a_star_is_fitted_alike_in_whichever_company(emulator, stars):
     assert np.allclose(together.error, np.concatenate([fit.error for fit in by_twos]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("times", [1, 4, 20])
+def test_own_uncertainties_do_not_depend_on_how_many_stars_are_fitted(emulator, stars, times):
+    _, flux, variance = stars
+    few, many = (joint_fit.fit_alone(emulator, np.tile(flux[:6], (n, 1)), np.tile(variance[:6], (n, 1)))
+                 for n in (1, times))
+    new = joint_fit.fit_with(emulator, joint_fit.Fields.none(4, N_PIXELS), flux[:6], variance[:6])
+    assert np.allclose(many.error[:6], few.error, rtol=0.1) and np.allclose(new.error, few.error, rtol=0.3)
+
+
+@pytest.mark.parametrize("noise, inflation, expected", [
+    (1.0, 1.0, [1, 1, 1, 1]), (1.0, 2.0, [1, 1, 1, 1]), (0.0, 1.0, joint_fit.OWN[:4]),
+    (0.0, 2.0, 2 * joint_fit.OWN[:4]), (0.5, 1.0, np.sqrt((1 + joint_fit.OWN[:4] ** 2) / 2)),
+])
+def test_noise_counts_as_it_is_and_the_error_of_the_model_as_it_was_found(noise, inflation, expected):
+    assert np.allclose(joint_fit.uncertainty(np.ones((1, 4)), np.array([noise]), inflation), expected)
+
+
+@pytest.mark.parametrize("noise", [0.0005, 0.005])
+@pytest.mark.parametrize("missed", [0.0, 0.004])
+def test_what_models_miss_is_told_from_noise_of_any_size(emulator, stars, noise, missed):
+    labels = np.tile(stars[0], (8, 1))
+    fit = joint_fit.Fit(np.c_[labels, np.zeros((len(labels), 3))], joint_fit.Fields.none(4, N_PIXELS), None, None, [],
+                        True, True)
+    flux = joint_fit.model(emulator, fit, N_PIXELS) + missed * np.sqrt(2) * np.sin(WAVE / 0.5)
+    flux += np.random.default_rng(6).normal(0, noise, flux.shape)
+    found = joint_fit.excess(emulator, fit, flux, np.full(flux.shape, 1e-4))  # said wrongly: it does not matter
+    assert np.median(found) == pytest.approx(missed**2, rel=0.05, abs=0.5e-6)
+
+
 def test_uncertainties_grow_with_what_the_corrected_models_do_not_fit(emulator, stars):
     labels, flux, variance = stars
     fit = joint_fit.fit_with(emulator, joint_fit.Fields.none(4, N_PIXELS), flux, variance)
@@ -181,7 +226,8 @@ def test_uncertainties_grow_with_what_the_corrected_models_do_not_fit(emulator, 
     assert np.median(whole) > 2  # three lines are wrong
     assert np.median(joint_fit.misfit(emulator, joint_fit.fit_jointly(emulator, flux, variance), flux, variance)) < 1.5
     poor = replace(fit, fields=replace(fit.fields, misfit=4.0))
-    assert np.allclose(poor.error, 2 * fit.error)
+    noise = fit.width[:, :4] ** 2 * fit.noise[:, None]  # which stays as it is
+    assert np.allclose(poor.error**2 - noise, 4 * (fit.error**2 - noise))
     wider, usual = gauge.MAPS["teff"].times(2), gauge.MAPS["teff"]
     assert wider.offset == usual.offset and wider.slopes[0] == 2 * usual.slopes[0]
     assert gauge.MAPS["vsini"].times(2).offset == 2 * gauge.MAPS["vsini"].offset
