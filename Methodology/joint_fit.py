@@ -68,7 +68,8 @@ def plan(args, data):
     """The fit of the shared fields, and blocks of further stars; the rows of the stars that teach the fields."""
     n_stars = len(data.flux_carm)
     teachers = np.unique(np.linspace(0, n_stars - 1, min(n_stars, args.teachers)).round().astype(int))
-    settings = {"mean": args.pin, "priors": asdict(joint_fit.PRIORS), "teachers": len(teachers)}
+    settings = {"mean": args.pin, "priors": asdict(joint_fit.PRIORS), "teachers": len(teachers),
+                "own": joint_fit.OWN.tolist()}
     if args.veiling:
         settings |= {"veiling": joint_fit.VEILING, "bend": joint_fit.BEND}
     if joint_run.window_of(data):
@@ -146,35 +147,17 @@ def pieces(n_stars, fields, blocks, teachers):
         yield rows, numbers
 
 
-class Sample:
-    """What the map of the labels and the pages want of all stars, gathered piece by piece.
-
-    `centre` has their mean labels, `known` rows and numbers of the anchors, `worst` of the stars for the pages.
-    """
-
-    def __init__(self, stars, anchored, n_pages):
-        total, n_good, known, self.worst = 0.0, 0, [], (np.empty(0, int),)
-        for rows, numbers in stars:
-            good = np.isfinite(numbers[:, :4]).all(axis=1)
-            total, n_good = total + numbers[good, :4].sum(axis=0), n_good + good.sum()
-            known.append(numbers[np.isin(rows, anchored)])
-            rows, numbers = np.r_[self.worst[0], rows[good]], np.concatenate([*self.worst[1:], numbers[good]])
-            order = np.sort(np.argsort(-numbers[:, MISFIT], kind="stable")[:n_pages])
-            self.worst = rows[order], numbers[order]
-        self.centre, self.known = total / n_good, np.concatenate(known)
-
-
-def map_of(sample, observations, means, wider):
-    """The map of each parameter and its table, as of `anchors.maps`; observations have rows of all stars."""
-    anchored = anchored_rows(observations)
-    at = {par: replace(known, rows=np.searchsorted(anchored, np.asarray(known.rows, int)))
-          for par, known in observations.items()}
-    return anchors.maps(sample.known[:, :4], sample.known[:, 7:11], at, means, wider, sample.centre)
-
-
-def anchored_rows(observations):
-    """Rows of all anchors, ascending."""
-    return np.unique(np.concatenate([np.asarray(known.rows, int) for known in observations.values()]))
+def gathered(stars, anchored, n_worst):
+    """Of stars, piece by piece: mean labels, numbers of the rows `anchored`, and rows and numbers of the worst fits."""
+    total, n_good, known, worst = 0.0, 0, [], (np.empty(0, int),)
+    for rows, numbers in stars:
+        good = np.isfinite(numbers[:, :4]).all(axis=1)
+        total, n_good = total + numbers[good, :4].sum(axis=0), n_good + good.sum()
+        known.append(numbers[np.isin(rows, anchored)])
+        rows, numbers = np.r_[worst[0], rows[good]], np.concatenate([*worst[1:], numbers[good]])
+        order = np.sort(np.argsort(-numbers[:, MISFIT], kind="stable")[:n_worst])
+        worst = rows[order], numbers[order]
+    return total / n_good, np.concatenate(known), worst
 
 
 def write_tables(args, data, stars, solutions, limit, chosen):
@@ -301,19 +284,22 @@ def main(argv=None):
         started, of_map = time.time(), Unit(args.out / joint_run.MAP, {"means": means, **outside}, (fields.path,),
                                             args.seed, (), data.provenance)
         n_stars, wider = len(data.flux_carm), gauge.OF_A_JOINT_FIT * joint_run.fields_of(fields.path).inflation
-        sample = Sample(pieces(n_stars, fields, blocks, teachers), anchored_rows(observations), args.pictures)
-        solutions, table_of_gauge = map_of(sample, observations, means, wider)
+        anchored = np.unique(np.concatenate([np.asarray(known.rows, int) for known in observations.values()]))
+        centre, numbers, worst = gathered(pieces(n_stars, fields, blocks, teachers), anchored, args.pictures)
+        at = {par: replace(known, rows=np.searchsorted(anchored, np.asarray(known.rows, int)))
+              for par, known in observations.items()}
+        solutions, table_of_gauge = anchors.maps(numbers[:, :4], numbers[:, 7:11], at, means, wider, centre)
         used = [(star, par) for par, stars in names.items() for star in stars]
         write_csv(args.out / "anchors_used.csv", pd.DataFrame(used, columns=["karmn", "parameter"]))
         write_csv(of_map.path, table_of_gauge.assign(spectra=data.provenance.spectra))
         finish(of_map, started, {})
         write_corrections(args, data, fields, teachers)
         limit = read_sidecar(fields.path).metrics.get(joint_run.MISFIT, np.nan)
-        left_out, pages = write_tables(args, data, pieces(n_stars, fields, blocks, teachers), solutions, limit,
-                                       sample.worst[0])
+        stars = pieces(n_stars, fields, blocks, teachers)
+        left_out, pages = write_tables(args, data, stars, solutions, limit, worst[0])
         for name, words, beside in zip(TABLES, left_out, (TABLES[2:], ())):
             write_sidecar(args.out / name, data, args, inputs, words, beside)
-        write_pages(args, data, fields, sample.worst, pages)
+        write_pages(args, data, fields, worst, pages)
     print("\nWhat is known of the map that the spectra cannot tell (offsets and slopes, added to the labels)")
     shown = table_of_gauge[["parameter", "term", "value", "error", "from"]]
     print(shown.to_string(index=False, float_format="{:.3g}".format))

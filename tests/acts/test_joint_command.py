@@ -106,9 +106,9 @@ def test_numbers_of_the_stars_come_in_their_order_a_block_at_a_time(n_stars, tea
     assert len(pieces) == max(1, len(blocks))
     assert np.concatenate([rows for rows, _ in pieces]).tolist() == list(range(n_stars))
     np.testing.assert_array_equal(np.concatenate([part for _, part in pieces]), numbers)
-    sample = joint_fit.Sample(pieces, np.array([2]), 2)
-    assert np.allclose(sample.centre, np.nanmean(numbers[:, :4], axis=0)) and (sample.known == numbers[2]).all()
-    assert sample.worst[0].tolist() == [n_stars - 2, n_stars - 1] if n_stars > 3 else [0, 2]
+    centre, known, worst = joint_fit.gathered(pieces, np.array([2]), 2)
+    assert np.allclose(centre, np.nanmean(numbers[:, :4], axis=0)) and (known == numbers[2]).all()
+    assert worst[0].tolist() == [n_stars - 2, n_stars - 1] if n_stars > 3 else [0, 2]
 
 
 def test_new_stars_are_fitted_with_the_corrections_of_a_run(folder, fitted, tmp_path, capsys):

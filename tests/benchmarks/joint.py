@@ -26,6 +26,7 @@ from acts import ROOT  # isort: skip  # puts the scripts on the path
 
 import paper
 from evaluation import catalogues
+from evaluation.calibrated import DIGITS
 from inference import gauge, joint_fit, joint_run
 from inference.emulator import Emulator, slow_rows
 from observations import orders, preparation
@@ -155,7 +156,6 @@ def veiled(family, seed, emulator, pixels):
 ANCHOR_ERRORS = {"teff": 60.0, "logg": 0.07, "mh": 0.07, "vsini": 0.5}
 MEAN_ERRORS = {"teff": 50.0, "logg": 0.05, "mh": 0.10}
 DRAWS = 10  # of the errors of anchors and known means, of which tables have the mean over all
-DIGITS = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}  # of an error
 LEARNING = 0, 1, 3, 6, 14, 143
 RECIPE = pd.read_csv(ROOT / "docs" / "data" / "perturbed_test.csv").set_index(["way", "stage", "seeds"]).loc[
     ("published", "after", "3 to 7"), PARAMETERS]  # rmse at full size, first family
@@ -359,7 +359,7 @@ def for_docs(held, curve, out):
     write_csv(out / "joint_intervals.csv", intervals)
     points = pd.DataFrame(points, columns=["family", "anchors", "teff", "teff with 30 K shared", "logg", "mh"])
     points = points.sort_values(["anchors", "family"], ascending=[True, False])
-    write_csv(out / "anchors.csv", points.round({"teff": 0, "teff with 30 K shared": 0, "logg": 3, "mh": 3}))
+    write_csv(out / "anchors.csv", points.round({**DIGITS, "teff with 30 K shared": DIGITS["teff"]}))
 
 
 def by_noise(out):

@@ -544,7 +544,6 @@ def test_of_tables(page, numbers, sentence):
     assert sentence.format(**measured(numbers)) in prose(page)
 
 
-DIGITS = {"teff": 0, "logg": 3, "mh": 3, "vsini": 2}
 GAPS = {"first family, gap seeds 3 to 7": ("lines", 3, 7), "first family, 20 untouched": ("lines", 10, 29),
         "second family, 20 gap seeds": ("growth", 0, 19)}
 
@@ -563,7 +562,7 @@ def test_errors_of_the_joint_fit(heading):
         of_way = numbers.get_group(name)
         assert cells == [f"{(of_way[par] ** 2).mean() ** 0.5:.{digits}f} ({of_way[par].median():.{digits}f}, "
                          f"{of_way[par].quantile(0.9):.{digits}f})" for par, digits in
-                         DIGITS.items()], name
+                         calibrated.DIGITS.items()], name
 
 
 @pytest.mark.parametrize("family", ["lines", "growth"])
@@ -572,13 +571,13 @@ def test_errors_of_the_anchored_recipe(family):
     rows = table("network_errors").query("size == 'paper' and way == 'published anchored' and family == @family")
     recipe = rows.pivot_table(index="seed", columns="parameter", values="rmse")
     cells = [f"{(recipe[par] ** 2).mean() ** 0.5:.{digits}f} ({recipe[par].median():.{digits}f}, "
-             f"{recipe[par].quantile(0.9):.{digits}f})" for par, digits in DIGITS.items()]
+             f"{recipe[par].quantile(0.9):.{digits}f})" for par, digits in calibrated.DIGITS.items()]
     assert f"| the recipe, anchored | {' | '.join(cells)} | |" in prose("docs/joint-fit.md")
     joint = table("joint_errors").query("estimates == 'joint, 14 + 6 anchors, mean of log g'").set_index("gap")
     chosen = 3 if family == "lines" else 0
     gaps = [seed for seed in recipe.index if seed >= chosen and f"{family}_{seed}" in joint.index]
-    ratio = np.log(joint.loc[[f"{family}_{seed}" for seed in gaps], list(DIGITS)].to_numpy()
-                   / recipe.loc[gaps, list(DIGITS)].to_numpy())
+    ratio = np.log(joint.loc[[f"{family}_{seed}" for seed in gaps], list(calibrated.DIGITS)].to_numpy()
+                   / recipe.loc[gaps, list(calibrated.DIGITS)].to_numpy())
     assert f"{np.exp(ratio.mean()):.2f} times the recipe with the same anchors" in prose("docs/joint-fit.md")
 
 
