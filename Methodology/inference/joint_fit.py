@@ -52,7 +52,7 @@ ARRIVED = np.array([0.5, 1e-3, 1e-3, 5e-3, 2e-3, 5e-4, 5e-4, 5e-4])  # of a star
 ALONE_STEPS = 14  # at most
 # Error of the model in units of Priors.floor: 68 % of the stars are within, gap seeds 0 to 2 of the first family;
 # of the labels, v sin i, and u, of a tenth veiled stars behind 0 and 1
-OWN = np.array([2.4, 1.6, 3.1, 1.9, 0.5])
+OWN = np.array([2.4, 1.6, 3.1, 1.9, 1.2])
 # Bins, a resolution element; noise of a bin at S/N 275 [flux]; what the emulator itself misses along wavelength [flux]
 APART, USUAL, LEFT = 3, 0.0021, 0.001
 FEWEST = 10  # stars that can teach the shared fields
