@@ -297,6 +297,13 @@ def of_joint():
     return (square**0.5).T.to_dict("series")
 
 
+def of_joint_noise():
+    """Shares of own and of whole intervals that hold [%], of fitted and of new stars: means over families and S/N."""
+    shares = table("joint_noise").groupby(["stars", "parameter"])[["own_held", "held"]].mean().round().astype(int)
+    return {f"{what} {stars}": ", ".join(str(shares.loc[(stars, par), what]) for par in paper.PARAMETERS)
+            for what in shares for stars in ("fitted", "new")}
+
+
 def of_distances():
     """Rank correlations of the error of Teff with latent distance, flux distance and reconstruction error."""
     runs, names = table("gap_errors"), {"latent": "latent distance of the paper, {}", "flux": "flux: distance",
@@ -520,6 +527,9 @@ OF_TABLES = [
     ("docs/fine-tuning.md", of_gains,
      "at {teff[0]} and {teff[1]} in Teff, at {logg[0]} and {logg[1]} in log g, at {mh[0]} and {mh[1]} in [M/H], at "
      "{vsini[0]} and {vsini[1]} in v sin i"),
+    ("docs/joint-fit.md", of_joint_noise,
+     "own parts hold {own_held fitted} and {own_held new} %, whole intervals with the anchors among these stars "
+     "{held fitted} and {held new} %"),
     ("docs/cards.md", of_joint, "{lines[teff]:.0f} and {growth[teff]:.0f} K, {lines[logg]:.2f} and {growth[logg]:.2f} "
                                 "dex in log g, {lines[mh]:.2f} and {growth[mh]:.2f} dex in [M/H]"),
     ("docs/results.md", of_perturbed, "{ratio} times the recipe's error (geometric mean over the parameters; "
