@@ -61,6 +61,7 @@ FEWEST = 10  # stars that can teach the shared fields
 LOST, SHARPNESS, SHARP = 0.5, ((0.01, 0.05), (0.08, 0.16)), 0.2
 VEILING = 0.1  # width of the prior of u: with 0.03 an r of 0.1 comes out a quarter too small
 BEND = 0.02  # b, about the uncertainty of r
+ZERO = 0.015  # error of u that all stars share: the fields can take up as much, 0.000 to 0.022 at four gap seeds
 RENEW = 6, 2  # steps that have a preconditioner each, and how many of the others share one
 
 
@@ -153,7 +154,8 @@ class Fit:
     @property
     def veiling(self):
         """Each star's veiling, and how far below and above it the truth may be: (n_stars, 3), of fits without 0."""
-        number, error = self.own[:, N_OWN:], uncertainty(self.width, self.noise, self.fields.inflation)[:, LABELS + 1 :]
+        number, own = self.own[:, N_OWN:], uncertainty(self.width, self.noise, self.fields.inflation)[:, LABELS + 1 :]
+        error = np.hypot(own, ZERO * self.fields.inflation)
         low, value, high = (veiling_of(number + sign * error) for sign in (-1, 0, 1))
         low = np.where(number > error, low, 0)  # which the bend alone keeps above zero
         return np.hstack([value, value - low, high - value])
