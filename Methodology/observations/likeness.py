@@ -16,11 +16,13 @@ FLAGS = {
     "undersampled": "fewer than 1.8 pixels an element of the stated resolution",
     "two-powers": "its orders differ in resolving power, by their lines where they overlap, or in the width of pixels",
     "blunt-lines": "they are twice as broad as its resolving power makes them: it rotates, or that is stated too high",
-    "velocity": "its velocity is uncertain by more than 3 km/s, an element of CARMENES' resolution",
+    "velocity": "its velocity is uncertain by more than 3 km/s, an element of CARMENES' resolution, or of a peak that "
+                "hardly stands out",
     "no-barycentric": "in the observer's frame, and nothing says how fast the Earth moved",
     "header": "its header says a thing in two ways that disagree",
 }
 SHALLOW, MISSING, UNCERTAIN = 0.7, 0.8, 3.0
+STANDS_OUT = 3.5  # deviations of the rest; of simulated stars with less, one in six is at another peak than its own
 WARM_SIDE = -0.1  # of the step from the templates of 4200 K to those of 3700 K
 MG, CORE_TO_WING, WINGS = 8809.17, 0.35, 1.3  # [Angstrom] of Mg I, and where its wings begin and end
 GIANT = 0.5  # of the depth of FeH's fifth of the window, in units of all lines', plus WEIGHT times the wings' excess
@@ -51,7 +53,7 @@ def flags(flux, seen, velocity, templates, pixels, power, sharpness, differ, obs
         "undersampled": np.mean(paper.WINDOW) / power < SAMPLED * max(pixels),
         "two-powers": differ or max(pixels) > PIXELS * min(pixels),
         "blunt-lines": BLUNT[0] < sharpness < BLUNT[1],
-        "velocity": velocity.error > UNCERTAIN,
+        "velocity": velocity.error > UNCERTAIN or velocity.contrast < STANDS_OUT,
         "no-barycentric": observation.frame == "observer" and np.isnan(observation.berv),
         "header": bool(observation.conflicts),
     }

@@ -13,8 +13,9 @@ MAX_VELOCITY = 300  # [km/s] searched to each side
 VELOCITY_STEP = 0.3  # [km/s] of the cross-correlation, less than a pixel
 BROADEST = 200  # [km/s] sigma of the smoothing that is subtracted: continuum, blaze and bands do not count
 PEAK = 60  # [km/s] to each side of a peak that belong to it
-# Limits of a peak: its height, that without any one fifth of a window seen whole, and in deviations of the rest
-LOWEST, REMAINING, CONTRAST = 0.4, 0.3, 3.5
+# Limits of a peak: its height, that without any one fifth of a window seen whole, and in deviations of the rest. A
+# higher limit of the last leaves out late stars that rotate, and none of no star: their peaks are too low
+LOWEST, REMAINING, CONTRAST = 0.4, 0.3, 2.5
 N_PARTS, STAYS = 5, 15  # parts of the window left out in turn, and [km/s] within which the peak must stay
 SHALLOWEST = 0.5  # depth of the star's lines in units of the template's; below 0.5 are early types and poor giants
 VAGUEST = 5.0  # [km/s] of noise in the velocity, where all of the window is seen

@@ -6,6 +6,7 @@ are those of --out docs/data:
     python tests/benchmarks/false_stars.py [--n 1000] [--seed 0] [--out DIR]          # false_stars.csv
     python tests/benchmarks/false_stars.py --faults [--n 1000]                        # faults.csv: a word for each
     python tests/benchmarks/false_stars.py --velocities --gap-seeds 20 39    # velocity_errors.csv, both families
+    python tests/benchmarks/false_stars.py --lost --n 1500 --gap-seeds 230 259    # lost.csv: M dwarfs, both families
     python tests/benchmarks/false_stars.py --shifts src_files/demo    # what a wrong velocity does to a small network
     python tests/benchmarks/false_stars.py --stray artifacts/demo --n 40    # stray_light.csv: it and [M/H] look alike
 """
@@ -19,7 +20,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Methodology"), str(ROOT / "src_files")]
 import paper
-from observations import orders, preparation
+from observations import likeness, orders, preparation
 from spectra.transforms import LIGHT
 from spectra.velocity import Templates
 from synthetic import simulation as sim
@@ -282,6 +283,35 @@ def velocities(rng, n, gap_seeds):
     return pd.DataFrame(tables).astype({"n": int})
 
 
+def lost(rng, n, gap_seeds):
+    """How many M dwarfs are left out behind gaps with and `without` one of the two strongest lines of the window.
+
+    `doubtful` are accepted although their peak hardly stands out, `other_peak` of all accepted ones OTHER_PEAK off.
+    """
+    templates, rows = known_templates(), []
+    for gap_seed in gap_seeds:
+        for family, gap in (("lines", 0), ("lines", 1), ("growth", 1)):
+            labels = m_dwarfs(rng, n // (2 * len(gap_seeds)))
+            for flux in smooth(labels, gap, gap_seed, family=family):
+                snr, rv, water = weather(rng)
+                record = prepared(rng, templates, flux, snr, water, rv)
+                rows.append({"family": family, "gap": gap, "without": loses_a_strong_line(family, gap, gap_seed),
+                             "lost": not record, "doubtful": record.get("contrast", np.inf) < likeness.STANDS_OUT,
+                             "other_peak": abs(record.get("rv", rv) - rv) > OTHER_PEAK})
+    stars = pd.DataFrame(rows).groupby(["family", "gap", "without"], sort=False)
+    return stars.agg(n=("lost", "size"), **{name: (name, "sum") for name in ("lost", "doubtful", "other_peak")}
+                     ).reset_index()
+
+
+def loses_a_strong_line(family, gap, gap_seed):
+    """Whether Mg I 8809.2 or Fe I 8826.6, which rule the window, is ten times weaker behind a gap or more."""
+    known = FAMILIES[family].reference()
+    nature = known.perturbed(gap, np.random.default_rng([gap_seed, 2]))
+    before, after = (sim.line_strengths([[3500, 4.9, 0]], physics)[0][0] for physics in (known, nature))
+    strongest = np.argsort(before * ((known.wave > paper.WINDOW[0]) & (known.wave < paper.WINDOW[1])))[-2:]
+    return bool((after[strongest] < before[strongest] / 10).any())
+
+
 def shared(stars):
     """Standard deviation over gap seeds of what stars of one have in common, 0 where it is lost in their scatter."""
     stars = stars[~stars["other_peak"]]
@@ -301,6 +331,7 @@ def main():
     parser.add_argument("--stray", type=Path, metavar="ARTIFACTS")
     parser.add_argument("--faults", dest="measure", action="store_const", const=faults, default=false_stars)
     parser.add_argument("--velocities", dest="measure", action="store_const", const=velocities)
+    parser.add_argument("--lost", dest="measure", action="store_const", const=lost)
     args = parser.parse_args()
     if args.shifts:
         shifts(args.shifts, args.seed)
@@ -315,7 +346,8 @@ def main():
         table.to_csv(args.out / f"{args.name or TABLES[args.measure]}.csv", index=False)
 
 
-TABLES = {false_stars: "false_stars", faults: "faults", velocities: "velocity_errors", stray_light: "stray_light"}
+TABLES = {false_stars: "false_stars", faults: "faults", velocities: "velocity_errors", lost: "lost",
+          stray_light: "stray_light"}
 
 if __name__ == "__main__":
     main()

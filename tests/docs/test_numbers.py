@@ -365,11 +365,23 @@ def of_velocities():
     bins, others = (100 * rows.query("gap == 'both'")["holds"] for rows in (untouched, chosen))
     held = untouched.assign(held=untouched["holds"] * untouched["n"]).groupby(["family", "gap"])[["held", "n"]].sum()
     late = untouched.query("gap == '1' and teff_low == 2300 and vsini_low == 15")
+    worst = untouched.loc[untouched.query("gap == '1'")["holds"].idxmin()]
     return {"low": bins.min(), "high": bins.max(), "missed": {4: "four"}[(~bins.between(60, 80)).sum()],
             "n": len(bins), "by": np.maximum(60 - bins, bins - 80).max(), "chosen": [others.min(), others.max()],
             "held": (100 * held["held"] / held["n"])[[("lines", "0"), ("lines", "1"), ("growth", "1")]].tolist(),
-            "lost": (500 - held["n"])[[("lines", "1"), ("growth", "1")]].tolist(),
+            "worst": 100 * worst["holds"], "held_there": worst["holds"] * worst["n"], "n_there": worst["n"],
             "late": sorted(late["off"]), "shared": sorted(late["shared"])}
+
+
+def of_lost():
+    """M dwarfs left out behind gaps, by family, and whether the gap has the two strongest lines of the window."""
+    rows = table("lost")
+    at_gap = rows[rows["gap"] == 1].groupby("family")[["lost", "n"]].sum()
+    second = rows[rows["family"] == "growth"].groupby("without")[["lost", "n"]].sum()
+    others, without = 100 * second["lost"] / second["n"]
+    assert not rows[rows["gap"] == 0]["lost"].any()
+    return {"lost": at_gap["lost"], "n": at_gap["n"], "without": without, "others": others, "all": rows["n"].sum(),
+            "doubtful": rows["doubtful"].sum(), "other_peak": rows["other_peak"].sum()}
 
 
 def of_stray_light():
@@ -409,8 +421,13 @@ OF_TABLES = [
     ("docs/own-spectra.md", of_velocities, "{held[0]:.0f} % at gap 0, {held[1]:.0f} and {held[2]:.0f} % at gap 1"),
     ("docs/own-spectra.md", of_velocities, "within {late[0]:.1f} and {late[1]:.1f} km/s; what those of one gap seed "
                                            "have in common scatters by {shared[0]:.1f} and {shared[1]:.1f} km/s"),
-    ("docs/own-spectra.md", of_velocities, "{lost[0]} of 500 are lost at gap 1 of the first family, and {lost[1]} of "
-                                           "500"),
+    ("docs/own-spectra.md", of_velocities, "in the worst bin there {worst:.0f} % ({held_there:.0f} of {n_there:.0f} "
+                                           "stars)"),
+    ("docs/own-spectra.md", of_lost, "{lost[lines]} of {n[lines]} are lost at gap 1 of the first family and "
+                                     "{lost[growth]} of {n[growth]} of the second"),
+    ("docs/own-spectra.md", of_lost, "{without:.0f} % where one of the two lines is ten times weaker or gone, "
+                                     "{others:.1f} % elsewhere"),
+    ("docs/own-spectra.md", of_lost, "keeps {doubtful} of these {all:,} stars; {other_peak} of all kept are"),
     ("docs/own-spectra.md", of_stray_light, "from {depth[0]:.2f} to {depth[1]:.2f}, {depth[2]:.2f} and {depth[3]:.2f}, "
                                             "and the [M/H] that the demo's networks read by {lower[1]:.2f}, "
                                             "{lower[2]:.2f} and {lower[3]:.2f} dex"),

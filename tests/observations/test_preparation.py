@@ -11,6 +11,7 @@ from spectra import star_tables
 from spectra.transforms import LIGHT, WAVE, WINDOW, degrade
 from spectra.velocity import Templates
 from synthetic import simulation as sim
+from synthetic.gap_families import FAMILIES
 from synthetic.labels import label_grid
 from workflow.files import UnitFailed
 
@@ -214,6 +215,16 @@ def test_what_is_accepted_but_odd_has_a_flag(templates, labels, word):
     record = prepared(observe(smooth=simulated(*labels)), templates).record
     assert word in record["odd"].split() if word else record["odd"] == ""
     assert (record["depth"] < 0.7) == (word == "shallow-lines") and record["share"] >= 0.6
+
+
+@pytest.mark.parametrize("gap_seed, labels", [(195, (3150, 5.0, -0.35, 22)), (168, (3032, 5.1, 0.16, 20))])
+def test_a_star_whose_peak_hardly_stands_out_is_kept_with_a_word(templates, gap_seed, labels):
+    """Behind gaps of the second family that have lines as strong as the strongest of the templates."""
+    nature = FAMILIES["growth"].reference().perturbed(1, np.random.default_rng([gap_seed, 2]))
+    smooth = next(smooth for _, smooth in sim.smooth_spectra(np.array([labels]), nature))[0]
+    record = prepared(observe(30, smooth=smooth), templates).record
+    assert record["contrast"] < 3.5 and record["odd"] == "velocity"
+    assert abs(record["rv"] - 30) < 2.5 * record["e_rv"] < 4
 
 
 @pytest.mark.parametrize("labels", [(2300, 5.3, 0, 10), (2500, 5.2, 0, 15), (3000, 5.1, 0, 10), (3800, 4.8, 0, 20)])
