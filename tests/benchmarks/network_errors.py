@@ -105,7 +105,7 @@ def of_gap(out, key, truth, numbers):
                         **row, "parameter": par, "karmn": truth["karmn"], "teff": values["teff"][0], "ours": value,
                         "ours_low": low, "ours_high": high, "lit": truth[par], "lit_low": np.nan, "lit_high": np.nan,
                         "limit": False}))
-            if (name, which) == ("published after", "ensemble") and key["family"] in FAMILIES and epochs == shortest:
+            if name == "published after" and key["family"] in FAMILIES and epochs == shortest:
                 errors = Anchored(key, truth, values).errors()
                 rows += [{**row, "way": "published anchored", "parameter": par, "rmse": joint.rms(error),
                           "bias": np.nanmean(error)} for par, error in zip(PARAMETERS, errors.T)]
