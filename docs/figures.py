@@ -308,6 +308,11 @@ def gap(table):
     return figure
 
 
+def of_size(gap):
+    """The size of a gap in a legend."""
+    return f"gap of size {gap:g}" if gap else "no gap"
+
+
 def latent_distance(table):
     """Rmse of Teff against the distance in latent space before and after fine-tuning, and all rank correlations."""
     numbers = {"latent distance of the paper, before": "latent distance, before", "flux: distance": "flux distance",
@@ -320,7 +325,7 @@ def latent_distance(table):
     for ax, when in zip(axes, ("before", "after")):
         for gap_size, rows in table.groupby("gap"):
             ax.plot(rows[f"latent distance of the paper, {when}"], rows[f"rmse {when}"], "o", ms=4, mew=0, alpha=0.8,
-                    color=colours[gap_size], label=f"gap {gap_size:g}" if gap_size else "no gap")
+                    color=colours[gap_size], label=of_size(gap_size))
         ax.set(xscale="log", ylim=(0, 750), ylabel=f"rmse of {LABELS['teff']}, {when} fine-tuning",
                xlabel=f"mean latent distance,\n{when} fine-tuning", xticks=[0.05, 0.1, 0.2, 0.5],
                xticklabels=["0.05", "0.1", "0.2", "0.5"], xlim=(0.025, 0.8))
@@ -459,7 +464,7 @@ def accepted(velocity_errors, untouched, faults):
     lights = {"no": "as stated", **{light: f"a second star of {light}" for light in ("10%", "20%", "33%")}}
     for gap, colour in ((0, "#0072B2"), (1, "#D55E00")):
         found = [shares(fault, "second-star", "gap")[1][gap] for fault in lights.values()]
-        axes[2].plot(list(lights), found, "o-", ms=4, color=colour, label=f"gap {gap}")
+        axes[2].plot(list(lights), found, "o-", ms=4, color=colour, label=of_size(gap))
     axes[2].set(ylim=(0, 102), xlabel="light of a second star", ylabel="stars with second-star [%]")
     for ax in axes:
         ax.tick_params(axis="x", which="minor", bottom=False, top=False)
@@ -476,7 +481,7 @@ def stray_light(table):
             rows = table[(table["change"] == change) & (table["gap"] == gap)]
             for ax, of_lines in zip(column, ("depth", "mh")):
                 ax.errorbar(unit * rows["value"], rows[of_lines], yerr=rows[f"{of_lines}_scatter"], ms=4, capsize=2,
-                            color=colour, marker=marker, label=f"gap {gap}")
+                            color=colour, marker=marker, label=of_size(gap))
     mh_mh.plot([-0.6, 0.2], [-0.6, 0.2], color="black", ls="--", lw=1, label="true")
     depth_light.set(ylabel="depth of lines")
     mh_light.set(xlabel="stray light [%]", ylabel="[M/H] by networks [dex]")
