@@ -490,13 +490,32 @@ def stray_light(table):
     return figure
 
 
+# ---------------------------------------------------------------- speed.md
+def growth(table):
+    """Seconds and peak memory of an epoch of an autoencoder, with the number of spectra and of pixels."""
+    figure, axes = panels(2, 2, 0.6, "SIMULATED spectra: epochs of an autoencoder, n 1024", sharex="col", sharey="row")
+    for (seconds, memory), (axis, rows) in zip(axes.T, table.groupby("axis", sort=False)):
+        size, first = rows["size"], rows.iloc[0]
+        seconds.loglog(size, rows["seconds"], "o-", ms=4, color="#0072B2", label="measured")
+        seconds.plot(size, first["seconds"] * size / first["size"], color="black", ls="--", lw=1, label="proportional")
+        memory.plot(size, rows["GB"], "o-", ms=4, color="#0072B2")
+        memory.set(ylim=(0, 1.5), xlabel=f"number of {axis}")
+        memory.set_xticks(size, [f"{n:,}" for n in size], rotation=30)
+        memory.minorticks_off()
+    axes[0, 0].set(ylabel="seconds")
+    axes[1, 0].set(ylabel="peak memory [GB]")
+    legend(figure, axes[0, 0], 2)
+    return figure
+
+
 TABLES = {  # each figure is drawn from
     errors: ("network_errors", "joint_errors"), recipe: ("recipe_full_size", "joint_errors"), gap: ("gap_numbers",),
     fine_tuning: ("network_errors",), order: ("network_errors",), ways: ("network_errors",), gains: ("network_errors",),
     network_intervals: ("network_coverage",), anchors: ("anchors",), joint_intervals: ("joint_intervals",),
     latent_distance: ("gap_errors",), penalties: ("penalties",), perturbed: ("perturbed_test",), flags: ("flags",),
     coverage: ("coverage_literature", "coverage_simulated"),
-    accepted: ("velocity_errors", "velocity_errors_untouched", "faults"), stray_light: ("stray_light",)}
+    accepted: ("velocity_errors", "velocity_errors_untouched", "faults"), stray_light: ("stray_light",),
+    growth: ("growth",)}
 FIGURES = {draw.__name__: draw for draw in TABLES}
 
 

@@ -1,7 +1,7 @@
 """Our way of training beside the plain one, on this machine: `make bench`.
 
 Reads   src_files/simulated/    all 22,933 synthetic and 286 observed spectra
-Writes  artifacts/benchmarks.md, artifacts/growth.png    a table of ratios; how the cost grows
+Writes  artifacts/benchmarks.md, artifacts/growth.csv    a table of ratios; how the cost grows
 
 Plain is Keras' own `fit` with batches of 128 or 32, its Adam, its default threads, one network after another in one
 process, float64 arrays in memory. Ours is what the acts do: a process a core, one thread each. Both train the same
@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "Methodology"))
@@ -264,16 +265,14 @@ def halving(python, folder):
 
 # ---------------------------------------------------------------- growth
 def growth(python, folder):
-    """Measure how the cost of act 2 grows; return rows of (axis, size, seconds, peak memory of a process)."""
+    """Measure how an epoch of act 2 grows: a table with a row a size, of seconds and peak memory of the process."""
     rows = []
-
-    def add(axis, size, took, peak):
-        rows.append((axis, size, took, peak))
-        print(f"  growth with {axis}: {size}, {took:.2f} s, {peak / 1e9:.2f} GB", flush=True)
 
     def epoch(axis, size, epochs=2, **more):
         (one,) = measure(python, what="autoencoders", way="ours", epochs=epochs, seed=0, **more)
-        add(f"{axis}: an epoch", size, one["epochs"][-1], one["peak"])
+        rows.append({"axis": axis, "size": size, "seconds": round(one["epochs"][-1], 2),
+                     "GB": round(one["peak"] / 1e9, 2)})
+        print(f"  growth: {rows[-1]}", flush=True)
 
     for n in (2867, 5733, 11467, 22933):
         epoch("spectra", n, spectra=n)
@@ -288,52 +287,7 @@ def growth(python, folder):
     large.unlink()
     for n in (438, 875, 1751, 3501):
         epoch("pixels", n, pixels=n, spectra=5733)
-
-    data = small(python, folder)
-
-    def units(axis, size, n_units, jobs):
-        kept = Path(folder, f"{axis}_{size}")
-        kept.mkdir()
-        architecture = {"neurons_in": 256, "reg_par": 1e-7, "lr": 1e-4}
-        (kept / "params_final.json").write_text(json.dumps({"architectures": [architecture] * n_units}))
-        add(f"{axis}: all of act 2", size, *script(python, "Methodology/autoencoder_training.py", "--budget", "demo",
-                                                   "--data", data, "--artifacts", kept, "--jobs", jobs))
-
-    for n in (JOBS, 2 * JOBS, 4 * JOBS):
-        units("autoencoders", n, n, JOBS)
-    for jobs in sorted({1, JOBS // 2, JOBS} - {0}):
-        units("jobs", jobs, 2 * JOBS, jobs)
-    return rows
-
-
-def draw(rows, path):
-    """Draw seconds an epoch and peak memory against each axis, both logarithmic."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    axes = dict.fromkeys(row[0] for row in rows)
-    figure, panels = plt.subplots(2, len(axes), figsize=(3.1 * len(axes), 5), sharey="row", layout="constrained")
-    for column, axis in zip(panels.T, axes):
-        size, took, peak = np.array([row[1:] for row in rows if row[0] == axis]).T
-        column[0].loglog(size, took, "o-", color="#0072b2")
-        power = -1 if axis.startswith("jobs") else 1
-        expected = took[0] * (size / size[0]) ** power
-        column[0].loglog(size, expected, ":", color="0.6", label="proportional (jobs: inversely)")
-        column[1].loglog(size, peak / 1e9, "o-", color="#d55e00")
-        column[1].set_xlabel(axis)
-        column[1].set_ylim(0.3, 5)
-        for panel in column:  # the sizes themselves, not powers of ten
-            panel.set_xticks(size, [f"{n:.0f}" for n in size], rotation=30, fontsize=8)
-            panel.minorticks_off()
-    memory = 0.3, 0.5, 1, 2, 5  # [GB]; powers of ten alone would be one tick
-    panels[1, 0].set_yticks(memory, [f"{gigabytes:g}" for gigabytes in memory])
-    panels[0, 0].set_ylabel("seconds")
-    panels[1, 0].set_ylabel("peak memory of a process [GB]")
-    panels[0, 1].legend(frameon=False, fontsize=8)
-    figure.suptitle(f"Act 2, simulated spectra: an epoch of one autoencoder (n = {NEURONS}), all of several (n = 256)")
-    figure.savefig(path, dpi=120)
+    return pd.DataFrame(rows)
 
 
 def machine():
@@ -378,9 +332,8 @@ def main():
             text += "\n" + markdown([halving(sys.executable, folder)])
         if "growth" in args.only:
             grown = growth(sys.executable, folder)
-            draw(grown, OUT / "growth.png")
-            text += "\n" + markdown([{"grows": axis, "to": size, "seconds": f"{took:.2f}", "GB": f"{peak / 1e9:.2f}"}
-                                     for axis, size, took, peak in grown])
+            grown.to_csv(OUT / "growth.csv", index=False)
+            text += "\n" + markdown(grown.to_dict("records"))
     (OUT / "benchmarks.md").write_text(text)
     print(text)
 
