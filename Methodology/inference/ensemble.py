@@ -120,9 +120,10 @@ def combine(ensembles, stage, args, data, artifacts):
 
 def estimate(stars, predictions, **evidence):
     """The `mode.table` of stars from predictions, by parameter (n_members, n_stars), and what `flags.table` gives."""
-    table = mode.table(stars, {par: mode.estimate(values) for par, values in predictions.items()})
+    estimated = {par: mode.estimate(values) for par, values in predictions.items()}
+    table, two_modes = mode.table(stars, estimated), {par: two for par, (*_, two) in estimated.items()}
     values = {par: table[parameter.published] for par, parameter in paper.PARAMETERS.items()}
-    return table, *flags.table(flags.Evidence(values, predictions=predictions, **evidence))
+    return table, *flags.table(flags.Evidence(values, predictions=predictions, two_modes=two_modes, **evidence))
 
 
 def evidence_of(autoencoders, stage, data, artifacts):

@@ -32,6 +32,7 @@ class Evidence:
     grid: dict = field(default_factory=lambda: GRID)  # by parameter, labels of the synthetic spectra, ascending
     resolving_power: float = paper.RESOLVING_POWER
     predictions: dict = field(default_factory=dict)  # by parameter, (n_members, n_stars); NaN without a usable spectrum
+    two_modes: dict = field(default_factory=dict)  # by parameter, what `mode.estimate` says of that, (n_stars,) of bool
     autoencoders: dict = field(default_factory=dict)  # by parameter, number of each member's autoencoder, (n_members,)
     mse: Optional[np.ndarray] = None  # of reconstructions, (n_autoencoders, n_stars)
     latent_distance: Optional[np.ndarray] = None  # to the nearest synthetic training spectrum, of the same shape
@@ -46,7 +47,6 @@ class Evidence:
 # ---------------------------------------------------------------- rules
 GRID_STEPS = 1  # of the labels, from their end, that count as the edge
 ROTATION_FWHM = 1.56  # [v sin i] of the rotational profile, half of its maximum solved for
-SECOND_MODE, VALLEY = 0.5, 0.8  # least height of the second maximum, in that of the first; the valley's, in its own
 APART = 3  # scatter between autoencoders, in that of the members of one
 QUANTILE = 0.99  # of errors and distances, that a star is held against
 # By the word of the rule, the metric of each autoencoder, left by act 3, that is this quantile
@@ -73,30 +73,6 @@ def resolved_vsini(resolving_power=paper.RESOLVING_POWER):
 def upper_limit(evidence, par):
     limit = resolved_vsini(evidence.resolving_power)
     return np.asarray(evidence.values[par], float) < limit if par == "vsini" else None
-
-
-def two_modes(evidence, par):
-    if par not in evidence.predictions:
-        return None
-    predictions = np.asarray(evidence.predictions[par], float)
-    good = np.isfinite(predictions).all(axis=0)
-    two = np.zeros(len(good), bool)
-    if good.any():
-        two[good] = _have_two_modes(mode.densities(predictions[:, good])[1])
-    return two
-
-
-def _have_two_modes(height):
-    """Of densities, (n_stars, n_points), whether each has a second maximum that counts."""
-    padded = np.pad(height, ((0, 0), (1, 1)), constant_values=-np.inf)
-    maxima = (height >= padded[:, :-2]) & (height > padded[:, 2:])
-    top = height.argmax(axis=1)
-    seconds = maxima & (height >= SECOND_MODE * height.max(axis=1, keepdims=True))
-    seconds[np.arange(len(height)), top] = False
-    two = np.zeros(len(height), bool)
-    for star, k in np.argwhere(seconds):
-        two[star] |= height[star, min(k, top[star]) : max(k, top[star])].min() < VALLEY * height[star, k]
-    return two
 
 
 def autoencoders_apart(evidence, par):
@@ -152,8 +128,8 @@ RULES = {rule.word: rule for rule in (
          upper_limit, of_star=False),
     Rule("two-modes",
          "the density of the kept predictions has a second maximum, of at least half the height of the first, and "
-         f"between the two falls below {VALLEY} of the second", "which one is the estimate hangs on a few members",
-         two_modes, of_star=False),
+         f"between the two falls below {mode.VALLEY} of the second", "which one is the estimate hangs on a few members",
+         lambda evidence, par: evidence.two_modes.get(par), of_star=False),
     Rule("autoencoders-apart",
          "the means of the autoencoders scatter by more than three times the scatter of the kept members of one",
          "there are as many opinions as autoencoders, not as members", autoencoders_apart, of_star=False),

@@ -3,6 +3,8 @@ import numpy as np
 
 import paper
 
+SECOND_MODE, VALLEY = 0.5, 0.8  # least height of the second maximum, in that of the first; the valley's, in its own
+
 
 def best(test_mse):
     """Rows of the kept members, best first, by their test errors, (n_members,): 80 of 130, or as large a share."""
@@ -41,17 +43,31 @@ def density(predictions):
 def estimate(predictions):
     """Estimates of one parameter, from (n_members, n_stars): mode, uncertainty below and above, each (n_stars,).
 
+    Beside these stands of each star whether the density has a second maximum, for the flag `two-modes`.
     The uncertainties, 1 sigma in the paper's text, are the distances to the 16 % and 84 % quantiles, which were read
     off the published table. Few members can put the mode outside of them; that the uncertainty on that side is then
     zero is ours. A star without a usable spectrum has NaN.
     """
-    value = np.full(predictions.shape[1], np.nan)
+    value, two_modes = np.full(predictions.shape[1], np.nan), np.zeros(predictions.shape[1], bool)
     good = np.isfinite(predictions).all(axis=0)
     if good.any():
         grid, height = densities(predictions[:, good])
-        value[good] = grid[np.arange(len(grid)), height.argmax(axis=1)]
+        value[good], two_modes[good] = grid[np.arange(len(grid)), height.argmax(axis=1)], _have_two_modes(height)
     low, high = np.quantile(predictions.astype(float), paper.QUANTILES, axis=0)
-    return value, np.maximum(value - low, 0), np.maximum(high - value, 0)
+    return value, np.maximum(value - low, 0), np.maximum(high - value, 0), two_modes
+
+
+def _have_two_modes(height):
+    """Of densities, (n_stars, n_points), whether each has a second maximum that counts."""
+    padded = np.pad(height, ((0, 0), (1, 1)), constant_values=-np.inf)
+    maxima = (height >= padded[:, :-2]) & (height > padded[:, 2:])
+    top = height.argmax(axis=1)
+    seconds = maxima & (height >= SECOND_MODE * height.max(axis=1, keepdims=True))
+    seconds[np.arange(len(height)), top] = False
+    two = np.zeros(len(height), bool)
+    for star, k in np.argwhere(seconds):
+        two[star] |= height[star, min(k, top[star]) : max(k, top[star])].min() < VALLEY * height[star, k]
+    return two
 
 
 def table(stars, estimated):

@@ -64,7 +64,7 @@ def test_tables_are_made_of_the_predictions_of_their_stage(stage, chain):
         units = [re.fullmatch(r".*?(\d+)_ac_(\d+)", name).groups() for name in kept[par].members]
         predictions = [np.load(Artifacts(chain).prediction(par, int(k), int(i), stage)) for k, i in units]
         columns = [table[name].to_numpy() for name in (f"{sign}{parameter.published}" for sign in ("", "e_", "E_"))]
-        np.testing.assert_allclose(columns, mode.estimate(np.array(predictions)), rtol=1e-5)
+        np.testing.assert_allclose(columns, mode.estimate(np.array(predictions))[:3], rtol=1e-5)
 
 
 def test_distances_of_new_stars_are_held_against_the_synthetic_spectra_trained_on(chain):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import paper
-from inference import flags
+from inference import flags, mode
 from workflow.artifacts import PRETRAINED, STAGES
 from workflow.command_line import ROOT
 
@@ -27,7 +27,9 @@ def evidence(n_stars=1, **known):
 
 def of_members(predictions, autoencoders):
     """Evidence of the predictions of Teff alone, (n_members, n_stars)."""
-    return evidence(np.shape(predictions)[1], predictions={"teff": predictions}, autoencoders={"teff": autoencoders})
+    *_, two_modes = mode.estimate(predictions)
+    return evidence(np.shape(predictions)[1], predictions={"teff": predictions}, two_modes={"teff": two_modes},
+                    autoencoders={"teff": autoencoders})
 
 
 # ---------------------------------------------------------------- rules
@@ -137,7 +139,8 @@ def test_table_of_all_rules():
     values = {"teff": [3400, 2300], "logg": [5, 5], "mh": [0, NAN], "vsini": [1.7, 4]}
     members = np.c_[groups((6, 0, 1), (6, 9, 1)), np.full(12, NAN)]
     table, left_out = flags.table(flags.Evidence(
-        values, predictions={"mh": members}, autoencoders={"mh": np.repeat([0, 1], 6)},
+        values, predictions={"mh": members}, two_modes={"mh": mode.estimate(members)[3]},
+        autoencoders={"mh": np.repeat([0, 1], 6)},
         mse=np.array([[2.0, NAN]] * 2), latent_distance=np.array([[0.5, NAN]] * 2),
         limits={name: np.array([1.0, 1.0]) for name in flags.LIMITS}, seen=[False, True]))
     assert list(table) == flags.COLUMNS and left_out == ["low-snr", "lag", "other-instrument", "odd-spectrum"]
