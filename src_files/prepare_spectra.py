@@ -58,7 +58,8 @@ def check_folder(out, synthetic, paths, overwrite):
         provenance = schemas.read(note, schemas.Provenance, "choose another --out")
         if provenance.preparation is msgspec.UNSET:
             raise BadInput(f"{note} calls what lies there {provenance.spectra!r}, not prepared: choose another --out")
-        lost = {name: digest for name, digest in provenance.sources.items() if name not in set(map(str, paths))}
+        names = set(map(str, paths))
+        lost = {name: digest for name, digest in provenance.sources.items() if name not in names}
         given = {sha256(path) for path in paths if path.is_file()} if lost else ()
         lost = [name for name, digest in lost.items() if digest not in given]
         if lost and not overwrite:

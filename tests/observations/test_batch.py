@@ -208,6 +208,27 @@ def test_a_file_is_read_once_unless_it_lowers_the_resolving_power_of_all(powers,
     assert len(calls) == reads and len(observed_of(tmp_path / "out")[1]) == len(files)
 
 
+class Files(list):
+    """Paths that count how often somebody goes through all of them."""
+
+    times = 0
+
+    def __iter__(self):
+        self.times += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("n_files", [3, 300])
+def test_files_are_held_against_those_before_in_one_go(n_files, tmp_path, synthetic):
+    files = Files(tmp_path / f"{k}.csv" for k in range(n_files))
+    note = {"spectra": "own, simulated training set", "preparation": batch.VERSION,
+            "sources": {str(path): "0" * 64 for path in files}}
+    (tmp_path / "provenance.json").write_text(json.dumps(note))
+    before = files.times
+    assert len(prepare_spectra.check_folder(tmp_path, synthetic, files, overwrite=False)) == n_files
+    assert files.times - before <= 2
+
+
 def test_files_may_be_named_in_a_list(tmp_path, synthetic):
     paths = [write(tmp_path / f"{name}.csv", observe()) for name in "ab"]
     (tmp_path / "list").write_text("".join(f"{path}\n" for path in paths))
