@@ -35,6 +35,46 @@ class SeededModel(keras.Model):
         return SimpleNamespace(history=history)
 
 
+class Regressor(SeededModel):
+    """A CNN of `build_cnn`."""
+
+    def squared_error(self, x, y):
+        """The terms of any network but for rounding; convolutions are products, of which Keras' own take longer."""
+        weights = [tf.convert_to_tensor(weight) for weight in self.trainable_variables]
+        (first, bias), second, *dense = zip(weights[::2], weights[1::2])
+        pairs = tf.reshape(tf.concat([x, _next(x)], axis=-1), (-1, first.shape[0]))
+        h = tf.nn.relu(tf.nn.bias_add(pairs @ first[:, 0], bias))
+        h = tf.reshape(h, (-1, x.shape[1], first.shape[2]))
+        h = tf.nn.relu(tf.nn.bias_add(_convolved(h, second[0]), second[1]))
+        h = tf.reshape(h, (-1, h.shape[1] * h.shape[2]))
+        for kernel, bias in dense[:-1]:
+            h = tf.nn.relu(tf.nn.bias_add(h @ kernel, bias))
+        (kernel, bias), = dense[-1:]
+        mse = tf.reduce_mean(tf.square(tf.nn.bias_add(h @ kernel, bias) - y))
+        return {"loss": mse, "mse": mse}
+
+
+def _next(h):
+    """The neighbours to the right, and zeros for that of the last, of (n_spectra, length, n)."""
+    return tf.pad(h[:, 1:], ((0, 0), (0, 1), (0, 0)))
+
+
+@tf.custom_gradient
+def _convolved(h, kernel):
+    """A convolution of width 2 over (n_spectra, length, n_in), kernel (2, n_in, n_out): (n_spectra, length, n_out)."""
+    (own, after), (_, length, n_in) = tf.unstack(kernel), h.shape
+    flat, n_out = tf.reshape(h, (-1, n_in)), own.shape[1]
+
+    def gradients(upstream):  # TensorFlow's would cut and fill up what is put side by side here
+        before = tf.pad(upstream[:, :-1], ((0, 0), (1, 0), (0, 0)))
+        both = tf.reshape(tf.concat([upstream, before], axis=-1), (-1, 2 * n_out))
+        of_h = tf.matmul(both, tf.concat([own, after], axis=1), transpose_b=True)
+        return tf.reshape(of_h, (-1, length, n_in)), tf.stack(tf.split(tf.matmul(flat, both, transpose_a=True), 2, 1))
+
+    of_own, of_after = (tf.reshape(flat @ half, (-1, length, n_out)) for half in (own, after))
+    return of_own + _next(of_after), gradients
+
+
 def _dense(units, activation, name, seed, reg_par=0.0, dtype="float32"):
     # Explicit seeds give the same initial weights in both versions of Keras.
     regularizer = keras.regularizers.L1(reg_par) if reg_par else None
@@ -75,7 +115,7 @@ def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
     h = keras.layers.Flatten(name="flatten")(h)
     for k, units in enumerate((*paper.CNN_DENSE, nu), start=1):
         h = _dense(units, "relu", f"dense_{k}", seed + 100 + k)(h)
-    return SeededModel(encoding, _dense(1, "linear", "estimate", seed + 200)(h), seed)
+    return Regressor(encoding, _dense(1, "linear", "estimate", seed + 200)(h), seed)
 
 
 def encoder_of(autoencoder):

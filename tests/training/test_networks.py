@@ -10,6 +10,7 @@ from small_networks import N_PIXELS, NEURONS, REG_PAR, REGULARISED, WIDTHS, X, b
 
 import paper
 from training import networks
+from training.backend import tf
 from workflow import files, schemas
 from workflow.units import Unit, finish
 
@@ -41,6 +42,21 @@ def test_cnn_has_the_layers_of_the_paper():
     assert [layer.units for layer in dense] == [*paper.CNN_DENSE, nu, 1] == [256, 128, nu, 1]
     assert [layer.activation.__name__ for layer in convolutions + dense] == ["relu"] * 5 + ["linear"]
     assert cnn.input_shape == (None, n_latent, 1) and cnn.output_shape == (None, 1)
+
+
+@pytest.mark.parametrize(("nf1", "nf2", "n_latent"), [(4, 3, N_PIXELS), (1, 1, 2), (64, 32, 32)])
+def test_a_cnn_is_trained_by_the_terms_and_gradients_of_its_layers(nf1, nf2, n_latent):
+    model, rng = networks.build_cnn(nf1, nf2, 6, n_latent, seed=8), np.random.default_rng(3)
+    for weight in model.trainable_variables:  # those of biases are zeros
+        weight.assign(weight + rng.normal(0, 0.1, weight.shape))
+    x, y = rng.normal(size=(7, n_latent, 1)).astype(np.float32), np.ones((7, 1), np.float32)
+    results = []
+    for squared_error in (model.squared_error, super(networks.Regressor, model).squared_error):
+        with tf.GradientTape() as tape:
+            terms = squared_error(tf.constant(x), tf.constant(y))
+        results.append([*terms.values(), *tape.gradient(terms["loss"], model.trainable_variables)])
+    for ours, of_layers in zip(*results):
+        np.testing.assert_allclose(ours, of_layers, rtol=1e-3, atol=1e-4)
 
 
 def test_initial_weights_depend_on_the_seed_alone():
@@ -100,4 +116,4 @@ def test_files_are_plain_and_give_the_same_predictions(kind, trained, tmp_path):
     with h5py.File(path) as file:
         names = set(classes(json.loads(file.attrs["model_config"])))
         assert "optimizer_weights" not in file
-    assert {"Dense", "InputLayer"} <= names and "SeededModel" not in names
+    assert {"Dense", "InputLayer"} <= names and not {"SeededModel", "Regressor"} & names
