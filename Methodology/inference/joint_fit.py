@@ -194,10 +194,10 @@ class JointFit:
         self.n_stars, self.n_pixels = flux.shape
         usable = np.isfinite(flux) & np.isfinite(variance)
         self.flux, self.variance = np.where(usable, flux, 1.0), variance
-        self.each = min(priors.alone, priors.n_effective / self.n_stars)  # weight of a star
+        self.share = min(priors.alone, priors.n_effective / self.n_stars)  # weight of a star
         self.weight_of_one = np.where(usable, priors.alone / (np.where(usable, variance, 1.0) + priors.floor**2
                                                               + emulator.error**2), 0.0)
-        self.full_weight = self.weight = self.weight_of_one * (self.each / priors.alone)
+        self.full_weight = self.weight = self.weight_of_one * (self.share / priors.alone)
         noise = self.weight_of_one / priors.alone * np.where(usable, variance, 0.0)
         self.noise = noise.sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
         self.x = np.linspace(-1, 1, self.n_pixels)
@@ -459,7 +459,7 @@ class JointFit:
             own[fast] = self.centre  # in the shared fit they went anywhere
             own, _ = self.alone(own, fields, ALONE_STEPS, fast, enough=1.0)
             self.weight, self.own_prior = weight, prior
-        curvature = self.step_alone(own, fields, 0.0)[1] / self.each
+        curvature = self.step_alone(own, fields, 0.0)[1] / self.share
         return Fit(own, fields, curvature, self.noise, history, converged, shared=True)
 
 
@@ -467,7 +467,7 @@ def fit_alone(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0):
     """Every star by itself, nothing shared: the baseline. A Fit; arguments as of `JointFit`."""
     alone = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)), veiling)
     own, curvature = alone.alone(alone.own, alone.fields, ALONE_STEPS, enough=1.0)
-    return Fit(own, alone.fields, curvature / alone.each, alone.noise, [], True, shared=False)
+    return Fit(own, alone.fields, curvature / alone.share, alone.noise, [], True, shared=False)
 
 
 def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0, tick=None, say=None):
