@@ -69,7 +69,7 @@ def plan(args, data):
     n_stars = len(data.flux_carm)
     teachers = np.unique(np.linspace(0, n_stars - 1, min(n_stars, args.teachers)).round().astype(int))
     settings = {"mean": args.pin, "priors": asdict(joint_fit.PRIORS), "teachers": len(teachers),
-                "own": joint_fit.OWN.tolist()}
+                "errors": joint_fit.ERRORS}
     if args.veiling:
         settings |= {"veiling": joint_fit.VEILING, "bend": joint_fit.BEND}
     if joint_run.window_of(data):

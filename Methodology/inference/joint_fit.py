@@ -62,6 +62,8 @@ LOST, SHARPNESS, SHARP = 0.5, ((0.01, 0.05), (0.08, 0.16)), 0.2
 VEILING = 0.1  # width of the prior of u: with 0.03 an r of 0.1 comes out a quarter too small
 BEND = 0.02  # b, about the uncertainty of r
 ZERO = 0.015  # error of u that all stars share: the fields can take up as much, 0.000 to 0.022 at four gap seeds
+# What uncertainties are made of, which a run remembers
+ERRORS = {"own": OWN.tolist(), "apart": APART, "usual": USUAL, "left": LEFT, "zero": ZERO}
 RENEW = 6, 2  # steps that have a preconditioner each, and how many of the others share one
 
 
@@ -194,10 +196,10 @@ class JointFit:
         self.n_stars, self.n_pixels = flux.shape
         usable = np.isfinite(flux) & np.isfinite(variance)
         self.flux, self.variance = np.where(usable, flux, 1.0), variance
-        self.share = min(priors.alone, priors.n_effective / self.n_stars)  # weight of a star
+        relative = min(priors.alone, priors.n_effective / self.n_stars) / priors.alone  # weight of a star, to one alone
         self.weight_of_one = np.where(usable, priors.alone / (np.where(usable, variance, 1.0) + priors.floor**2
                                                               + emulator.error**2), 0.0)
-        self.full_weight = self.weight = self.weight_of_one * (self.share / priors.alone)
+        self.full_weight = self.weight = self.weight_of_one * relative
         noise = self.weight_of_one / priors.alone * np.where(usable, variance, 0.0)
         self.noise = noise.sum(axis=1) / np.maximum(usable.sum(axis=1), 1)
         self.x = np.linspace(-1, 1, self.n_pixels)
@@ -206,7 +208,9 @@ class JointFit:
         self.pixel_prior = np.r_[np.full(self.k, priors.mixing**-2.0), priors.shift**-2.0] / priors.alike
         self.n_own, veiled = N_OWN + (veiling > 0), [veiling] * (veiling > 0)
         self.centre = np.r_[priors.mean, priors.vsini[0], np.zeros(self.n_own - LABELS - 1)]
-        self.own_prior = np.r_[priors.spread, priors.vsini[1], priors.nuisance, veiled] ** -2.0
+        self.prior_of_one = np.r_[priors.spread, priors.vsini[1], priors.nuisance, veiled] ** -2.0
+        self.own_prior = self.prior_of_one.copy()
+        self.own_prior[N_OWN:] *= relative  # else a veiling would shrink with the number of stars
         self.pin = (np.array(priors.pinned) * self.n_stars) ** -2.0
         self.teaching = np.ones(self.n_stars)
         self.own = np.tile(self.centre, (self.n_stars, 1))
@@ -358,6 +362,12 @@ class JointFit:
             rows = rows[(np.abs(change) >= enough * ARRIVED[: self.n_own]).any(axis=1)]
         return own, curvature
 
+    def curvature_of_one(self, own, fields):
+        """Curvature of each star's part of half of the objective, had it the weight of one alone: per such a weight."""
+        one = copy.copy(self)
+        one.weight, one.own_prior = self.weight_of_one, self.prior_of_one
+        return one.step_alone(own, fields, 0.0)[1] / self.priors.alone
+
     def part(self, rows):
         """The same of some of the stars."""
         if len(rows) == self.n_stars:
@@ -455,19 +465,20 @@ class JointFit:
         fast = self.teaching == 0
         if fast.any():
             weight, prior = self.weight, self.own_prior
-            self.weight, self.own_prior = self.weight_of_one, np.r_[np.array(START.spread) ** -2.0, prior[LABELS:]]
+            self.weight = self.weight_of_one
+            self.own_prior = np.r_[np.array(START.spread) ** -2.0, self.prior_of_one[LABELS:]]
             own[fast] = self.centre  # in the shared fit they went anywhere
             own, _ = self.alone(own, fields, ALONE_STEPS, fast, enough=1.0)
             self.weight, self.own_prior = weight, prior
-        curvature = self.step_alone(own, fields, 0.0)[1] / self.share
-        return Fit(own, fields, curvature, self.noise, history, converged, shared=True)
+        return Fit(own, fields, self.curvature_of_one(own, fields), self.noise, history, converged, shared=True)
 
 
 def fit_alone(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0):
     """Every star by itself, nothing shared: the baseline. A Fit; arguments as of `JointFit`."""
     alone = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)), veiling)
-    own, curvature = alone.alone(alone.own, alone.fields, ALONE_STEPS, enough=1.0)
-    return Fit(own, alone.fields, curvature / alone.share, alone.noise, [], True, shared=False)
+    own, _ = alone.alone(alone.own, alone.fields, ALONE_STEPS, enough=1.0)
+    curvature = alone.curvature_of_one(own, alone.fields)
+    return Fit(own, alone.fields, curvature, alone.noise, [], True, shared=False)
 
 
 def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0, tick=None, say=None):
@@ -498,7 +509,7 @@ def fit_jointly(emulator, flux, variance, mean=PRIORS.mean, veiling=0.0, tick=No
 def fit_with(emulator, fields, flux, variance, mean=PRIORS.mean, veiling=0.0):
     """Stars by themselves with the fields of another fit, as new stars, or blocks of very many. A Fit."""
     one = JointFit(emulator, flux, variance, replace(START, mean=tuple(mean)), veiling)
-    one.weight = one.weight_of_one
+    one.weight, one.own_prior = one.weight_of_one, one.prior_of_one
     own, curvature = one.alone(one.own, fields, ALONE_STEPS, enough=1.0)
     slow = own[:, 3] <= PRIORS.fast
     if slow.any():  # as in the joint fit, nothing draws these to the mean

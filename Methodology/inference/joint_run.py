@@ -261,6 +261,8 @@ def load(folder, data):
             raise BadInput(f"{file} not found: give the folder of the synthetic set of {folder} with --data")
     sidecar = Artifacts(folder).require(path, "joint_fit", [data.ph, data.pars])
     Artifacts(folder).require(folder / MAP, "joint_fit", [path])
+    if sidecar.settings.get("errors") != joint_fit.ERRORS:
+        raise BadInput(f"{path} is of other code, whose uncertainties mean something else: {AGAIN}")
     if data.flux_ph.shape[1] != paper.N_PIXELS:
         raise BadInput(f"{data.ph} has {data.flux_ph.shape[1]} pixels: spectra can be prepared only on the paper's "
                        f"grid of {paper.N_PIXELS}, give others to joint_fit.py as arrays")
