@@ -87,7 +87,7 @@ def run(script, files, out, synthetic, n_files, stop):
                           env=environment) as process:
         for line in process.stdout:
             n_stars, last = n_stars + line.startswith("star_"), line
-            if line.startswith("star_") and (n_stars == 1 or n_stars % (n_files // SAYS) == 0):
+            if line.startswith("star_") and (n_stars == 1 or n_stars % max(n_files // SAYS, 1) == 0):
                 print(f"  {n_stars} stars after {processor(process.pid):.0f} s, {time.time() - started:.0f} s by the "
                       "clock", flush=True)
             if line.startswith("star_") and n_stars == stop:

@@ -49,7 +49,7 @@ def kept(members):
     for par in PARAMETERS:
         table = members.pivot_table(index="member", columns="star", values=par)
         test_mse = members.groupby("member")[f"{par} test mse"].first()
-        values[par] = mode.estimate(table.loc[test_mse.index[mode.best(test_mse.to_numpy())]].to_numpy())
+        values[par] = mode.estimate(table.loc[test_mse.index[mode.best(test_mse.to_numpy())]].to_numpy())[:3]
     return values
 
 

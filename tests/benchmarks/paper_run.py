@@ -83,7 +83,7 @@ def measure(step, arguments, record, path):
         peaks = [float(gigabytes) for gigabytes in re.findall(r"peak memory of a process ([\d.]+) GB", said)]
         device = re.search(r"trained on (.*)", said)
         entry.update({"seconds": entry["seconds"] + time.time() - started, "done": status == 0,
-                      "of the processor": entry["of the processor"] + of_children() - before,
+                      "of the processor": entry.get("of the processor", 0.0) + of_children() - before,
                       "device": device[1] if device else entry["device"],
                       "GB a process": max([entry["GB a process"], *peaks]), "GPU [GB]": max(entry["GPU [GB]"], gpu)})
         write_json(path, record)
