@@ -286,7 +286,8 @@ def velocities(rng, n, gap_seeds):
 def lost(rng, n, gap_seeds):
     """How many M dwarfs are left out behind gaps with and `without` one of the two strongest lines of the window.
 
-    `doubtful` are accepted although their peak hardly stands out, `other_peak` of all accepted ones OTHER_PEAK off.
+    `doubtful` are accepted although their peak hardly stands out, `other_peak` of all accepted ones OTHER_PEAK off, of
+    which `odd_there` have a word.
     """
     templates, rows = known_templates(), []
     for gap_seed in gap_seeds:
@@ -295,12 +296,13 @@ def lost(rng, n, gap_seeds):
             for flux in smooth(labels, gap, gap_seed, family=family):
                 snr, rv, water = weather(rng)
                 record = prepared(rng, templates, flux, snr, water, rv)
+                off = abs(record.get("rv", rv) - rv) > OTHER_PEAK
                 rows.append({"family": family, "gap": gap, "without": loses_a_strong_line(family, gap, gap_seed),
                              "lost": not record, "doubtful": record.get("contrast", np.inf) < likeness.STANDS_OUT,
-                             "other_peak": abs(record.get("rv", rv) - rv) > OTHER_PEAK})
+                             "other_peak": off, "odd_there": off and record["odd"] != ""})
     stars = pd.DataFrame(rows).groupby(["family", "gap", "without"], sort=False)
-    return stars.agg(n=("lost", "size"), **{name: (name, "sum") for name in ("lost", "doubtful", "other_peak")}
-                     ).reset_index()
+    sums = {name: (name, "sum") for name in ("lost", "doubtful", "other_peak", "odd_there")}
+    return stars.agg(n=("lost", "size"), **sums).reset_index()
 
 
 def loses_a_strong_line(family, gap, gap_seed):

@@ -419,7 +419,7 @@ def of_lost():
     others, without = 100 * second["lost"] / second["n"]
     assert not rows[rows["gap"] == 0]["lost"].any()
     return {"lost": at_gap["lost"], "n": at_gap["n"], "without": without, "others": others, "all": rows["n"].sum(),
-            "doubtful": rows["doubtful"].sum(), "other_peak": rows["other_peak"].sum()}
+            **rows[["doubtful", "other_peak", "odd_there"]].sum()}
 
 
 def of_stray_light():
@@ -465,7 +465,8 @@ OF_TABLES = [
                                      "{lost[growth]} of {n[growth]} of the second"),
     ("docs/own-spectra.md", of_lost, "{without:.0f} % where one of the two lines is ten times weaker or gone, "
                                      "{others:.1f} % elsewhere"),
-    ("docs/own-spectra.md", of_lost, "keeps {doubtful} of these {all:,} stars; {other_peak} of all kept are"),
+    ("docs/own-spectra.md", of_lost, "keeps {doubtful} of these {all:,} stars; {other_peak} of all kept are more than "
+     "15 km/s off, {odd_there} of these with a word"),
     ("docs/own-spectra.md", of_stray_light, "from {depth[0]:.2f} to {depth[1]:.2f}, {depth[2]:.2f} and {depth[3]:.2f}, "
                                             "and the [M/H] that the demo's networks read by {lower[1]:.2f}, "
                                             "{lower[2]:.2f} and {lower[3]:.2f} dex"),
