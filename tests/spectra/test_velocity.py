@@ -179,6 +179,13 @@ def test_noise_and_continua_without_lines_have_no_peak(templates):
             assert measure_velocity(sim.WAVE, flattened(flux), templates).missed
 
 
+def test_lines_that_come_again_at_equal_distances_have_no_peak(stars, templates):
+    """That the peak hardly stands out is all that says so: nothing else would leave this spectrum out."""
+    again = np.mean([shifted(stars[1], rv) for rv in range(-270, 271, 90)], axis=0)
+    measured = measure_velocity(sim.WAVE, 1 - 5.6 * (1 - flattened(again)), templates)
+    assert measured.missed.startswith("has no peak") and replace(measured, contrast=3.0).missed == ""
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_molecules_in_the_wrong_place_shift_the_velocity_by_less_than_they_are_off(seed):
     """Of a cool star that rotates, through a line list whose molecules alone are off by 3 km/s at random."""
