@@ -35,8 +35,8 @@ class SeededModel(keras.Model):
         return SimpleNamespace(history=history)
 
 
-class Regressor(SeededModel):
-    """A CNN of `build_cnn`."""
+class CnnRegressor(SeededModel):
+    """A CNN of `build_cnn`, whose kernels are of width 2, the `paper.CNN_KERNEL`."""
 
     def squared_error(self, x, y):
         """The terms of any network but for rounding; convolutions are products, of which Keras' own take longer."""
@@ -115,7 +115,7 @@ def build_cnn(nf1, nf2, nu, n_latent=paper.N_LATENT, seed=0):
     h = keras.layers.Flatten(name="flatten")(h)
     for k, units in enumerate((*paper.CNN_DENSE, nu), start=1):
         h = _dense(units, "relu", f"dense_{k}", seed + 100 + k)(h)
-    return Regressor(encoding, _dense(1, "linear", "estimate", seed + 200)(h), seed)
+    return CnnRegressor(encoding, _dense(1, "linear", "estimate", seed + 200)(h), seed)
 
 
 def encoder_of(autoencoder):

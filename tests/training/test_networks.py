@@ -51,7 +51,7 @@ def test_a_cnn_is_trained_by_the_terms_and_gradients_of_its_layers(nf1, nf2, n_l
         weight.assign(weight + rng.normal(0, 0.1, weight.shape))
     x, y = rng.normal(size=(7, n_latent, 1)).astype(np.float32), np.ones((7, 1), np.float32)
     results = []
-    for squared_error in (model.squared_error, super(networks.Regressor, model).squared_error):
+    for squared_error in (model.squared_error, super(networks.CnnRegressor, model).squared_error):
         with tf.GradientTape() as tape:
             terms = squared_error(tf.constant(x), tf.constant(y))
         results.append([*terms.values(), *tape.gradient(terms["loss"], model.trainable_variables)])
@@ -116,4 +116,4 @@ def test_files_are_plain_and_give_the_same_predictions(kind, trained, tmp_path):
     with h5py.File(path) as file:
         names = set(classes(json.loads(file.attrs["model_config"])))
         assert "optimizer_weights" not in file
-    assert {"Dense", "InputLayer"} <= names and not {"SeededModel", "Regressor"} & names
+    assert {"Dense", "InputLayer"} <= names and not {"SeededModel", "CnnRegressor"} & names
