@@ -218,6 +218,7 @@ import {act}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "act, lost, result",
     [(autoencoder_training, "ac_* encoded_ph_ac_* dtl* *carm* *estimation* cnn*", "encoded_ph_ac_0.npy"),
@@ -401,6 +402,7 @@ def test_bad_observed_spectrum_costs_only_its_own_star(chain, data, tmp_path):
     assert table.loc[bad, COLUMNS].isna().all()  # no flag where there is nothing to doubt
 
 
+@pytest.mark.slow
 def test_tuned_hyper_parameters_are_recorded_and_used(copied, tiny, monkeypatch):
     monkeypatch.setattr(paper, "CNN_GRID", {"nf1": [8], "nf2": [4], "nu": [8], "lr": [1e-3, 1e-2]})
     monkeypatch.setattr(paper, "CV_FOLDS", 2)

@@ -99,6 +99,7 @@ def at_work(act, folder, *arguments):
     return process
 
 
+@pytest.mark.slow
 def test_flux_cut_short_during_the_training(chain, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(paper.BUDGETS, "smoke", dataclasses.replace(paper.BUDGETS["smoke"], train_epochs=2000))
     for jobs in (1, 2):

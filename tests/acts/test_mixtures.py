@@ -75,6 +75,7 @@ def test_stars_that_changed_their_places_between_acts_3_and_4(change, copied, da
     refused(cnn_training.main, flags(data, copied, "--jobs", 1), capsys, "stars of other names, or in another order")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [sorted_stars, lambda data: (data / "stars.csv").unlink()])
 def test_stars_that_change_while_act_4_trains_keep_their_names(change, copied, data, capsys, monkeypatch):
     before = pd.read_csv(copied / "final_estimations.csv")
