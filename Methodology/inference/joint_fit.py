@@ -97,8 +97,7 @@ START = replace(PRIORS, n_effective=7.15, spread=(1000.0, 0.3, 0.3))  # the firs
 
 @dataclass
 class Fields:
-    """What all stars share: D and gamma, (K + 1, n_pixels), and kappa; and the `misfit` of stars with a noise of USUAL.
-    """
+    """What all stars share: D and gamma, (K + 1, n_pixels), and kappa; the `misfit` of stars with a noise of USUAL."""
 
     pixels: np.ndarray
     kappa: float = 0.0
@@ -149,15 +148,19 @@ class Fit:
         return np.sqrt(np.delete(variance, np.s_[LABELS + 1 : N_OWN], axis=1))
 
     @property
+    def _uncertainty(self):
+        """Own ones of all that `width` is of."""
+        return uncertainty(self.width, self.noise, self.fields.inflation)
+
+    @property
     def error(self):
         """Each star's own uncertainty of the labels and v sin i, fields and gauge as they are: (n_stars, 4)."""
-        return uncertainty(self.width, self.noise, self.fields.inflation)[:, : LABELS + 1]
+        return self._uncertainty[:, : LABELS + 1]
 
     @property
     def veiling(self):
         """Each star's veiling, and how far below and above it the truth may be: (n_stars, 3), of fits without 0."""
-        number, own = self.own[:, N_OWN:], uncertainty(self.width, self.noise, self.fields.inflation)[:, LABELS + 1 :]
-        error = np.hypot(own, ZERO * self.fields.inflation)
+        number, error = self.own[:, N_OWN:], np.hypot(self._uncertainty[:, LABELS + 1 :], ZERO * self.fields.inflation)
         low, value, high = (veiling_of(number + sign * error) for sign in (-1, 0, 1))
         low = np.where(number > error, low, 0)  # which the bend alone keeps above zero
         return np.hstack([value, value - low, high - value])

@@ -190,7 +190,7 @@ def test_another_window_with_bad_pixels(folder, tmp_path):
     assert joint_fit.main(["--data", str(data), "--artifacts", str(tmp_path), "--jobs", "1", "--pictures", "1",
                            "--veiling", "--teachers", "12"]) == 0
     table = pd.read_csv(tmp_path / "joint" / "joint_estimations.csv")
-    assert table["veiling"].notna().equals(table["Teff"].notna()) and table["veiling"].dropna().between(0, 0.2).all()
+    assert table["veiling"].notna().equals(table["Teff"].notna()) and table["veiling"].dropna().between(0, 0.1).all()
     assert (table["e_veiling"].dropna() <= table["veiling"].dropna()).all() and (table["E_veiling"].dropna() > 0).all()
     truth = pd.read_csv(data / "stars.csv")
     assert np.corrcoef(*table["Teff"].to_frame().join(truth["teff"]).dropna().to_numpy().T)[0, 1] > 0.9

@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -235,26 +234,20 @@ def markdown(rows):
 
 # ---------------------------------------------------------------- whole scripts
 def script(python, name, *flags):
-    """Run a script; return its seconds and the peak memory that its last line but the table tells [bytes]."""
+    """Run a script, silently; return its seconds."""
     started = time.perf_counter()
     command = list(map(str, [python, ROOT / name, *flags]))
-    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    peak = re.search(r"peak memory of a process ([\d.]+) GB", run.stdout)
-    return time.perf_counter() - started, float(peak[1]) * 1e9 if peak else 0
-
-
-def small(python, folder):
-    """Simulate 3,000 spectra for what would take too long with all."""
-    script(python, "src_files/simulate_spectra.py", "--out", f"{folder}/small", "--n-spectra", 3000)
-    return f"{folder}/small"
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started
 
 
 def halving(python, folder):
     """Search a grid as large as the published one, of smaller networks, in full and by halving."""
-    data, found = small(python, folder), {}
+    data, found = f"{folder}/small", {}
+    script(python, "src_files/simulate_spectra.py", "--out", data, "--n-spectra", 3000)
     for way in ("full", "halving"):
-        took, _ = script(python, "Methodology/autoencoder_grid_search.py", "--data", data, "--search", way,
-                         "--artifacts", f"{folder}/{way}", "--neurons-in", *range(64, 129, 16))
+        took = script(python, "Methodology/autoencoder_grid_search.py", "--data", data, "--search", way,
+                      "--artifacts", f"{folder}/{way}", "--neurons-in", *range(64, 129, 16))
         kept = json.loads(Path(folder, way, "params_final.json").read_text())["architectures"]
         found[way] = took, {tuple(a.values()) for a in kept}
     (full, half), (less, winners) = found["full"], found["halving"]

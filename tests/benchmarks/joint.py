@@ -145,7 +145,8 @@ def veiled(family, seed, emulator, pixels):
             error[:, :3] -= x @ np.linalg.lstsq(x[~chosen], error[~chosen, :3], rcond=None)[0]
             print(f"{family} {seed}, veiled {what}, prior {width}: rmse of these {rms(error[chosen]).round(3)}, of the "
                   f"others {rms(error[~chosen]).round(3)}, converged {fit.converged}", flush=True)
-            for value, below, above in fit.veiling.T.reshape(-1, 3, n_stars):
+            if width:
+                value, below, above = fit.veiling.T
                 off = value - (light[:, 0] if what == "a tenth" else 0)
                 held = (off <= below) & (-off <= above)
                 print("veiling of these, of the others: rmse and share of intervals that hold [%]", *(

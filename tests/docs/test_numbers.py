@@ -152,13 +152,40 @@ def of_networks():
     return rows[rows["way"] == "published after"].groupby("parameter")["rmse"].mean().to_dict()
 
 
+def logarithms(rows, *index):
+    """Of rows of network_errors ln(rmse), a column a way and parameter."""
+    return rows.assign(log=np.log(rows["rmse"])).pivot_table(
+        index=list(index), columns=["way", "parameter"], values="log")
+
+
+def gain_of(logs):
+    """ln(rmse after / before) fine-tuning, a column a parameter."""
+    return logs["published after"] - logs["published before"]
+
+
+def scatter_of(gain):
+    """Standard deviations of a gain by family, between gap seeds, and between autoencoders behind the same gap."""
+    by_seed = gain.groupby(["family", "seed"])
+    return by_seed.mean().groupby("family").std(), by_seed.var().groupby("family").mean() ** 0.5
+
+
+def ends(numbers):
+    """The least and the largest number of a table."""
+    return numbers.min().min(), numbers.max().max()
+
+
+def joint_untouched():
+    """Rows of joint_errors of the gaps on which its form was not chosen, each with its family."""
+    rows = table("joint_errors")
+    rows = rows[~rows["gap"].isin(["lines_0", "lines_1", "lines_2"])]
+    return rows.assign(family=rows["gap"].str.split("_").str[0])
+
+
 def of_fine_tuning():
     """By size and family what fine-tuning multiplies the rmse by, geometric mean over gap seeds, by parameter and
     over all, and at how many seeds it gains over all."""
     rows = table("network_errors").query("networks == 'ensemble' and epochs in (20, 200)")
-    rows = rows.assign(log=np.log(rows["rmse"])).pivot_table(
-        index=["size", "family", "seed"], columns=["way", "parameter"], values="log")
-    gain = rows["published after"] - rows["published before"]
+    gain = gain_of(logarithms(rows, "size", "family", "seed"))
     mean = np.exp(gain.assign(all=gain.mean(axis=1)).groupby(["size", "family"]).mean())
     gains = (gain.mean(axis=1) < 0).groupby(["size", "family"]).sum()
     return {f"{size}_{family}": {**mean.loc[(size, family)], "gains": gains[size, family]}
@@ -178,23 +205,21 @@ def of_full_size():
     biases = (biases["bias"] ** 2).groupby([biases["family"], biases["way"].str.split().str[1]]).mean() ** 0.5
     beaten = after.lt(constant).groupby("family").sum()
     worst = {f"worst_{par}": after[par].max() for par in paper.PARAMETERS}
-    families = {"easy": beaten[["teff", "vsini"]].sum().sum(), "hard": beaten[["logg", "mh"]].sum().sum(), **worst}
+    both = {"easy": beaten[["teff", "vsini"]].sum().sum(), "hard": beaten[["logg", "mh"]].sum().sum(), **worst}
     gains = (after < wide["paper", "published before"]).groupby("family").sum()
-    return families | {family: {**after.loc[family].mean(), "r": r[family], "beaten": beaten.loc[family],
-                     "gains": gains.loc[family],
-                     "demo": np.exp(np.log(after / demo).loc[family].mean().mean()),
-                     "constant": np.exp(np.log(constant / after.loc[family]).mean().mean()),
-                     "biases": biases[family]} for family in ("lines", "growth")}
+    return both | {family: {**after.loc[family].mean(), "r": r[family], "beaten": beaten.loc[family],
+                            "gains": gains.loc[family],
+                            "demo": np.exp(np.log(after / demo).loc[family].mean().mean()),
+                            "constant": np.exp(np.log(constant / after.loc[family]).mean().mean()),
+                            "biases": biases[family]} for family in ("lines", "growth")}
 
 
 def of_medians():
     """At full size the medians over gap seeds of README's figure: fine-tuned, with anchors, the joint fit with them."""
-    rows, joint = table("network_errors").query("size == 'paper' and networks == 'ensemble'"), table("joint_errors")
-    joint = joint[~joint["gap"].isin(["lines_0", "lines_1", "lines_2"])]
+    rows = table("network_errors").query("size == 'paper' and networks == 'ensemble'")
     medians = {way: rows[rows["way"] == f"published {way}"].pivot_table(
         index="family", columns="parameter", values="rmse", aggfunc="median") for way in ("after", "anchored")}
-    joint = joint.assign(family=joint["gap"].str.split("_").str[0]).groupby(["estimates", "family"])
-    joint = joint[list(paper.PARAMETERS)].median()
+    joint = joint_untouched().groupby(["estimates", "family"])[list(paper.PARAMETERS)].median()
     return {**medians, "joint": joint.loc["joint, 14 + 6 anchors, mean of log g"],
             "shared": joint.loc["joint, the same, 30 K shared by anchors"]}
 
@@ -212,17 +237,12 @@ def of_causes():
     """At the demo's size standard deviations of ln(rmse after / before) between gap seeds, and between autoencoders
     behind the same gap; by how much CNNs of more epochs change its mean, of the same autoencoders."""
     rows = table("network_errors").query("size == 'demo' and networks in ('0', '1', '2') and family != 'none'")
-    rows = rows.assign(log=np.log(rows["rmse"])).pivot_table(
-        index=["epochs", "family", "seed", "networks"], columns=["way", "parameter"], values="log")
-    gain = rows["published after"] - rows["published before"]
-    by_seed = gain.loc[20].groupby(["family", "seed"])
-    gaps = by_seed.mean().groupby("family").std()
-    autoencoders = (by_seed.var().groupby("family").mean()) ** 0.5
+    gain = gain_of(logarithms(rows, "epochs", "family", "seed", "networks"))
+    gaps, autoencoders = scatter_of(gain.loc[20])
     alike = gain[gain.index.get_level_values("networks") != "2"].groupby(["epochs", "family"]).mean()
     longer = np.exp(alike.loc[60]) - np.exp(alike.loc[20])
     more = {4: "four", 5: "five"}[(gaps > autoencoders).sum().sum()]
-    return {"more": more, "gaps": (gaps.min().min(), gaps.max().max()), "longer": longer.abs().max().max(),
-            "autoencoders": (autoencoders.min().min(), autoencoders.max().max())}
+    return {"more": more, "gaps": ends(gaps), "longer": longer.abs().max().max(), "autoencoders": ends(autoencoders)}
 
 
 def of_gains():
@@ -281,16 +301,14 @@ def of_each():
     their ensemble, geometric means; standard deviations of ln(after / before) between gap seeds and between them;
     by family the median rmse of Teff of each with anchors."""
     rows = table("network_errors").query("size == 'paper' and family != 'none' and networks == networks")
-    rows = rows.assign(log=np.log(rows["rmse"])).pivot_table(
-        index=["networks", "family", "seed"], columns=["way", "parameter"], values="log")
-    after, gain = rows["published after"], rows["published after"] - rows["published before"]
+    logs = logarithms(rows, "networks", "family", "seed")
+    after = logs["published after"]
     each = [np.exp((after.loc[i] - after.loc["ensemble"]).mean().mean()) for i in "01"]
-    by_seed = gain.loc[["0", "1"]].groupby(["family", "seed"])
-    gaps, between = by_seed.mean().groupby("family").std(), (by_seed.var().groupby("family").mean()) ** 0.5
+    gaps, between = scatter_of(gain_of(logs).loc[["0", "1"]])
     anchored = table("network_errors").query("size == 'paper' and way == 'published anchored' and parameter == 'teff'")
     anchored = anchored.groupby(["family", "networks"])["rmse"].median()
     return {"each": each, "lines": anchored["lines"].tolist(), "growth": anchored["growth"].tolist(),  # 0, 1, ensemble
-            **{name: (table.min().min(), table.max().max()) for name, table in (("gaps", gaps), ("between", between))}}
+            "gaps": ends(gaps), "between": ends(between)}
 
 
 def of_noise():
@@ -315,8 +333,8 @@ def of_anchored():
     """By family the quadratic means of the anchored recipe at gap seeds 0 to 19, and of the joint fit with the same
     anchors over it, geometric mean over parameters and the seeds that both have."""
     rows = table("network_errors").query("size == 'paper' and way == 'published anchored' and networks == 'ensemble'")
-    joint = table("joint_errors").query("estimates == 'joint, 14 + 6 anchors, mean of log g'")
-    joint = joint[~joint["gap"].isin(["lines_0", "lines_1", "lines_2"])].set_index("gap")[list(paper.PARAMETERS)]
+    joint = joint_untouched().query("estimates == 'joint, 14 + 6 anchors, mean of log g'")
+    joint = joint.set_index("gap")[list(paper.PARAMETERS)]
     recipe = rows.assign(gap=rows["family"] + "_" + rows["seed"].astype(str)).pivot_table(
         index="gap", columns="parameter", values="rmse")
     family = recipe.index.str.split("_").str[0]

@@ -131,6 +131,7 @@ def test_labels_of_veiled_stars_are_nearer_to_the_truth_and_those_of_others_stay
     without, fitted = (joint_fit.fit_with(emulator, fields, flux, variance, veiling=veiling)
                        for veiling in (0.0, joint_fit.VEILING))
     assert without.own.shape[1] == 7 and without.veiling.size == 0
+    assert np.abs(fitted.veiling[:, 0] - 0.15 * veiled).max() < 0.03
     before, after = (rms((fit.own[:, :3] - labels[:, :3])[veiled]
                          - (fit.own[:, :3] - labels[:, :3])[~veiled].mean(axis=0)) for fit in (without, fitted))
     assert (after < [0.7, 0.7, 0.9] * before).all()
